@@ -1,0 +1,59 @@
+# Every target sets up what it needs in .venv, on a machine that has Python >= 3.11 and make.
+#
+#   PYTHON=python3.12   the interpreter to build .venv from
+#   WORKERS=2           test processes; each may take several GiB
+#   PYTEST_ARGS=...     handed to pytest, as in `make test PYTEST_ARGS="tests/test_project.py -x"`
+#
+# pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS ...) are obeyed, which is how a
+# machine without a GPU gets the smaller CPU build of torch.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+SETUP := PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/setup_venv.sh
+SOURCES := pyproject.toml constraints.txt scripts/setup_venv.sh codeczoo/version.py
+
+WORKERS ?= 2
+PYTEST_ARGS ?=
+# Tests and demo download nothing, and the hub's client is told so. One thread a worker: more would fight over cores.
+ENV := HF_HUB_OFFLINE=1
+TEST_ENV := $(ENV) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(TEST_ENV) $(PY) -m pytest -n $(WORKERS) --dist worksteal --durations 15
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-full lint format clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
+
+demo: $(VENV)/.runtime  ## benchmark the weightless codecs on the embedded clips; nothing is downloaded after the install
+	$(ENV) $(PY) benchmarking.py
+
+test: $(VENV)/.dev  ## run the tests, without those marked slow
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-full: $(VENV)/.dev  ## run all tests
+	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(VENV)/.dev  ## put the code into ruff's format
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:  ## remove the virtual environment, caches and builds; results/ stays
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp says that an install is complete and no older than what it was made from. The development install
+# contains the other one.
+$(VENV)/.runtime: $(SOURCES)
+	@$(SETUP) runtime
+	@touch $@
+
+$(VENV)/.dev: $(SOURCES)
+	@$(SETUP) dev
+	@touch $(VENV)/.runtime $@

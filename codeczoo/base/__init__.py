@@ -1,0 +1,1 @@
+"""What every codec has: types, devices, files, weights, the registry, streaming state."""

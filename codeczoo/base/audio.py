@@ -1,0 +1,200 @@
+"""`Audio`: a batch of waveforms, each of its own length, at one sample rate."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codeczoo.base import files
+from codeczoo.base.ragged import check_lengths, pad_stack
+from codeczoo.base.resampling import resample, resampled_length
+
+MAX_PLAYERS = 8  # clips shown by a notebook's representation of a batch
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """A batch of waveforms.
+
+    Attributes:
+        waveform: [B, C, T] floating point, full scale = 1. Samples behind an item's length are zero.
+        lengths: [B] int64, each item's own number of samples, at most T.
+        sample_rate: in Hz.
+    """
+
+    waveform: Tensor
+    lengths: Tensor
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.waveform, Tensor) or not self.waveform.is_floating_point():
+            raise TypeError("Audio.waveform must be a floating point tensor [B, C, T]; use Audio.of() for other forms")
+        if self.waveform.ndim != 3:
+            raise ValueError(f"Audio.waveform must be [B, C, T]; its shape is {tuple(self.waveform.shape)}")
+        if isinstance(self.sample_rate, bool) or int(self.sample_rate) != self.sample_rate or self.sample_rate <= 0:
+            raise ValueError(f"sample_rate must be a positive number of Hz; it is {self.sample_rate!r}")
+        object.__setattr__(self, "sample_rate", int(self.sample_rate))
+        lengths = check_lengths(self.lengths, len(self.waveform), self.waveform.shape[-1], "samples")
+        object.__setattr__(self, "lengths", lengths.to(self.waveform.device))
+
+    # -- making ---------------------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, audio: Any, sample_rate: int | None = None, *, channels: int | None = None) -> Audio:
+        """Any form that `BaseCodec.encode` takes, as one `Audio`.
+
+        Clips of other rates than `sample_rate` are resampled to it; without it all rates must agree.
+        `channels` mixes (or repeats) to that many; without it all channel counts must agree.
+        """
+        from codeczoo.base.inputs import collate, read_clips
+
+        return collate(read_clips(audio, sample_rate), channels=channels)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | Sequence[str | Path],
+        sample_rate: int | None = None,
+        channels: int | None = None,
+    ) -> Audio:
+        """Read one file or several into one batch, resampled to `sample_rate` when given."""
+        from codeczoo.base.inputs import collate, read_clips
+
+        return collate(read_clips(path), sample_rate=sample_rate, channels=channels)
+
+    # -- looking --------------------------------------------------------------------------------
+
+    @property
+    def channels(self) -> int:
+        return self.waveform.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.waveform.device
+
+    @property
+    def seconds(self) -> Tensor:
+        """[B] float64."""
+        return self.lengths.double() / self.sample_rate
+
+    def __len__(self) -> int:
+        return len(self.waveform)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Audio:
+        """Item(s) of the batch, still an `Audio`, cut to the longest that remains."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"item {index} of a batch of {len(self)}")
+            index = [index % len(self)]
+        waveform, lengths = self.waveform[index], self.lengths[index]
+        longest = int(lengths.max()) if len(lengths) else 0
+        return Audio(waveform[..., :longest], lengths, self.sample_rate)
+
+    def __iter__(self) -> Iterator[Audio]:
+        return (self[i] for i in range(len(self)))
+
+    def split(self) -> list[Tensor]:
+        """A list of B tensors [C, T_b]."""
+        return [w[:, :n] for w, n in zip(self.waveform, self.lengths.tolist(), strict=True)]
+
+    def numpy(self, index: int = 0) -> np.ndarray:
+        """One item as float32 NumPy: [T] when mono, else [C, T]."""
+        clip = self[index].waveform[0].detach().float().cpu().numpy()
+        return clip[0] if len(clip) == 1 else clip
+
+    def __repr__(self) -> str:
+        seconds = self.seconds.tolist()
+        span = (
+            f"{seconds[0]:.2f} s"
+            if len(seconds) == 1
+            else f"{min(seconds, default=0):.2f} to {max(seconds, default=0):.2f} s"
+        )
+        kind = {1: "mono", 2: "stereo"}.get(self.channels, f"{self.channels} channels")
+        return f"Audio({len(self)} x {span}, {kind}, {self.sample_rate} Hz, {self.waveform.dtype}, {self.device})"
+
+    def _repr_html_(self) -> str:
+        players = []
+        for item in self[:MAX_PLAYERS]:
+            buffer = io.BytesIO()
+            files.write(buffer, item.waveform[0], self.sample_rate, format="FLAC")
+            data = base64.b64encode(buffer.getvalue()).decode()
+            players.append(f'<audio controls preload="none" src="data:audio/flac;base64,{data}"></audio>')
+        more = f"<p>and {len(self) - MAX_PLAYERS} more</p>" if len(self) > MAX_PLAYERS else ""
+        return f"<p>{html.escape(repr(self))}</p>" + "<br>".join(players) + more
+
+    # -- changing -------------------------------------------------------------------------------
+
+    def to(self, device: torch.device | str | torch.dtype) -> Audio:
+        """On another device, or with another floating point type."""
+        return replace(self, waveform=self.waveform.to(device))
+
+    def cpu(self) -> Audio:
+        return self.to("cpu")
+
+    def resample(self, sample_rate: int) -> Audio:
+        """At another rate; each item has ceil(length * new / old) samples. On the device, all items at once."""
+        if sample_rate == self.sample_rate:
+            return self
+        waveform = resample(self.waveform, self.sample_rate, sample_rate, lengths=self.lengths)
+        return Audio(waveform, resampled_length(self.lengths, self.sample_rate, sample_rate), sample_rate)
+
+    def mix(self, channels: int) -> Audio:
+        """With another number of channels: to mono by the mean, from mono by repetition.
+
+        Between two counts above one there is no one right matrix: an error says so.
+        """
+        if channels == self.channels:
+            return self
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1; it is {channels}")
+        if channels == 1:
+            return replace(self, waveform=self.waveform.mean(1, keepdim=True))
+        if self.channels == 1:
+            return replace(self, waveform=self.waveform.expand(-1, channels, -1))
+        raise ValueError(
+            f"no one way leads from {self.channels} to {channels} channels: choose channels by indexing the "
+            "waveform, or mix to mono first with audio.mix(1)"
+        )
+
+    def trim(self, lengths: Tensor | int) -> Audio:
+        """Each item no longer than its entry of `lengths` [B]."""
+        lengths = torch.as_tensor(lengths, device=self.device).expand(len(self))
+        return clean(self.waveform, torch.minimum(self.lengths, lengths), self.sample_rate)
+
+    # -- keeping --------------------------------------------------------------------------------
+
+    def save(self, path: str | Path | Sequence[str | Path], **options: Any) -> None:
+        """Write to one path (a batch of one) or to as many paths as there are items.
+
+        The format follows the suffix: .wav .flac .ogg .opus .mp3. `options` go to `files.write`.
+        """
+        paths = [path] if isinstance(path, str | Path) else list(path)
+        if len(paths) != len(self):
+            raise ValueError(f"a batch of {len(self)} clips needs {len(self)} paths; {len(paths)} were given")
+        for target, clip in zip(paths, self.split(), strict=True):
+            files.write(target, clip, self.sample_rate, **options)
+
+
+def stack(clips: Sequence[Tensor], sample_rate: int) -> Audio:
+    """Clips [C, T_b] of one rate and channel count as one batch."""
+    waveform, lengths = pad_stack(clips)
+    return Audio(waveform, lengths, sample_rate)
+
+
+def clean(waveform: Tensor, lengths: Tensor, sample_rate: int) -> Audio:
+    """An `Audio` cut to its longest item, with zeros behind each item's length."""
+    longest = int(lengths.max()) if len(lengths) else 0
+    waveform = waveform[..., :longest]
+    if bool((lengths < longest).any()):
+        behind = torch.arange(longest, device=waveform.device) >= lengths.to(waveform.device)[:, None, None]
+        waveform = waveform.masked_fill(behind, 0)
+    return Audio(waveform, lengths, sample_rate)

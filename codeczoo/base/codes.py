@@ -1,0 +1,264 @@
+"""`Codes`: what a codec makes of audio, and all that is needed to make audio of it again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from codeczoo.base.ragged import check_lengths
+
+PAD = -1  # stands behind an item's own frames; no codebook has it, so it cannot be taken for a code
+FORMAT = "codeczoo.codes/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The codes of a batch of clips.
+
+    Attributes:
+        codes: [B, K, N] int64, codebook-major; PAD (-1) behind an item's own frames.
+        lengths: [B] int64, each item's number of frames, at most N.
+        num_samples: [B] int64, each clip's number of samples at `sample_rate`; -1 where it is not known.
+        sample_rate: of the audio that they decode to, in Hz.
+        codec: the variant's name.
+        codebook_sizes: the number of entries of each of the K codebooks.
+        frame_rate: frames a second; None where frames are not a clock (the bytes of a compressed file).
+        strides: codebook k has one code for each strides[k] frames, ceil(length / strides[k]) in all, at the left
+            of its row. All ones but for multi-scale codecs (SNAC).
+        side: values beside the codes without which the audio cannot come back, each [B, ...] (a scale, a gain).
+            They are part of the codes: saved with them, counted in their bits. NaN pads items that have fewer.
+    """
+
+    codes: Tensor
+    lengths: Tensor
+    num_samples: Tensor
+    sample_rate: int
+    codec: str
+    codebook_sizes: tuple[int, ...]
+    frame_rate: float | None = None
+    strides: tuple[int, ...] = ()
+    side: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        codes = self.codes
+        if not isinstance(codes, Tensor) or codes.is_floating_point() or codes.dtype == torch.bool:
+            raise TypeError("Codes.codes must be an integer tensor [B, K, N]")
+        if codes.ndim != 3:
+            raise ValueError(f"Codes.codes must be [B, K, N]; its shape is {tuple(codes.shape)}")
+        batch, levels, frames = codes.shape
+        if len(self.codebook_sizes) != levels:
+            raise ValueError(f"{levels} codebooks in the codes and {len(self.codebook_sizes)} codebook_sizes")
+        if self.strides and len(self.strides) != levels:
+            raise ValueError(f"{levels} codebooks in the codes and {len(self.strides)} strides")
+        for name, value in self.side.items():
+            if len(value) != batch:
+                raise ValueError(f"side value {name!r} must be [{batch}, ...]; its shape is {tuple(value.shape)}")
+        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (frozen: set once, here)
+        put("codes", codes.long())
+        put("lengths", check_lengths(self.lengths, batch, frames, "frames").to(codes.device))
+        put("num_samples", torch.as_tensor(self.num_samples, device=codes.device).long().expand(batch))
+        put("codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
+        put("strides", tuple(int(stride) for stride in self.strides) or (1,) * levels)
+        put("side", dict(self.side))
+
+    # -- looking --------------------------------------------------------------------------------
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.codes.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    @property
+    def counts(self) -> Tensor:
+        """[B, K] int64: how many codes each item has in each codebook."""
+        strides = torch.tensor(self.strides, device=self.device)
+        return -(-self.lengths[:, None] // strides)
+
+    @property
+    def mask(self) -> Tensor:
+        """[B, K, N] bool: True where a code belongs to its item."""
+        return torch.arange(self.codes.shape[-1], device=self.device) < self.counts[..., None]
+
+    @property
+    def num_bits(self) -> Tensor:
+        """[B] float64: codes at log2(codebook size) bits each, and side values at the bits of their type."""
+        per_code = torch.tensor([math.log2(size) for size in self.codebook_sizes], dtype=torch.float64)
+        bits = self.counts.double().cpu() @ per_code
+        for value in self.side.values():
+            width = 32 if value.is_floating_point() else torch.iinfo(value.dtype).bits
+            held = torch.isfinite(value) if value.is_floating_point() else torch.ones_like(value, dtype=torch.bool)
+            bits = bits + width * held.reshape(len(value), -1).sum(1).double().cpu()
+        return bits
+
+    @property
+    def bitrate(self) -> Tensor:
+        """[B] float64 bit/s as measured: `num_bits` over the clip's duration (NaN where that is not known)."""
+        samples = self.num_samples.double().cpu()
+        if self.frame_rate:
+            samples = torch.where(
+                samples < 0, self.lengths.double().cpu() * self.sample_rate / self.frame_rate, samples
+            )
+        return torch.where(samples > 0, self.num_bits * self.sample_rate / samples, torch.nan)
+
+    def level(self, k: int) -> list[Tensor]:
+        """The codes of codebook k: a list of B tensors [N_b]."""
+        return [row[k, :n] for row, n in zip(self.codes, self.counts[:, k].tolist(), strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Codes:
+        """Item(s) of the batch, still `Codes`, cut to the longest that remains."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"item {index} of a batch of {len(self)}")
+            index = [index % len(self)]
+        lengths = self.lengths[index]
+        longest = int(lengths.max()) if len(lengths) else 0
+        return replace(
+            self,
+            codes=self.codes[index][..., :longest],
+            lengths=lengths,
+            num_samples=self.num_samples[index],
+            side={name: value[index] for name, value in self.side.items()},
+        )
+
+    def __iter__(self) -> Iterator[Codes]:
+        return (self[i] for i in range(len(self)))
+
+    def split(self) -> list[Codes]:
+        """A list of B `Codes` of one item each, without padding."""
+        return list(self)
+
+    def __repr__(self) -> str:
+        batch, levels, _ = self.codes.shape
+        low, high = (int(self.lengths.min()), int(self.lengths.max())) if batch else (0, 0)
+        frames = f"{low}" if low == high else f"{low} to {high}"
+        rate = f"{self.frame_rate:g} Hz" if self.frame_rate else "no fixed rate"
+        sizes = sorted(set(self.codebook_sizes))
+        size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        side = f", side values {', '.join(self.side)}" if self.side else ""
+        what = f"{batch} x {levels} codebooks of {size} x {frames} frames"
+        return f"Codes({self.codec}: {what}, {rate}{side}, {self.device})"
+
+    # -- changing -------------------------------------------------------------------------------
+
+    def to(self, device: torch.device | str) -> Codes:
+        return replace(
+            self,
+            codes=self.codes.to(device),
+            lengths=self.lengths.to(device),
+            num_samples=self.num_samples.to(device),
+            side={name: value.to(device) for name, value in self.side.items()},
+        )
+
+    def cpu(self) -> Codes:
+        return self.to("cpu")
+
+    def first(self, num_codebooks: int) -> Codes:
+        """The first codebooks alone: a lower bitrate of a residual codec."""
+        if not 1 <= num_codebooks <= self.num_codebooks:
+            raise ValueError(f"these codes have {self.num_codebooks} codebooks; {num_codebooks} were asked for")
+        return replace(
+            self,
+            codes=self.codes[:, :num_codebooks],
+            codebook_sizes=self.codebook_sizes[:num_codebooks],
+            strides=self.strides[:num_codebooks],
+        )
+
+    @staticmethod
+    def cat(parts: Sequence[Codes]) -> Codes:
+        """Several `Codes` of one codec as one batch."""
+        if not parts:
+            raise ValueError("no codes were given")
+        head = parts[0]
+        for part in parts:
+            if (part.codec, part.codebook_sizes, part.sample_rate) != (
+                head.codec,
+                head.codebook_sizes,
+                head.sample_rate,
+            ):
+                raise ValueError(f"codes of different codecs or rates do not join: {head!r} and {part!r}")
+        longest = max(part.codes.shape[-1] for part in parts)
+        return replace(
+            head,
+            codes=torch.cat([_widen(part.codes, longest, PAD) for part in parts]),
+            lengths=torch.cat([part.lengths for part in parts]),
+            num_samples=torch.cat([part.num_samples for part in parts]),
+            side={name: _cat_ragged([part.side[name] for part in parts]) for name in head.side},
+        )
+
+    # -- keeping --------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """As one safetensors file: the tensors by name, all else as metadata."""
+        meta = {
+            "format": FORMAT,
+            "codec": self.codec,
+            "sample_rate": str(self.sample_rate),
+            "frame_rate": json.dumps(self.frame_rate),
+            "codebook_sizes": json.dumps(self.codebook_sizes),
+            "strides": json.dumps(self.strides),
+        }
+        tensors = {"codes": self.codes.to(_narrowest(self.codebook_sizes)), "lengths": self.lengths}
+        tensors["num_samples"] = self.num_samples
+        tensors |= {f"side.{name}": value for name, value in self.side.items()}
+        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, path, metadata=meta)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Codes:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: another kind of file, or one cut short.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no codes at {str(path)!r}")
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                meta = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+        if meta.get("format") != FORMAT:
+            raise ValueError(f"{path}: not a file of codes (its format is {meta.get('format')!r}, not {FORMAT!r})")
+        return cls(
+            codes=tensors["codes"].long(),
+            lengths=tensors["lengths"],
+            num_samples=tensors["num_samples"],
+            sample_rate=int(meta["sample_rate"]),
+            codec=meta["codec"],
+            codebook_sizes=tuple(json.loads(meta["codebook_sizes"])),
+            frame_rate=json.loads(meta["frame_rate"]),
+            strides=tuple(json.loads(meta["strides"])),
+            side={name.removeprefix("side."): value for name, value in tensors.items() if name.startswith("side.")},
+        )
+
+
+def _narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:
+    """The smallest integer type that holds every code and PAD."""
+    largest = max(codebook_sizes, default=1)
+    return torch.int16 if largest <= 2**15 else torch.int32 if largest <= 2**31 else torch.int64
+
+
+def _widen(tensor: Tensor, size: int, value: float) -> Tensor:
+    return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]), value=value)
+
+
+def _cat_ragged(parts: Sequence[Tensor]) -> Tensor:
+    """Side values [B, ...] on one batch axis; a shorter last axis is filled with NaN."""
+    if parts[0].ndim == 1:
+        return torch.cat(list(parts))
+    longest = max(part.shape[-1] for part in parts)
+    return torch.cat([_widen(part, longest, torch.nan) for part in parts])

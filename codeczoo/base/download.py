@@ -1,0 +1,229 @@
+"""Published weights, from the hub or a URL to a file on this machine: pinned, cached, checked, offline-aware.
+
+Files of the hub live in huggingface_hub's own cache. Files of a plain URL live beside it, in `HF_HOME/codeczoo`
+(or in `codeczoo` under the given cache folder), under a name made from the URL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import logging
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+from huggingface_hub import constants, errors, hf_hub_download
+from tqdm import tqdm
+
+from codeczoo.base.variant import WeightsSource
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1 << 20  # bytes read at once
+# The client's own errors are OSErrors, or come from its HTTP library under this name.
+_HTTP_ERRORS: tuple[type[Exception], ...] = (OSError, getattr(errors, "HTTPError", OSError))
+
+
+class WeightsUnavailableError(FileNotFoundError):
+    """Published weights that cannot be had: not there, not allowed, no network, broken on the way."""
+
+
+def fetch(
+    codec: str,
+    source: WeightsSource,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> list[Path]:
+    """The files of a source on this machine, downloaded where they are not cached. `codec` is named in errors.
+
+    Raises:
+        WeightsUnavailableError: a file that cannot be had; the message tells why and what to do.
+        ValueError: a file whose sha256 is not the published one (it is removed).
+    """
+    first = {"repo": source.repo, "revision": source.revision, "url": source.url, "sha256": source.sha256}
+    files = [{**first, "file": source.file}]
+    for entry in source.more:
+        other = "url" in entry or "repo" in entry
+        files.append({**({} if other else {**first, "sha256": None}), **entry})
+    return [_fetch_one(codec, entry, revision, cache_dir, local_files_only) for entry in files]
+
+
+def _fetch_one(
+    codec: str,
+    entry: Mapping[str, str | None],
+    revision: str | None,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+) -> Path:
+    url, repo, pinned = entry.get("url"), entry.get("repo"), entry.get("sha256")
+    if url:
+        if revision is not None:
+            raise ValueError(f"{codec}: revision={revision!r} is of a hub repository, but its weights come from {url}")
+        return from_url(codec, url, pinned, cache_dir=cache_dir, local_files_only=local_files_only)
+    if not repo or not entry.get("file"):
+        raise ValueError(f"{codec}: its configuration names neither a URL nor a file of a hub repository")
+    path = from_hub(
+        codec, repo, str(entry["file"]), revision or entry.get("revision"), cache_dir, local_files_only=local_files_only
+    )
+    if revision is None:  # another revision has another hash
+        _verify(codec, path, pinned, f"{repo}/{entry['file']}")
+    return path
+
+
+def from_hub(
+    codec: str,
+    repo: str,
+    file: str,
+    revision: str | None,
+    cache_dir: str | Path | None = None,
+    *,
+    local_files_only: bool = False,
+) -> Path:
+    """A file of a hub repository, through huggingface_hub and its cache.
+
+    Raises:
+        WeightsUnavailableError: it cannot be had.
+    """
+    what = f"{codec}: {file} of {repo}{f' at {revision}' if revision else ''}"
+    own = f"or get {file} elsewhere and pass weights=path"
+    try:
+        return Path(
+            hf_hub_download(repo, file, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
+        )
+    except errors.GatedRepoError as error:
+        terms = f"{constants.ENDPOINT}/{repo}"
+        reason = f"the repository is gated: accept its terms at {terms} and log in (`hf auth login`), {own}"
+        raise WeightsUnavailableError(f"{what} was refused: {reason}") from error
+    except errors.RevisionNotFoundError as error:
+        raise WeightsUnavailableError(f"{what}: there is no such revision; pass revision=..., {own}") from error
+    except errors.RepositoryNotFoundError as error:
+        reason = f"the repository is not there, or private (then log in: `hf auth login`), {own}"
+        raise WeightsUnavailableError(f"{what} was refused: {reason}") from error
+    except errors.LocalEntryNotFoundError as error:
+        if local_files_only or constants.HF_HUB_OFFLINE:
+            reason = f"is not in the cache and the network is off: load {codec} once online"
+        else:
+            why = _first_line(error.__cause__ or error)
+            reason = f"cannot be had: no connection to {constants.ENDPOINT} ({why}): try again"
+        raise WeightsUnavailableError(f"{what} {reason}, {own}") from error
+    except errors.EntryNotFoundError as error:
+        raise WeightsUnavailableError(f"{what} is not there (404): pass revision=..., {own}") from error
+    except _HTTP_ERRORS as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise  # of the cache folder, and says so
+        raise WeightsUnavailableError(f"{what} did not arrive ({_first_line(error)}): try again, {own}") from error
+
+
+def from_url(
+    codec: str,
+    url: str,
+    sha256: str | None,
+    *,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """A file of a URL, downloaded once, its sha256 (whole, or its beginning) checked before it takes its name.
+
+    Raises:
+        WeightsUnavailableError: it cannot be had.
+        ValueError: its sha256 is another one; nothing is kept.
+    """
+    path = cache_folder(cache_dir) / "files" / _digest(url)[:16] / unquote(urlsplit(url).path.rpartition("/")[2])
+    own = f"or get it elsewhere, and put it at {path} or pass weights=path"
+    if not path.exists():
+        if local_files_only or constants.HF_HUB_OFFLINE:
+            raise WeightsUnavailableError(
+                f"{codec}: {url} is not in the cache and the network is off: load {codec} once online, {own}"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock")):
+            if not path.exists():  # another process may have brought it meanwhile
+                partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+                try:
+                    _download(url, partial)
+                    _verify(codec, partial, sha256, url)
+                    partial.replace(path)
+                except urllib.error.HTTPError as error:
+                    why = "it is not there (404)" if error.code == 404 else f"HTTP status {error.code}"
+                    raise WeightsUnavailableError(f"{codec}: {url} was refused: {why}; try later, {own}") from error
+                except (OSError, http.client.HTTPException) as error:
+                    raise WeightsUnavailableError(
+                        f"{codec}: {url} did not arrive ({_first_line(error)}): try again, {own}"
+                    ) from error
+                finally:
+                    partial.unlink(missing_ok=True)
+    _verify(codec, path, sha256, url)
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without any answer
+    request = urllib.request.Request(url, headers={"User-Agent": "codeczoo"})
+    with urllib.request.urlopen(request, timeout=timeout) as response, path.open("wb") as file:
+        length = response.headers.get("Content-Length")
+        total = int(length) if length else None
+        with tqdm(total=total, unit="B", unit_scale=True, desc=path.parent.name, disable=None) as bar:
+            while block := response.read(BLOCK):
+                file.write(block)
+                bar.update(len(block))
+        if total is not None and file.tell() != total:
+            raise OSError(f"{file.tell()} of {total} bytes came")
+
+
+def _verify(codec: str, path: Path, sha256: str | None, origin: str) -> None:
+    """Raise ValueError, and remove the file, if its hash does not begin with `sha256`."""
+    if not sha256:
+        return
+    found = file_hash(path)
+    if not found.startswith(sha256.lower()):
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # of the hub's cache: the link to it
+        raise ValueError(
+            f"{codec}: what came from {origin} has sha256 {found}, not {sha256}: it was removed. It may have been "
+            "changed at its source or on the way: load again, or pass a copy that you trust as weights=path"
+        )
+
+
+def file_hash(path: Path) -> str:
+    """The sha256 of a file, in hex. Remembered in the cache folder for as long as the file's size and time stay."""
+    real = path.resolve()
+    stat = real.stat()
+    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
+    note = cache_folder(None) / "sha256" / f"{_digest(str(real))[:32]}.json"
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(note.read_text("utf-8"))
+        if isinstance(known, dict) and known.get("stamp") == stamp and known.get("path") == str(real):
+            return str(known["sha256"])
+    with real.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial = note.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps({"path": str(real), "stamp": stamp, "sha256": found}), "utf-8")
+        partial.replace(note)
+    except OSError as error:  # a cache that cannot be written: it is hashed again next time
+        log.debug("the hash of %s was not kept: %s", real, error)
+    return found
+
+
+def cache_folder(cache_dir: str | Path | None) -> Path:
+    """Where what is not huggingface_hub's is cached."""
+    return Path(constants.HF_HOME if cache_dir is None else cache_dir) / "codeczoo"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -1,0 +1,96 @@
+"""Audio files, read and written through libsndfile: WAV, FLAC, OGG (Vorbis), Opus, MP3 and whatever else it knows."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import soundfile as sf
+import torch
+from torch import Tensor
+
+# suffix → (libsndfile format, subtype)
+FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".oga": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+
+
+def read(source: str | Path | bytes | BinaryIO) -> tuple[Tensor, int]:
+    """One file as (waveform [C, T] float32, sample rate in Hz). `source` may also be the file's bytes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not audio, cut short, or without samples; the message names the file.
+    """
+    if isinstance(source, str | Path):
+        name = str(source)
+        handle: str | BinaryIO = os.path.expanduser(source)
+        if not os.path.isfile(handle):
+            raise FileNotFoundError(f"no audio file at {name!r}")
+        if os.path.getsize(handle) == 0:
+            raise ValueError(f"{name}: the file is empty")
+    else:
+        name = "<bytes>"
+        handle = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with sf.SoundFile(handle) as file:
+            announced, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except sf.LibsndfileError as error:
+        raise ValueError(f"{name}: not readable as audio ({error.error_string})") from error
+    if len(samples) == 0:
+        raise ValueError(f"{name}: the file holds no samples")
+    # Some containers do not announce their length; libsndfile then says a huge number.
+    if len(samples) < announced < 2**62:
+        raise ValueError(f"{name}: truncated: {announced} samples are announced and {len(samples)} are there")
+    return torch.from_numpy(samples.T.copy()), rate
+
+
+def write(
+    target: str | Path | BinaryIO,
+    waveform: Tensor,
+    sample_rate: int,
+    *,
+    format: str | None = None,
+    subtype: str | None = None,
+    **options: Any,
+) -> None:
+    """Write `waveform` [C, T] or [T]; samples over full scale are clipped, as integer formats must.
+
+    Args:
+        format: libsndfile's name ("FLAC"); None = by the path's suffix.
+        subtype: for instance "FLOAT" or "PCM_24"; None = 16 bit, or the format's own.
+        options: soundfile's `compression_level` and `bitrate_mode`.
+
+    Raises:
+        ValueError: a suffix or rate that the format lacks, an empty or non-finite waveform.
+    """
+    if waveform.ndim == 1:
+        waveform = waveform[None]
+    if waveform.ndim != 2 or waveform.shape[1] == 0:
+        raise ValueError(f"a file takes a waveform [C, T] with samples; its shape is {tuple(waveform.shape)}")
+    if not bool(torch.isfinite(waveform).all()):
+        raise ValueError("the waveform holds NaN or infinity; a file of it would be noise")
+    if format is None:
+        suffix = Path(str(target)).suffix.lower()
+        if suffix not in FORMATS:
+            raise ValueError(f"{target}: unknown suffix {suffix!r}; known: {', '.join(FORMATS)} (or pass format=)")
+        format, usual = FORMATS[suffix]
+        subtype = subtype or usual
+    elif subtype is None:
+        subtype = "PCM_16" if format in ("WAV", "FLAC") else sf.default_subtype(format)
+    if subtype == "OPUS" and sample_rate not in OPUS_RATES:
+        raise ValueError(f"Opus knows {OPUS_RATES} Hz; this waveform has {sample_rate} Hz: resample it first")
+    samples = waveform.detach().float().cpu().clamp(-1, 1).numpy().T
+    try:
+        sf.write(target, samples, sample_rate, format=format, subtype=subtype, **options)
+    except sf.LibsndfileError as error:
+        raise ValueError(f"{target}: {format}/{subtype} at {sample_rate} Hz: {error.error_string}") from error

@@ -1,0 +1,164 @@
+"""Every form in which audio arrives, as a list of clips; and clips as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codeczoo.base import files
+from codeczoo.base.audio import Audio, stack
+
+FORMS = (
+    "a path, a NumPy array or torch tensor [T], [C, T] or [B, C, T], an Audio, a dict with 'array' and "
+    "'sampling_rate', 'path' or 'bytes' (as Hugging Face datasets give), or a list of these"
+)
+
+
+class Clip(NamedTuple):
+    """One piece of audio on its way into a batch."""
+
+    waveform: Tensor  # [C, T] floating point
+    sample_rate: int
+
+
+def read_clips(audio: Any, sample_rate: int | None = None) -> list[Clip]:
+    """`audio` in any known form as a list of clips, each still at its own rate and with its own channels.
+
+    Raises:
+        TypeError: a form that is not known.
+        ValueError: an array without `sample_rate`, wrong shapes, no samples, NaN, an unreadable file.
+    """
+    if sample_rate is not None:
+        sample_rate = check_rate(sample_rate)
+    if isinstance(audio, Audio):
+        if sample_rate not in (None, audio.sample_rate):
+            raise ValueError(f"sample_rate={sample_rate} was given for an Audio that says {audio.sample_rate} Hz")
+        clips = [Clip(clip, audio.sample_rate) for clip in audio.split()]
+    elif isinstance(audio, str | Path | Mapping):
+        clips = [_one(audio, sample_rate)]
+    elif isinstance(audio, Tensor | np.ndarray):
+        batch = _tensor(audio)
+        if batch.ndim == 3:
+            clips = [Clip(clip, _needs_rate(sample_rate)) for clip in batch]
+        else:
+            clips = [_one(batch, sample_rate)]
+    elif isinstance(audio, Sequence) and not isinstance(audio, bytes):
+        if len(audio) and all(isinstance(item, int | float) for item in audio):
+            raise TypeError("a list of numbers is not taken as audio; make it an array: numpy.asarray(samples)")
+        clips = [_one(item, sample_rate, f"clip {i}: ") for i, item in enumerate(audio)]
+    else:
+        raise TypeError(f"audio must be {FORMS}; it is {type(audio).__name__}")
+    if not clips:
+        raise ValueError("no audio was given: the list is empty")
+    for i, clip in enumerate(clips):
+        _check(clip, f"clip {i}: " if len(clips) > 1 else "")
+    return clips
+
+
+def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int | None = None) -> Audio:
+    """Clips as one batch at `sample_rate` with `channels`; None = that of the clips, which must then agree."""
+    for what, wanted, found in (
+        ("sample rate", sample_rate, {clip.sample_rate for clip in clips}),
+        ("channel count", channels, {len(clip.waveform) for clip in clips}),
+    ):
+        if wanted is None and len(found) > 1:
+            keyword = what.replace(" count", "s").replace(" ", "_")
+            raise ValueError(f"the clips differ in {what} ({sorted(found)}): choose one with {keyword}=")
+    # One resampling for each rate that occurs, for all of its clips at once.
+    groups: dict[tuple[int, int, torch.device], list[int]] = {}
+    for i, clip in enumerate(clips):
+        groups.setdefault((clip.sample_rate, len(clip.waveform), clip.waveform.device), []).append(i)
+    out: list[Tensor] = [torch.empty(0)] * len(clips)
+    for (rate, _, _), members in groups.items():
+        group = stack([clips[i].waveform for i in members], rate)
+        if channels is not None:
+            group = group.mix(channels)
+        group = group.resample(sample_rate or rate)
+        for i, waveform in zip(members, group.split(), strict=True):
+            out[i] = waveform
+    return stack(out, sample_rate or clips[0].sample_rate)
+
+
+def check_rate(sample_rate: Any) -> int:
+    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | float | np.integer | np.floating):
+        raise TypeError(f"sample_rate must be a number of Hz; it is {sample_rate!r}")
+    if not np.isfinite(sample_rate) or sample_rate != int(sample_rate) or sample_rate <= 0:
+        raise ValueError(f"sample_rate must be a positive whole number of Hz; it is {sample_rate!r}")
+    return int(sample_rate)
+
+
+def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
+    """One clip of any form."""
+    try:
+        if isinstance(item, str | Path):
+            return Clip(*files.read(item))
+        if isinstance(item, Audio):
+            if len(item) != 1:
+                raise ValueError(f"an Audio inside a list must hold one clip; this one holds {len(item)}")
+            return Clip(item.split()[0], item.sample_rate)
+        if isinstance(item, Mapping):
+            return _from_mapping(item)
+        if isinstance(item, Tensor | np.ndarray):
+            waveform = _tensor(item)
+            if waveform.ndim == 1:
+                waveform = waveform[None]
+            if waveform.ndim != 2:
+                raise ValueError(f"a clip is [T] or [C, T]; its shape is {tuple(waveform.shape)}")
+            return Clip(waveform, _needs_rate(sample_rate))
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") if where else error from error
+    raise TypeError(f"{where}audio must be {FORMS}; it is {type(item).__name__}")
+
+
+def _from_mapping(item: Mapping[str, Any]) -> Clip:
+    """The three dict forms of Hugging Face datasets."""
+    if item.get("array") is not None:
+        if "sampling_rate" not in item:
+            raise ValueError("a dict with 'array' must have 'sampling_rate' too")
+        return _one(np.asarray(item["array"]), check_rate(item["sampling_rate"]))
+    if item.get("bytes") is not None:
+        return Clip(*files.read(item["bytes"]))
+    if item.get("path") is not None:
+        return Clip(*files.read(item["path"]))
+    raise ValueError(f"a dict of audio has 'array', 'bytes' or 'path'; this one has {sorted(map(str, item))}")
+
+
+def _tensor(array: Tensor | np.ndarray) -> Tensor:
+    """A floating point tensor of 1 to 3 axes; integers are not guessed at."""
+    if isinstance(array, np.ndarray):
+        if array.dtype == object:
+            raise TypeError("an array of objects is not audio; give a list of arrays for clips of different lengths")
+        array = torch.from_numpy(np.ascontiguousarray(array))
+    if not array.is_floating_point():
+        raise TypeError(
+            f"audio must be floating point with full scale 1; its type is {array.dtype}. "
+            "For 16-bit integers: samples / 32768"
+        )
+    if not 1 <= array.ndim <= 3:
+        raise ValueError(f"audio is [T], [C, T] or [B, C, T]; its shape is {tuple(array.shape)}")
+    return array.float() if array.dtype in (torch.float16, torch.bfloat16) else array
+
+
+def _needs_rate(sample_rate: int | None) -> int:
+    if sample_rate is None:
+        raise ValueError("a bare array has no sample rate: pass sample_rate= (in Hz)")
+    return sample_rate
+
+
+def _check(clip: Clip, where: str) -> None:
+    channels, samples = clip.waveform.shape
+    if channels == 0 or samples == 0:
+        raise ValueError(f"{where}the clip has no samples (its shape is {(channels, samples)})")
+    if channels > 64 and channels > samples:
+        raise ValueError(
+            f"{where}{channels} channels of {samples} samples: the axes look swapped; a clip is [C, T], channels first"
+        )
+    finite = torch.isfinite(clip.waveform)
+    if not bool(finite.all()):
+        count = int((~finite).sum())
+        raise ValueError(f"{where}{count} of {clip.waveform.numel()} samples are NaN or infinite")

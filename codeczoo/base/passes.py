@@ -1,0 +1,82 @@
+"""Length without limit: a long clip in several passes that give what one pass would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+
+
+class Context(NamedTuple):
+    """How far a network sees to each side of one output: samples for an encoder, frames for a decoder."""
+
+    left: int
+    right: int
+
+
+def groups_within(lengths: Sequence[int], limit: float) -> list[slice]:
+    """Consecutive rows whose padded size (count x longest) stays within `limit`; a longer row stands alone."""
+    groups, start, longest = [], 0, 0
+    for i, length in enumerate(lengths):
+        longest = max(longest, length)
+        if i > start and (i - start + 1) * longest > limit:
+            groups.append(slice(start, i))
+            start, longest = i, length
+    return [*groups, slice(start, len(lengths))]
+
+
+def encode_in_windows(
+    codec: BaseCodec, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int, context: Context
+) -> Encoded:
+    """One clip [1, C, T] through an encoder of finite receptive field, window by window, exactly.
+
+    Each window carries the context that its frames can see; frames made of the context itself are dropped.
+    """
+    from codeczoo.base.codec import Encoded
+
+    hop = codec.hop_length
+    assert hop is not None and len(waveform) == 1
+    total = int(lengths[0])
+    left, right = -(-context.left // hop) * hop, -(-context.right // hop) * hop
+    step = max((samples - left - right) // hop, 1) * hop
+    pieces = []
+    for start in range(0, total, step):
+        first, last = max(start - left, 0), min(start + step + right, total)
+        piece = codec._encode(waveform[..., first:last], lengths.new_tensor([last - first]), num_codebooks)
+        skip = (start - first) // hop
+        stop = skip + step // hop if start + step < total else None
+        pieces.append(piece.codes[..., skip:stop])
+    codes = torch.cat(pieces, dim=-1)
+    return Encoded(codes, lengths.new_tensor([codes.shape[-1]]))
+
+
+def decode_in_windows(
+    codec: BaseCodec,
+    codes: Tensor,
+    lengths: Tensor,
+    side: Mapping[str, Tensor],
+    num_samples: Tensor,
+    frames: int,
+    context: Context,
+) -> Decoded:
+    """As `encode_in_windows`, for the codes [1, K, N] of one clip."""
+    from codeczoo.base.codec import Decoded
+
+    hop = codec.hop_length
+    assert hop is not None and len(codes) == 1
+    total = int(lengths[0])
+    step = max(frames - context.left - context.right, 1)
+    pieces = []
+    for start in range(0, total, step):
+        first, last = max(start - context.left, 0), min(start + step + context.right, total)
+        piece = codec._decode(codes[..., first:last], lengths.new_tensor([last - first]), side, num_samples)
+        skip = (start - first) * hop
+        stop = skip + step * hop if start + step < total else int(piece.lengths[0])
+        pieces.append(piece.waveform[..., skip:stop])
+    waveform = torch.cat(pieces, dim=-1)
+    return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))

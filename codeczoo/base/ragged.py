@@ -1,0 +1,38 @@
+"""Ragged batches: clips of different lengths in one dense tensor beside their lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def check_lengths(lengths: Tensor, batch: int, longest: int, unit: str) -> Tensor:
+    """`lengths` as [B] int64, or an error that names what is wrong with it."""
+    lengths = torch.as_tensor(lengths)
+    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths must be whole numbers of {unit}; their type is {lengths.dtype}")
+    if lengths.shape != (batch,):
+        raise ValueError(f"lengths must be [{batch}], one an item; their shape is {tuple(lengths.shape)}")
+    lengths = lengths.long()
+    if batch and (int(lengths.min()) < 0 or int(lengths.max()) > longest):
+        raise ValueError(f"lengths must lie in 0 to {longest} {unit}; they are {lengths.tolist()}")
+    return lengths
+
+
+def pad_stack(items: Sequence[Tensor], value: float = 0) -> tuple[Tensor, Tensor]:
+    """Tensors [..., T_b] → ([B, ..., max T_b] filled behind with `value`, lengths [B])."""
+    lengths = torch.tensor([item.shape[-1] for item in items], dtype=torch.int64)
+    if len(items) == 1:
+        return items[0][None], lengths.to(items[0].device)
+    longest = int(lengths.max())
+    batch = items[0].new_full((len(items), *items[0].shape[:-1], longest), value)
+    for row, item in zip(batch, items, strict=True):
+        row[..., : item.shape[-1]] = item
+    return batch, lengths.to(batch.device)
+
+
+def valid_mask(lengths: Tensor, longest: int) -> Tensor:
+    """[B, T] bool: True where a value belongs to its item."""
+    return torch.arange(longest, device=lengths.device) < lengths[:, None]

@@ -1,0 +1,215 @@
+"""Sample-rate conversion: windowed-sinc interpolation on the device, a whole ragged batch at once.
+
+Between two rates whose ratio is p/q in lowest terms, output sample n sits at input position n·q/p, so the filter's
+taps repeat every p outputs. One strided convolution with an output channel for each of those phases therefore
+computes everything. Four published filters are offered, because a metric or a token depends on which one it was:
+
+========== ============================================ ====================================================
+filter     the same as                                  made of
+========== ============================================ ====================================================
+`hann`     torchaudio.functional.resample, defaults     6 zero crossings, roll-off 0.99, Hann; zeros outside
+`julius`   julius.resample_frac, defaults; audiotools   24 zero crossings, roll-off 0.945, Hann, each phase
+                                                        normalised; the first and last sample go on outside
+`kaiser`   pystoi, Octave's `resample`                  Kaiser, 60 dB rejection, transition a tenth of the
+                                                        cut-off; zeros outside
+`scipy`    scipy.signal.resample_poly, defaults         Kaiser with beta 5 over 20 zero crossings; zeros outside
+========== ============================================ ====================================================
+
+Source: J. O. Smith, "Digital Audio Resampling", https://ccrma.stanford.edu/~jos/resample/
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Literal, NamedTuple, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codeczoo.base.device import matmul_precision
+from codeczoo.base.ragged import check_lengths
+
+Filter = Literal["hann", "julius", "kaiser", "scipy"]
+FILTERS: tuple[Filter, ...] = ("hann", "julius", "kaiser", "scipy")
+
+MIN_PHASES = 16  # a convolution with fewer output channels leaves most of the hardware idle
+MAX_PHASES = 128  # more than this is split, so that odd ratios (44056 → 16000 has 2000 phases) stay small
+PIECE = 1 << 22  # output samples made in one go: an hour of audio must not need an hour's worth of temporaries
+
+
+@overload
+def resampled_length(length: int, orig_rate: int, new_rate: int) -> int: ...
+@overload
+def resampled_length(length: Tensor, orig_rate: int, new_rate: int) -> Tensor: ...
+def resampled_length(length: int | Tensor, orig_rate: int, new_rate: int) -> int | Tensor:
+    """ceil(length · new_rate / orig_rate), in integers: the samples that `resample` returns for that many."""
+    return -(-length * new_rate // orig_rate)
+
+
+def resample(
+    waveform: Tensor,
+    orig_rate: int,
+    new_rate: int,
+    *,
+    filter: Filter = "hann",  # noqa: A002 (the field's word)
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """`waveform` at another sample rate, computed on its device and in its floating point type.
+
+    Args:
+        waveform: [..., T], floating point.
+        orig_rate: its rate in Hz.
+        new_rate: the rate wanted in Hz.
+        filter: one of `FILTERS`; see the module's table.
+        lengths: [B], each item's own number of samples, where waveform is [B, ..., T]. Each item then comes out as
+            it would alone: what stands behind its end is not looked at, and zeros stand behind its new end.
+
+    Returns:
+        [..., ceil(T · new_rate / orig_rate)]. (julius and audiotools themselves round down: cut one sample where
+        that matters.)
+
+    Raises:
+        ValueError: a rate that is not a positive whole number, an unknown filter, lengths that do not fit.
+        TypeError: a waveform that is not floating point.
+    """
+    for name, rate in (("orig_rate", orig_rate), ("new_rate", new_rate)):
+        if isinstance(rate, bool) or int(rate) != rate or rate <= 0:
+            raise ValueError(f"{name} must be a positive whole number of Hz; it is {rate!r}")
+    if filter not in FILTERS:
+        raise ValueError(f"there is no filter {filter!r}; choose of: {', '.join(FILTERS)}")
+    if not waveform.is_floating_point():
+        raise TypeError(f"resample takes floating point samples; these are {waveform.dtype}")
+    shape = waveform.shape
+    rows = waveform.reshape(-1, shape[-1])
+    ends = None
+    if lengths is not None:
+        lengths = check_lengths(lengths, shape[0], shape[-1], "samples").to(waveform.device)
+        ends = lengths.repeat_interleave(len(rows) // max(shape[0], 1))[:, None]
+    if orig_rate == new_rate:
+        out = rows
+    else:
+        out = _convert(rows, ends, int(orig_rate), int(new_rate), filter)
+    if ends is not None:
+        new_ends = resampled_length(ends, int(orig_rate), int(new_rate))
+        out = out.masked_fill(torch.arange(out.shape[-1], device=out.device) >= new_ends, 0)
+    return out.reshape(*shape[:-1], out.shape[-1])
+
+
+def _convert(rows: Tensor, ends: Tensor | None, orig_rate: int, new_rate: int, name: Filter) -> Tensor:
+    """[R, T] → [R, T'], piece by piece. `ends` [R, 1]: where each row ends; None = at T."""
+    total = resampled_length(rows.shape[-1], orig_rate, new_rate)
+    if not rows.numel():
+        return rows.new_zeros(len(rows), total)
+    dtype = rows.dtype if rows.dtype in (torch.float32, torch.float64) else torch.float32
+    bank = _bank(orig_rate, new_rate, name, dtype, rows.device)
+    frames = -(-total // bank.phases)
+    step = max(PIECE // (bank.phases * len(rows)), 1)
+    pieces = []
+    with matmul_precision("exact"):
+        for first in range(0, frames, step):
+            count = min(step, frames - first)
+            taken = _take(
+                rows, ends, first * bank.stride - bank.reach, (count - 1) * bank.stride + bank.span, bank.hold
+            )
+            taken = taken.to(dtype)[:, None]
+            phases = [
+                F.conv1d(taken[..., block.start :], block.taps, stride=bank.stride)[..., :count]
+                for block in bank.blocks
+            ]
+            pieces.append(torch.cat(phases, 1).transpose(1, 2).reshape(len(rows), -1).to(rows.dtype))
+    return torch.cat(pieces, -1)[:, :total]
+
+
+def _take(rows: Tensor, ends: Tensor | None, first: int, count: int, hold: bool) -> Tensor:
+    """`count` samples of each row from position `first` on, which may lie before 0 and end behind the row's end.
+
+    Outside a row stand zeros or, with `hold`, its first and its last sample.
+    """
+    last = first + count
+    low, high = max(first, 0), min(last, rows.shape[-1])
+    taken = F.pad(rows[:, None, low:high], (low - first, last - high), mode="replicate" if hold else "constant")[:, 0]
+    if ends is None:
+        return taken
+    behind = torch.arange(first, last, device=rows.device) >= ends
+    return torch.where(behind, rows.gather(-1, (ends - 1).clamp(min=0)) if hold else rows.new_zeros(()), taken)
+
+
+class _Block(NamedTuple):
+    """Taps [phases, 1, n] of neighbouring phases, which begin at sample `start` of a frame's window."""
+
+    start: int
+    taps: Tensor
+
+
+class _Bank(NamedTuple):
+    """All that turns one frame of input into `phases` output samples."""
+
+    blocks: tuple[_Block, ...]
+    phases: int  # output samples a frame
+    stride: int  # input samples from one frame to the next
+    reach: int  # a frame's window begins this many samples before the frame
+    span: int  # and is this long
+    hold: bool  # what stands outside the signal: its first and last sample, or zeros
+
+
+@lru_cache(maxsize=64)
+def _bank(orig_rate: int, new_rate: int, name: Filter, dtype: torch.dtype, device: torch.device) -> _Bank:
+    divisor = math.gcd(orig_rate, new_rate)
+    orig, new = orig_rate // divisor, new_rate // divisor
+    # Few phases are repeated until there are enough of them: the same taps, one period of input further on.
+    repeats = -(-MIN_PHASES // new)
+    phases, stride = new * repeats, orig * repeats
+    reach = _reach(orig, new, name)
+    blocks = []
+    for first in range(0, phases, MAX_PHASES):
+        last = min(first + MAX_PHASES, phases)
+        start, stop = first * orig // new, (last - 1) * orig // new + 2 * reach + 1
+        phase = torch.arange(first, last)[:, None]
+        offset = torch.arange(start, stop) - reach - phase // new * orig
+        taps = _taps(phase % new, offset, orig, new, name, dtype)
+        blocks.append(_Block(start, taps[:, None].to(device)))
+    span = blocks[-1].start + blocks[-1].taps.shape[-1]
+    return _Bank(tuple(blocks), phases, stride, reach, span, hold=name == "julius")
+
+
+def _reach(orig: int, new: int, name: Filter) -> int:
+    """How many input samples a filter sees to each side."""
+    if name in ("hann", "julius"):
+        crossings, rolloff = (6, 0.99) if name == "hann" else (24, 0.945)
+        return math.ceil(crossings * orig / (min(orig, new) * rolloff))
+    return -(-(len(_prototype(max(orig, new), name)) // 2) // new)
+
+
+def _taps(phase: Tensor, offset: Tensor, orig: int, new: int, name: Filter, dtype: torch.dtype) -> Tensor:
+    """The weight of the input sample at `offset` [P, n] in the output sample at phase · orig / new, phase [P, 1]."""
+    if name in ("kaiser", "scipy"):
+        prototype = new * _prototype(max(orig, new), name)
+        index = len(prototype) // 2 + phase * orig - offset * new
+        inside = (index >= 0) & (index < len(prototype))
+        return torch.where(inside, prototype[index.clamp(0, len(prototype) - 1)], 0.0).to(dtype)
+    # julius makes its taps in float32 whatever the signal's type, torchaudio in the signal's own: so do we.
+    crossings, rolloff, made_in = (6, 0.99, dtype) if name == "hann" else (24, 0.945, torch.float32)
+    cutoff = min(orig, new) * rolloff
+    time = (-phase.to(made_in) / new + offset.to(made_in) / orig) * cutoff  # in zero crossings
+    time = time.clamp(-crossings, crossings)
+    window = torch.cos(time * math.pi / crossings / 2).square()
+    time = time * math.pi
+    taps = torch.where(time == 0, 1.0, torch.sin(time) / time) * window
+    taps = taps * (cutoff / orig) if name == "hann" else taps / taps.sum(-1, keepdim=True)
+    return taps.to(dtype)
+
+
+@lru_cache(maxsize=64)
+def _prototype(largest: int, name: Filter) -> Tensor:
+    """The low-pass filter at the common multiple of both rates, float64 [2 · half + 1], of sum 1."""
+    if name == "kaiser":
+        rejection, transition = 60.0, 1 / (20 * largest)  # dB; cycles a sample
+        half = math.ceil((rejection - 8) / (28.714 * transition))
+        beta = 0.1102 * (rejection - 8.7)
+    else:
+        half, beta = 10 * largest, 5.0
+    taps = np.sinc(np.arange(-half, half + 1) / largest) * np.kaiser(2 * half + 1, beta)
+    return torch.from_numpy(taps / taps.sum())

@@ -1,0 +1,224 @@
+"""`Stream`: a clip chunk by chunk, equal to the whole clip; each item of the batch can be paused and started anew.
+
+State is explicit: a tree of tensors whose first axis is the batch. So pausing is a `torch.where`, starting anew is one
+with the initial state, and saving is a copy. A causal family gives:
+
+    _stream_encode_start(batch_size)             -> state
+    _stream_encode(waveform, state, num_codebooks) -> codes [B, K, n], counts, state     (waveform [B, C, m * hop])
+    _stream_encode_end(rest, lengths, state, num_codebooks) -> codes, counts             (rest [B, C, R], R < hop)
+    _stream_decode_start(batch_size)             -> state
+    _stream_decode(codes, state)                 -> waveform [B, C, m], counts, state
+    _stream_decode_end(state)                    -> waveform, counts
+
+`counts` [B] says how many frames (samples) of each item are valid, at the left; None = all. A network that must see a
+few frames before it can give the first (reflection at the left edge) gives fewer at the start and more later.
+A step of steady state has fixed shapes and reads nothing back from the device, so it can be captured as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from codeczoo.base.audio import Audio
+from codeczoo.base.codes import PAD, Codes
+from codeczoo.base.device import matmul_precision
+
+if TYPE_CHECKING:
+    from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+
+State = Any  # a tree (tuple, list, dict) of tensors [B, ...]
+
+
+class Stream:
+    """`batch_size` clips at the codec's own rate and channel count, fed in chunks.
+
+    Attributes:
+        active: [B] bool. Items where it is False are paused: what is fed for them is ignored, they give nothing,
+            and their state does not move. Assign a new mask at any time.
+    """
+
+    def __init__(self, codec: BaseCodec, batch_size: int, num_codebooks: int) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1; it is {batch_size!r}")
+        self.codec = codec
+        self.batch_size = batch_size
+        self.num_codebooks = num_codebooks
+        self.active = torch.ones(batch_size, dtype=torch.bool, device=codec.device)
+        self.encoder_state: State = codec._stream_encode_start(batch_size)
+        self.decoder_state: State = codec._stream_decode_start(batch_size)
+
+    @torch.no_grad()
+    def encode(self, chunk: Audio | Tensor) -> Codes:
+        """The next samples of every item, [B, C, T] with T a multiple of the hop → the codes that are ready."""
+        waveform = self._chunk(chunk)
+        hop = self.codec.hop_length or 1
+        if waveform.shape[-1] == 0 or waveform.shape[-1] % hop:
+            raise ValueError(
+                f"{self.codec.name} streams in multiples of {hop} samples; this chunk has {waveform.shape[-1]} "
+                "(the rest of a clip goes to flush(rest))"
+            )
+        with matmul_precision(self.codec.precision):
+            codes, counts, state = self.codec._stream_encode(waveform, self.encoder_state, self.num_codebooks)
+        self.encoder_state = self._where_active(state, self.encoder_state)
+        return self._codes(codes, counts)
+
+    @torch.no_grad()
+    def flush(self, rest: Audio | Tensor | None = None) -> Codes:
+        """The end of every active item: the codes still held back and those of `rest` (less than a hop of samples,
+        [B, C, R], or an `Audio` with lengths). The items then stand at their start again."""
+        lengths = None
+        if isinstance(rest, Audio):
+            lengths = rest.lengths.to(self.codec.device)
+        waveform = self._chunk(rest if rest is not None else self._nothing())
+        hop = self.codec.hop_length or 1
+        if waveform.shape[-1] >= hop:
+            raise ValueError(
+                f"the rest of a clip is shorter than a hop of {hop} samples; this has {waveform.shape[-1]}: "
+                "feed whole hops with encode() first"
+            )
+        if lengths is None:
+            lengths = torch.full((self.batch_size,), waveform.shape[-1], device=self.codec.device)
+        with matmul_precision(self.codec.precision):
+            codes, counts = self.codec._stream_encode_end(waveform, lengths, self.encoder_state, self.num_codebooks)
+        start = self.codec._stream_encode_start(self.batch_size)
+        self.encoder_state = self._where_active(start, self.encoder_state)
+        return self._codes(codes, counts)
+
+    @torch.no_grad()
+    def decode(self, codes: Codes | Tensor) -> Audio:
+        """The next frames of every item, [B, K, N] → the audio that is ready."""
+        checked = self.codec._check_codes(codes)
+        if len(checked) != self.batch_size:
+            raise ValueError(f"this stream has {self.batch_size} items; the codes have {len(checked)}")
+        if bool(((checked.lengths != checked.codes.shape[-1]) & self.active.to(checked.device)).any()):
+            raise ValueError("a stream decodes the same number of frames for every active item; pause the others")
+        dense = checked.codes.clamp(min=0).to(self.codec.device)
+        with matmul_precision(self.codec.precision):
+            waveform, counts, state = self.codec._stream_decode(dense, self.decoder_state)
+        self.decoder_state = self._where_active(state, self.decoder_state)
+        return self._audio(waveform, counts)
+
+    @torch.no_grad()
+    def drain(self) -> Audio:
+        """The audio still held back at the end of every active item, which then stands at its start again."""
+        with matmul_precision(self.codec.precision):
+            waveform, counts = self.codec._stream_decode_end(self.decoder_state)
+        start = self.codec._stream_decode_start(self.batch_size)
+        self.decoder_state = self._where_active(start, self.decoder_state)
+        return self._audio(waveform, counts)
+
+    def reset(self, items: Sequence[int] | Tensor | None = None) -> None:
+        """Put items back to their start: indices, a bool mask [B], or None for all."""
+        mask = torch.zeros(self.batch_size, dtype=torch.bool, device=self.codec.device)
+        if items is None:
+            mask[:] = True
+        else:
+            index = torch.as_tensor(items, device=mask.device)
+            if index.dtype == torch.bool and index.shape != mask.shape:
+                raise ValueError(f"a mask of items must be [{self.batch_size}]; its shape is {tuple(index.shape)}")
+            if index.dtype != torch.bool and len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(mask):
+                raise IndexError(f"items {index.tolist()} of a stream of {self.batch_size}")
+            mask[index] = True
+        self.encoder_state = _where(mask, self.codec._stream_encode_start(self.batch_size), self.encoder_state)
+        self.decoder_state = _where(mask, self.codec._stream_decode_start(self.batch_size), self.decoder_state)
+
+    def state_dict(self) -> dict[str, State]:
+        """All state as a tree of tensors, copied; `torch.save` writes it, `load_state_dict` restores it."""
+        copy = lambda tree: tree_map(torch.clone, tree)  # noqa: E731
+        return {
+            "encoder": copy(self.encoder_state),
+            "decoder": copy(self.decoder_state),
+            "active": self.active.clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        active = state["active"]
+        if len(active) != self.batch_size:
+            raise ValueError(f"this stream has {self.batch_size} items; the state has {len(active)}")
+        move = lambda tree: tree_map(lambda t: t.to(self.codec.device, copy=True), tree)  # noqa: E731
+        self.encoder_state, self.decoder_state = move(state["encoder"]), move(state["decoder"])
+        self.active = active.to(self.codec.device)
+
+    # -- a whole clip in passes -----------------------------------------------------------------
+
+    def encode_whole(self, waveform: Tensor, lengths: Tensor, samples: int) -> Encoded:
+        """One clip [1, C, T] in chunks of at most `samples`."""
+        from codeczoo.base.codec import Encoded
+
+        hop = self.codec.hop_length or 1
+        step, total = max(samples // hop, 1) * hop, int(lengths[0])
+        whole = total // hop * hop
+        pieces, state = [], self.encoder_state
+        for start in range(0, whole, step):
+            chunk = waveform[..., start : min(start + step, whole)]
+            codes, counts, state = self.codec._stream_encode(chunk, state, self.num_codebooks)
+            pieces.append(codes if counts is None else codes[..., : int(counts[0])])
+        rest = waveform[..., whole:total]
+        codes, counts = self.codec._stream_encode_end(rest, lengths - whole, state, self.num_codebooks)
+        pieces.append(codes if counts is None else codes[..., : int(counts[0])])
+        codes = torch.cat(pieces, dim=-1)
+        return Encoded(codes, lengths.new_tensor([codes.shape[-1]]))
+
+    def decode_whole(self, codes: Tensor, lengths: Tensor, frames: int) -> Decoded:
+        """The codes [1, K, N] of one clip in chunks of at most `frames`."""
+        from codeczoo.base.codec import Decoded
+
+        pieces, state = [], self.decoder_state
+        for start in range(0, int(lengths[0]), frames):
+            chunk = codes[..., start : min(start + frames, int(lengths[0]))]
+            waveform, counts, state = self.codec._stream_decode(chunk, state)
+            pieces.append(waveform if counts is None else waveform[..., : int(counts[0])])
+        waveform, counts = self.codec._stream_decode_end(state)
+        pieces.append(waveform if counts is None else waveform[..., : int(counts[0])])
+        waveform = torch.cat(pieces, dim=-1)
+        return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))
+
+    # -- small parts ----------------------------------------------------------------------------
+
+    def _nothing(self) -> Tensor:
+        return torch.zeros(self.batch_size, self.codec.channels[0], 0, device=self.codec.device, dtype=self.codec.dtype)
+
+    def _chunk(self, chunk: Audio | Tensor) -> Tensor:
+        if isinstance(chunk, Audio):
+            if chunk.sample_rate != self.codec.sample_rate:
+                raise ValueError(
+                    f"a stream takes audio at the codec's own {self.codec.sample_rate} Hz; "
+                    f"this has {chunk.sample_rate} Hz"
+                )
+            chunk = chunk.waveform
+        if not isinstance(chunk, Tensor) or not chunk.is_floating_point():
+            raise TypeError("a chunk is an Audio or a floating point tensor [B, C, T] at the codec's rate")
+        if chunk.ndim == 2 and self.batch_size == 1:
+            chunk = chunk[None]
+        if chunk.ndim != 3 or len(chunk) != self.batch_size or chunk.shape[1] not in self.codec.channels:
+            raise ValueError(
+                f"a chunk must be [{self.batch_size}, {self.codec.channels[0]}, T]; its shape is {tuple(chunk.shape)}"
+            )
+        return chunk.to(self.codec.device, self.codec.dtype)
+
+    def _where_active(self, new: State, old: State) -> State:
+        return _where(self.active, new, old)
+
+    def _counts(self, counts: Tensor | None, longest: int) -> Tensor:
+        full = torch.full((self.batch_size,), longest, device=self.codec.device) if counts is None else counts
+        return torch.where(self.active, full, 0)
+
+    def _codes(self, codes: Tensor, counts: Tensor | None) -> Codes:
+        lengths = self._counts(counts, codes.shape[-1])
+        behind = torch.arange(codes.shape[-1], device=codes.device) >= lengths[:, None, None]
+        return self.codec.wrap(codes.masked_fill(behind, PAD), lengths)
+
+    def _audio(self, waveform: Tensor, counts: Tensor | None) -> Audio:
+        lengths = self._counts(counts, waveform.shape[-1])
+        behind = torch.arange(waveform.shape[-1], device=waveform.device) >= lengths[:, None, None]
+        return Audio(waveform.masked_fill(behind, 0), lengths, self.codec.sample_rate)
+
+
+def _where(mask: Tensor, new: State, old: State) -> State:
+    """`new` where the mask [B] is True, `old` elsewhere, for every tensor [B, ...] of the trees."""
+    return tree_map(lambda n, o: torch.where(mask.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)

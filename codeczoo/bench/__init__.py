@@ -1,0 +1,1 @@
+"""Datasets, the pipeline, results, the report."""

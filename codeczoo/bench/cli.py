@@ -1,0 +1,168 @@
+"""The benchmark's command line: `python benchmarking.py` and `codeczoo benchmark`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from codeczoo.bench.run import Settings, run_benchmark
+from codeczoo.bench.summary import table
+from codeczoo.metrics import DEFAULT_METRICS, metric_names
+
+DEFAULT_CODECS = (
+    "opus_6k",
+    "opus_12k",
+    "opus_24k",
+    "opus_64k",
+    "mp3_32k",
+    "vorbis_48k",
+    "g711_ulaw",
+    "g711_alaw",
+)
+SHOWN = ("mel", "stft", "si_sdr", "pesq_wb", "stoi", "estoi", "f0_corr", "vuv_error", "lsd")
+
+EPILOG = """
+examples:
+  %(prog)s
+      the classical codecs on the embedded clips: needs no download, takes a minute
+  %(prog)s --dataset recordings/ --codecs mimi dac_44k opus_12k --batch 200 --out results/
+      every audio file below a folder
+  %(prog)s --dataset test.csv --codecs encodec_24k_6bps --metrics mel stoi pesq_wb
+      a manifest with a column path (and id, category if you like)
+
+A run that was stopped goes on where it was when it is started again with the same settings.
+
+exit code: 0 all is measured; 1 wrong usage or a data set that is not there; 3 some clips failed (they are named in
+summary.json); 4 no clip failed, but some metric is undefined on some clip (silence has no pitch).
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Encode, decode and measure a data set with one or more codecs."
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "--dataset",
+        metavar="D",
+        help="folder, glob, manifest (.csv .tsv .jsonl) or file; default: embedded clips",
+    )
+    parser.add_argument(
+        "--codecs",
+        nargs="+",
+        metavar="NAME",
+        default=list(DEFAULT_CODECS),
+        help="names; `codeczoo list` shows them",
+    )
+    parser.add_argument("--batch", type=int, default=200, metavar="N", help="clips in one batch at most (default 200)")
+    parser.add_argument(
+        "--max-batch-seconds",
+        type=float,
+        metavar="S",
+        help="audio in one batch at most (default: 120, on CUDA 1200)",
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="M",
+        default=list(DEFAULT_METRICS),
+        help=f"of: {', '.join(metric_names())}",
+    )
+    parser.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="CODEC=PATH",
+        help="weights from a file or folder, or =random",
+    )
+    parser.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    parser.add_argument("--precision", choices=("exact", "fast"), default="exact")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
+    parser.add_argument("--shuffle", action="store_true", help="take the clips in a random order (see --seed, --limit)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read files (default 2)")
+    parser.add_argument(
+        "--metric-workers", type=int, metavar="N", help="processes for PESQ and pitch (default: by cores)"
+    )
+    parser.add_argument("--save-audio", action="store_true", help="keep every reconstruction as FLAC")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where results lie already")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The benchmark for parsed arguments; returns the exit code."""
+    try:
+        settings = Settings(
+            codecs=tuple(dict.fromkeys(args.codecs)),
+            dataset=args.dataset,
+            metrics=tuple(dict.fromkeys(args.metrics)),
+            batch=int(positive("--batch", args.batch)),
+            max_batch_seconds=None
+            if args.max_batch_seconds is None
+            else positive("--max-batch-seconds", args.max_batch_seconds),
+            out=args.out,
+            device=args.device,
+            precision=args.precision,
+            weights=parse_weights(args.weights),
+            limit=None if args.limit is None else int(positive("--limit", args.limit)),
+            shuffle=args.shuffle,
+            seed=args.seed,
+            workers=max(args.workers, 0),
+            metric_workers=args.metric_workers,
+            save_audio=args.save_audio,
+            overwrite=args.overwrite,
+            progress=not args.quiet,
+        )
+        summary = run_benchmark(settings)
+    except (KeyError, ValueError, FileNotFoundError, ImportError, NotImplementedError) as error:
+        sys.stderr.write(f"error: {error.args[0] if error.args else error}\n")
+        return 1
+    if not args.quiet:
+        shown = [name for name in SHOWN if name in settings.metrics] or list(settings.metrics)
+        sys.stdout.write(f"\n{table(summary, shown)}\n\n{failures_text(summary)}results in {settings.out}\n")
+    return exit_code(summary)
+
+
+def parse_weights(pairs: Sequence[str]) -> dict[str, str]:
+    weights = {}
+    for pair in pairs:
+        name, found, value = pair.partition("=")
+        if not found or not value:
+            raise ValueError(f"--weights takes CODEC=PATH (or CODEC=random); {pair!r} is neither")
+        weights[name] = value
+    return weights
+
+
+def positive(flag: str, value: float) -> float:
+    if value <= 0:
+        raise ValueError(f"{flag} must be greater than zero; it is {value}")
+    return value
+
+
+def failures_text(summary: dict) -> str:
+    lines = [
+        f"{codec}: {failure['id']}: {failure['stage']}: {failure['reason']}\n"
+        for codec, entry in summary["codecs"].items()
+        for failure in entry["failed"]
+    ]
+    return "failed:\n" + "".join(f"  {line}" for line in lines) + "\n" if lines else ""
+
+
+def exit_code(summary: dict) -> int:
+    if any(entry["failed"] for entry in summary["codecs"].values()):
+        return 3
+    undefined = (m["undefined"] for entry in summary["codecs"].values() for m in entry["overall"].values())
+    return 4 if any(undefined) else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="benchmarking.py")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    return run(args)
+
+
+__all__ = ["add_arguments", "main", "run"]

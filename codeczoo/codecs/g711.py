@@ -1,0 +1,112 @@
+"""G.711, the telephone's code since 1972: one byte a sample, logarithmic, at 8 kHz.
+
+Source: ITU-T Recommendation G.711 (11/1988), tables 1 and 2, https://www.itu.int/rec/T-REC-G.711.
+Codes are the octets as they are transmitted: μ-law with all bits inverted, A-law with every other bit, so that
+silence is 255 and 213. Full scale 1 is 32768 on the usual scale of 16 bits; the largest levels are 32124 and 32256.
+Runs on the codec's device. Each code depends on its own sample alone: nothing else is as easy to stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+from codeczoo.base.variant import Variant
+
+FULL_SCALE = 32768
+SIGN = 128
+
+
+@dataclass(frozen=True)
+class G711Config:
+    law: Literal["mu", "a"]
+
+
+def magnitudes(law: str) -> tuple[list[int], list[int]]:
+    """The 128 magnitudes of a law in ascending order, on the 16-bit scale: (where each begins, what it decodes to).
+
+    Eight segments of 16 steps. A step of A-law is as wide in segment 0 as in segment 1; the steps of μ-law double
+    from segment to segment, and its first is cut in half at zero.
+    """
+    begins, levels = [], []
+    for segment in range(8):
+        for step in range(16):
+            if law == "mu":  # table 2: 14 bits, bias 33
+                begins.append(4 * max(((16 + step) << segment + 1) - 33, 0))
+                levels.append(4 * (((2 * step + 33) << segment) - 33))
+            elif segment == 0:  # table 1: 13 bits
+                begins.append(8 * 2 * step)
+                levels.append(8 * (2 * step + 1))
+            else:
+                begins.append(8 * ((16 + step) << segment))
+                levels.append(8 * ((2 * step + 33) << segment - 1))
+    return begins, levels
+
+
+class G711(BaseCodec):
+    """μ-law or A-law. Codes [B, 1, N]: one a sample, 64 kbit/s, and that is that."""
+
+    Config = G711Config
+
+    sample_rate = 8000
+    channels = (1,)
+    hop_length = 1
+    codebook_sizes = (256,)
+    codebook_choices = (1,)
+    causal = True
+    latency = 0.0
+
+    def __init__(self, config: G711Config, variant: Variant) -> None:
+        super().__init__(config, variant)
+        begins, levels = magnitudes(config.law)
+        # μ-law inverts all bits and A-law every other one; in both a set sign bit, once inverted, means positive.
+        self.inverted = 0x7F if config.law == "mu" else 0x55
+        octets = torch.arange(256)
+        magnitude = torch.tensor(levels, dtype=torch.int32)[(octets ^ self.inverted) & 127]
+        # Integers, because a change of the codec's floating point type must not round them.
+        self.register_buffer("begins", torch.tensor(begins[1:], dtype=torch.int32), persistent=False)
+        self.register_buffer("levels", torch.where(octets >= SIGN, magnitude, -magnitude), persistent=False)
+        self.begins: Tensor
+        self.levels: Tensor
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        samples = waveform.float() * FULL_SCALE
+        begins = self.begins.to(samples.dtype)
+        # A sample on the border of two steps belongs to the upper one when positive and to the lower one when
+        # negative, as in the ITU's own software (G.191), which takes the ones' complement.
+        up = torch.bucketize(samples, begins, right=True)
+        down = torch.bucketize(-samples, begins)
+        codes = torch.where(samples < 0, down, up + SIGN) ^ self.inverted
+        return Encoded(codes, lengths)
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        return Decoded(self.levels[codes].to(self.dtype) / FULL_SCALE, lengths)
+
+    # -- streaming: there is nothing to remember ------------------------------------------------
+
+    def _stream_encode_start(self, batch_size: int) -> tuple[()]:
+        return ()
+
+    def _stream_encode(
+        self, waveform: Tensor, state: tuple[()], num_codebooks: int
+    ) -> tuple[Tensor, Tensor | None, tuple[()]]:
+        return self._encode(waveform, waveform.new_tensor([]), num_codebooks).codes, None, ()
+
+    def _stream_encode_end(
+        self, rest: Tensor, lengths: Tensor, state: tuple[()], num_codebooks: int
+    ) -> tuple[Tensor, Tensor]:
+        return self._encode(rest, lengths, num_codebooks).codes, lengths
+
+    def _stream_decode_start(self, batch_size: int) -> tuple[()]:
+        return ()
+
+    def _stream_decode(self, codes: Tensor, state: tuple[()]) -> tuple[Tensor, Tensor | None, tuple[()]]:
+        return self.levels[codes].to(self.dtype) / FULL_SCALE, None, ()
+
+    def _stream_decode_end(self, state: tuple[()]) -> tuple[Tensor, Tensor | None]:
+        return torch.zeros(1, 1, 0), None

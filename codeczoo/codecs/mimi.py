@@ -1,0 +1,293 @@
+"""Mimi, the streaming speech codec of Moshi.
+
+Paper: "Moshi: a speech-text foundation model for real-time dialogue" (arXiv 2410.00037). Upstream: kyutai-labs/moshi,
+and the same model in Hugging Face transformers; the checkpoints of both load.
+
+SEANet and a transformer on each side, 12.5 frames a second, and a split quantiser: the first codebook was trained to
+carry meaning, the others quantise the same latent, not what the first one left. All of it is causal, so that clips of a
+ragged batch cannot reach each other and lengths need no care inside; a clip is filled up with zeros to whole frames.
+
+The attention window holds 250 steps of 40 ms, in a stream as in a whole clip. (Upstream's stream forgets up to a
+chunk's steps of it from 10 s on; this one does not.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.variant import Variant
+from codeczoo.nn.attention import Attention
+from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.padding import mask_tail
+from codeczoo.nn.rotary import Rotary, neighbours_to_halves
+from codeczoo.nn.rvq import ResidualVQ
+from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules, seanet_rules_transformers
+from codeczoo.nn.transformer import FeedForward, Transformer, TransformerLayer
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MimiConfig:
+    """The network's numbers."""
+
+    sample_rate: int = 24000  # Hz
+    filters: int = 64  # width of the first convolution
+    strides: Sequence[int] = (4, 5, 6, 8)
+    dim: int = 512
+    num_layers: int = 8  # of each transformer
+    num_heads: int = 8
+    hidden_dim: int = 2048
+    window: int = 250  # steps before the last downsampling that attention sees
+    rotary_base: float = 10000.0
+    downsample: int = 2
+    num_codebooks: int = 32
+    num_semantic: int = 1  # of them
+    codebook_size: int = 2048
+    codebook_dim: int = 256
+
+
+class Branch(nn.Module):
+    """A residual quantiser in a space of its own."""
+
+    def __init__(self, dim: int, num_codebooks: int, codebook_size: int, codebook_dim: int) -> None:
+        super().__init__()
+        self.input_proj = Conv1d(dim, codebook_dim, 1, bias=False)
+        self.vq = ResidualVQ(num_codebooks, codebook_size, codebook_dim)
+        self.output_proj = Conv1d(codebook_dim, dim, 1, bias=False)
+
+    def encode(self, x: Tensor, num_codebooks: int) -> Tensor:
+        return self.vq.encode(self.input_proj(x), num_codebooks)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.output_proj(self.vq.decode(codes))
+
+
+class SplitQuantizer(nn.Module):
+    """Semantic and acoustic codebooks beside each other: both quantise the same latent."""
+
+    def __init__(self, config: MimiConfig) -> None:
+        super().__init__()
+        self.num_semantic = config.num_semantic
+        rest = config.num_codebooks - config.num_semantic
+        self.first = Branch(config.dim, config.num_semantic, config.codebook_size, config.codebook_dim)
+        self.rest = Branch(config.dim, rest, config.codebook_size, config.codebook_dim)
+
+    def encode(self, x: Tensor, num_codebooks: int) -> Tensor:
+        """[B, dim, N] → codes [B, K, N]."""
+        acoustic = num_codebooks - self.num_semantic
+        codes = self.first.encode(x, min(num_codebooks, self.num_semantic))
+        return torch.cat([codes, self.rest.encode(x, acoustic)], dim=1) if acoustic > 0 else codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """[B, K, N] → [B, dim, N]."""
+        semantic, acoustic = codes[:, : self.num_semantic], codes[:, self.num_semantic :]
+        x = self.first.decode(semantic)
+        return x + self.rest.decode(acoustic) if acoustic.shape[1] else x
+
+
+class Mimi(BaseCodec):
+    """Codes [B, K, N] at 12.5 frames a second, K from 1 to 32."""
+
+    Config = MimiConfig
+    config: MimiConfig
+
+    def __init__(self, config: MimiConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.sample_rate = config.sample_rate
+        self.hop_length = math.prod(config.strides) * config.downsample
+        self.codebook_sizes = (config.codebook_size,) * config.num_codebooks
+        self.codebook_choices = tuple(range(1, config.num_codebooks + 1))
+        self.causal = True
+        self.latency = self.hop_length / config.sample_rate
+
+        seanet = {"last_kernel": 3, "conv_shortcut": False, "lstm_layers": 0, "pad_mode": "zeros", "fill": False}
+        self.encoder = SEANetEncoder(1, config.dim, config.filters, config.strides, **seanet)
+        self.encoder_transformer = _transformer(config)
+        stride, dim = config.downsample, config.dim
+        self.downsample = Conv1d(
+            dim, dim, 2 * stride, stride, bias=False, padding="causal", pad_mode="replicate"
+        )
+        self.quantizer = SplitQuantizer(config)
+        self.upsample = ConvTranspose1d(dim, dim, 2 * stride, stride, groups=dim, bias=False)
+        self.decoder_transformer = _transformer(config)
+        self.decoder = SEANetDecoder(1, config.dim, config.filters, config.strides[::-1], **seanet)
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        latent = self.encode_latent(waveform)
+        return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        return Decoded(self.decode_latent(self.quantizer.decode(codes)), lengths * self.hop_length)
+
+    def encode_latent(self, waveform: Tensor) -> Tensor:
+        """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        x, _ = self.encoder(F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length)))
+        return self.downsample(self.encoder_transformer(x.mT).mT)
+
+    def decode_latent(self, latent: Tensor) -> Tensor:
+        """[B, dim, N] → [B, 1, N * hop]."""
+        x = self.upsample(latent)
+        return self.decoder(self.decoder_transformer(x.mT).mT)[0]
+
+    # -- streaming ------------------------------------------------------------------------------
+
+    def _stream_encode_start(self, batch_size: int) -> State:
+        return {
+            "encoder": self.encoder.start(batch_size),
+            "transformer": self.encoder_transformer.start(batch_size),
+            "downsample": self.downsample.start(batch_size),
+        }
+
+    def _stream_encode(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
+        x, encoder = self.encoder.step(waveform, state["encoder"])
+        steps_so_far, _ = state["transformer"]
+        y, transformer = self.encoder_transformer.step(x.mT, state["transformer"])
+        y = y.mT
+        # Before an item's first step stands that step itself, repeated.
+        past = torch.where(steps_so_far.view(-1, 1, 1) == 0, y[..., :1], state["downsample"])
+        latent, downsample = self.downsample.step(y, past)
+        after = {"encoder": encoder, "transformer": transformer, "downsample": downsample}
+        return self.quantizer.encode(latent, num_codebooks), None, after
+
+    def _stream_encode_end(
+        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
+    ) -> tuple[Tensor, Tensor]:
+        batch, _, samples = rest.shape
+        if samples == 0:
+            return torch.zeros(batch, num_codebooks, 0, dtype=torch.int64, device=rest.device), torch.zeros_like(lengths)
+        last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - samples))
+        codes, _, _ = self._stream_encode(last, state, num_codebooks)
+        return codes, (lengths > 0).long()
+
+    def _stream_decode_start(self, batch_size: int) -> State:
+        return {
+            "upsample": self.upsample.start(batch_size),
+            "transformer": self.decoder_transformer.start(batch_size),
+            "decoder": self.decoder.start(batch_size),
+        }
+
+    def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
+        x, upsample = self.upsample.step(self.quantizer.decode(codes), state["upsample"])
+        y, transformer = self.decoder_transformer.step(x.mT, state["transformer"])
+        waveform, decoder = self.decoder.step(y.mT, state["decoder"])
+        return waveform, None, {"upsample": upsample, "transformer": transformer, "decoder": decoder}
+
+    def _stream_decode_end(self, state: State) -> tuple[Tensor, None]:
+        return state["upsample"].new_zeros(len(state["upsample"]), 1, 0), None  # nothing is held back
+
+
+def _transformer(config: MimiConfig) -> Transformer:
+    layers = [
+        TransformerLayer(
+            config.dim,
+            Attention(config.dim, config.num_heads),
+            FeedForward(config.dim, config.hidden_dim),
+            layer_scale=(True, True),
+        )
+        for _ in range(config.num_layers)
+    ]
+    rotary = Rotary(config.dim // config.num_heads, config.rotary_base)
+    return Transformer(layers, rotary=rotary, causal=True, window=config.window)
+
+
+# -- key maps ---------------------------------------------------------------------------------------
+
+HEADS = 8
+CODEBOOKS = {"first": 1, "rest": 31}  # as published
+TRANSFORMER = r"(encoder|decoder)_transformer\.layers\.(\d+)\."  # ours
+
+
+def _vectors(*sums_and_usages: Tensor) -> Tensor:
+    """The codebooks of a branch, from the sums of all latents that fell to each vector and their (smoothed) counts."""
+    half = len(sums_and_usages) // 2
+    pairs = zip(sums_and_usages[:half], sums_and_usages[half:], strict=True)
+    return torch.stack([total.float() / usage.float().clamp(min=1e-5)[:, None] for total, usage in pairs])
+
+
+def _codebooks(branch: str, prefix: str, total: str, usage: str) -> Rule:
+    """`prefix` with "{}" for the number of the codebook; `total` and `usage` as the two tensors are called in it."""
+    places = [prefix.format(k) for k in range(CODEBOOKS[branch])]
+    names = (*(place + total for place in places), *(place + usage for place in places))
+    return Rule(rf"quantizer\.{branch}\.vq\.codebooks", names, _vectors)
+
+
+def _halves(qkv: Tensor) -> Tensor:
+    """The authors' rows of q, k and v, whose rotary pairs are neighbours."""
+    q, k, v = qkv.chunk(3)
+    return torch.cat([neighbours_to_halves(q, HEADS), neighbours_to_halves(k, HEADS), v])
+
+
+def _authors(what: str, in_proj: str, out_proj: str, total: str, usage: str) -> KeyMap:
+    layer = r"\1_transformer.transformer.layers.\2."
+    return KeyMap(
+        f"mimi of moshi{what}",
+        (
+            *seanet_rules("encoder", "encoder.model"),
+            *seanet_rules("decoder", "decoder.model", (2, 5, 8, 11)),
+            Rule(TRANSFORMER + r"attention\.in_proj\.weight", f"{layer}self_attn.{in_proj}", _halves),
+            Rule(TRANSFORMER + r"attention\.out_proj\.weight", f"{layer}self_attn.{out_proj}"),
+            Rule(TRANSFORMER + r"feed_forward\.(.+)", rf"{layer}\3"),
+            Rule(TRANSFORMER + r"scale(\d)\.scale", rf"{layer}layer_scale_\3.scale"),
+            Rule(TRANSFORMER + r"(norm\d\..+)", rf"{layer}\3"),
+            Rule(r"downsample\.weight", "downsample.conv.conv.conv.weight"),
+            Rule(r"upsample\.weight", "upsample.convtr.convtr.convtr.weight"),
+            _codebooks("first", "quantizer.rvq_first.vq.layers.{}._codebook.", total, usage),
+            _codebooks("rest", "quantizer.rvq_rest.vq.layers.{}._codebook.", total, usage),
+            Rule(r"quantizer\.(first|rest)\.(\w+_proj\.weight)", r"quantizer.rvq_\1.\2"),
+        ),
+        unused=(r"quantizer\..+\._codebook\.(_initialized|inited)",),
+    )
+
+
+def _transformers() -> KeyMap:
+    layer, quantizer = r"\1_transformer.layers.\2.", "quantizer.{}_residual_vector_quantizer."
+    attention = tuple(f"{layer}self_attn.{x}_proj.weight" for x in "qkv")
+    first, rest = quantizer.format("semantic"), quantizer.format("acoustic")
+    return KeyMap(
+        "mimi of transformers",
+        (
+            *seanet_rules_transformers("encoder", "encoder.layers"),
+            *seanet_rules_transformers("decoder", "decoder.layers"),
+            Rule(TRANSFORMER + r"attention\.in_proj\.weight", attention, lambda *qkv: torch.cat(qkv)),
+            Rule(TRANSFORMER + r"attention\.out_proj\.weight", f"{layer}self_attn.o_proj.weight"),
+            Rule(TRANSFORMER + r"feed_forward\.linear(\d)\.weight", rf"{layer}mlp.fc\3.weight"),
+            Rule(TRANSFORMER + r"scale1\.scale", f"{layer}self_attn_layer_scale.scale"),
+            Rule(TRANSFORMER + r"scale2\.scale", f"{layer}mlp_layer_scale.scale"),
+            Rule(TRANSFORMER + r"norm1\.(\w+)", rf"{layer}input_layernorm.\3"),
+            Rule(TRANSFORMER + r"norm2\.(\w+)", rf"{layer}post_attention_layernorm.\3"),
+            Rule(r"(down|up)sample\.weight", r"\1sample.conv.weight"),
+            _codebooks("first", first + "layers.{}.codebook.", "embed_sum", "cluster_usage"),
+            _codebooks("rest", rest + "layers.{}.codebook.", "embed_sum", "cluster_usage"),
+            Rule(r"quantizer\.first\.(.+)", rf"{first}\1"),
+            Rule(r"quantizer\.rest\.(.+)", rf"{rest}\1"),
+        ),
+        unused=(r"quantizer\..+\.codebook\.initialized",),
+    )
+
+
+Mimi.key_maps = (
+    *(
+        _authors(what, *projections, *sums)
+        for what, projections in (
+            ("", ("in_proj_weight", "out_proj.weight")),
+            (", as saved since it has lists of projections", ("in_projs.0.weight", "out_projs.0.weight")),
+        )
+        for sums in (
+            ("embedding_sum", "cluster_usage"),
+            ("embed_sum", "cluster_usage"),
+            ("embed_avg", "cluster_size"),
+            ("embed_sum", "cluster_size"),
+        )
+    ),
+    _transformers(),
+)

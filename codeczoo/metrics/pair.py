@@ -1,0 +1,202 @@
+"""What every metric starts from, and what it ends with: a `Pair` of batches, and a `Result` with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from codeczoo.base.ragged import check_lengths, valid_mask
+from codeczoo.base.resampling import Filter, resample, resampled_length
+
+Undefined = tuple[str, Tensor]  # a reason, and the [B, C] (or [B]) bool mask of where it holds
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One metric of one batch.
+
+    Attributes:
+        values: [B] float64 on the CPU; NaN where the metric is undefined.
+        reasons: for each item None, or why its value is not what it seems: `non_finite`, `silent_reference`, ...
+    """
+
+    values: Tensor
+    reasons: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def undefined(batch: int, reason: str) -> Result:
+    """No item has a value, all for one reason."""
+    return Result(torch.full((batch,), torch.nan, dtype=torch.float64), [reason] * batch)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """References and estimates, item by item equally long: the longer one of the two is cut, nothing is padded.
+
+    Behind an item's end stand zeros, and an item with a NaN or infinite sample is all zeros (`reasons` names it),
+    so that no metric need look out for either. Made by `Pair.of`.
+
+    Attributes:
+        reference, estimate: [B, C, T], one floating point type, one device.
+        lengths: [B] int64, the samples that count.
+        sample_rate: in Hz.
+        reasons: for each item None, or what makes every metric undefined: `non_finite`, `too_short` (no sample).
+        uncut: the same pair with its shorter side filled with zeros, which is what Codec-SUPERB measures.
+    """
+
+    reference: Tensor
+    estimate: Tensor
+    lengths: Tensor
+    sample_rate: int
+    reasons: list[str | None]
+    uncut: Pair | None = None
+    _views: dict[tuple[int, Filter], Pair] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        reference: Tensor,
+        estimate: Tensor,
+        sample_rate: int,
+        lengths: Tensor | None = None,
+        estimate_lengths: Tensor | None = None,
+    ) -> Pair:
+        """Two batches [B, C, T] (their T may differ) as a pair.
+
+        Args:
+            lengths: [B], of the references and, unless `estimate_lengths` is given, of the estimates too.
+
+        Raises:
+            TypeError: not floating point tensors.
+            ValueError: shapes that do not go together, a rate that is no rate.
+        """
+        for name, value in (("reference", reference), ("estimate", estimate)):
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"{name} must be a floating point tensor with full scale 1; it is {kind}")
+            if value.ndim != 3:
+                raise ValueError(f"{name} must be [B, C, T]; its shape is {tuple(value.shape)}")
+        if reference.shape[:2] != estimate.shape[:2]:
+            raise ValueError(
+                "reference and estimate must have as many items and channels: "
+                f"they are {tuple(reference.shape)} and {tuple(estimate.shape)}"
+            )
+        if isinstance(sample_rate, bool) or int(sample_rate) != sample_rate or sample_rate <= 0:
+            raise ValueError(f"sample_rate must be a positive whole number of Hz; it is {sample_rate!r}")
+        # Half precision holds neither the sums nor the logarithms of any metric.
+        dtype = torch.promote_types(torch.promote_types(reference.dtype, estimate.dtype), torch.float32)
+        reference, estimate = reference.detach().to(dtype), estimate.detach().to(reference.device, dtype)
+        ends = [
+            torch.full((len(side),), side.shape[-1]) if given is None else check_lengths(given, len(side), limit, "samples")
+            for side, given, limit in (
+                (reference, lengths, reference.shape[-1]),
+                (estimate, lengths if estimate_lengths is None else estimate_lengths, estimate.shape[-1]),
+            )
+        ]
+        ends = [end.to(reference.device) for end in ends]
+        shorter, longer = torch.minimum(*ends), torch.maximum(*ends)
+        cut = cls._make(reference, estimate, ends, shorter, int(sample_rate))
+        if bool((shorter == longer).all()):
+            return cut
+        return replace(cut, uncut=cls._make(reference, estimate, ends, longer, int(sample_rate)))
+
+    @classmethod
+    def _make(cls, reference: Tensor, estimate: Tensor, ends: list[Tensor], lengths: Tensor, rate: int) -> Pair:
+        longest = int(lengths.max()) if len(lengths) else 0
+        sides = []
+        for side, end in zip((reference, estimate), ends, strict=True):
+            side = torch.nn.functional.pad(side, (0, max(longest - side.shape[-1], 0)))[..., :longest]
+            sides.append(torch.where(valid_mask(torch.minimum(end, lengths), longest)[:, None], side, 0.0))
+        finite = torch.stack([side.isfinite().all(-1).all(-1) for side in sides]).all(0)
+        if not bool(finite.all()):
+            sides = [torch.where(finite[:, None, None], side, 0.0) for side in sides]
+        reasons: list[str | None] = [
+            "non_finite" if not ok else "too_short" if not length else None
+            for ok, length in zip(finite.tolist(), lengths.tolist(), strict=True)
+        ]
+        return cls(sides[0], sides[1], lengths, rate, reasons)
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    @property
+    def padded(self) -> Pair:
+        """The pair as Codec-SUPERB sees it: the shorter side filled with zeros."""
+        return self.uncut or self
+
+    @cached_property
+    def row_lengths(self) -> Tensor:
+        """[B · C]: the length of each channel."""
+        return self.lengths.repeat_interleave(self.reference.shape[1])
+
+    @cached_property
+    def silent_reference(self) -> Tensor:
+        """[B, C] bool: every sample is zero."""
+        return (self.reference == 0).all(-1)
+
+    @cached_property
+    def silent_estimate(self) -> Tensor:
+        """[B, C] bool."""
+        return (self.estimate == 0).all(-1)
+
+    @cached_property
+    def constant_reference(self) -> Tensor:
+        """[B, C] bool: every sample is the first one."""
+        return _constant(self.reference, self.lengths)
+
+    @cached_property
+    def constant_estimate(self) -> Tensor:
+        """[B, C] bool."""
+        return _constant(self.estimate, self.lengths)
+
+    def resampled(self, sample_rate: int, name: Filter) -> Pair:
+        """The pair at another rate, made once for all metrics that want it."""
+        if sample_rate == self.sample_rate:
+            return self
+        key = (sample_rate, name)
+        if key not in self._views:
+            self._views[key] = self._with(
+                lambda side: resample(side, self.sample_rate, sample_rate, filter=name, lengths=self.lengths),
+                resampled_length(self.lengths, self.sample_rate, sample_rate),
+                sample_rate,
+            )
+        return self._views[key]
+
+    def converted(self, dtype: torch.dtype) -> Pair:
+        """The pair in another floating point type."""
+        return self if self.reference.dtype == dtype else self._with(lambda side: side.to(dtype), self.lengths)
+
+    def _with(self, change: Callable[[Tensor], Tensor], lengths: Tensor, sample_rate: int | None = None) -> Pair:
+        rate = sample_rate or self.sample_rate
+        return Pair(change(self.reference), change(self.estimate), lengths, rate, self.reasons)
+
+    # -- ending ---------------------------------------------------------------------------------
+
+    def result(self, rows: Tensor, reasons: Sequence[Undefined] = ()) -> Result:
+        """Values of channels [B, C] as the result of the batch: their mean, or NaN and the first reason that holds."""
+        values = double(rows).mean(-1).cpu()
+        found = list(self.reasons)
+        for reason, mask in reasons:
+            items = mask.reshape(len(self), -1).any(-1).tolist()
+            found = [before or (reason if here else None) for before, here in zip(found, items, strict=True)]
+        values[[reason is not None for reason in found]] = torch.nan
+        return Result(values, found)
+
+
+def double(values: Tensor) -> Tensor:
+    """In float64; on the CPU where the device (MPS) has no such type."""
+    return values.cpu().double() if values.device.type == "mps" else values.double()
+
+
+def _constant(side: Tensor, lengths: Tensor) -> Tensor:
+    valid = valid_mask(lengths, side.shape[-1])[:, None]
+    return ((side == side[..., :1]) | ~valid).all(-1)

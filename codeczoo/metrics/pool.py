@@ -1,0 +1,180 @@
+"""A pool of processes for the metrics that libraries compute on the CPU, some of which can crash.
+
+Each worker (`worker.py`) has one clip at a time, so a crash or a hang is that clip's alone: its reply says so, the
+worker is replaced, and nothing else is lost. Workers are plain subprocesses, not `multiprocessing`'s: they run in a
+clean single-threaded environment, import no part of the caller's program, and need no `if __name__ == "__main__"`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+SCRIPT = Path(__file__).with_name("worker.py")
+ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+        "NUMBA_NUM_THREADS",
+    ),
+    "1",
+)
+
+
+class Reply(NamedTuple):
+    """What became of a task: its value, or why there is none."""
+
+    value: Any
+    reason: str | None
+
+
+class WorkerPool:
+    """Processes that stay for as long as the pool does; a context manager.
+
+        with WorkerPool(8) as pool:
+            for reference, estimate in batches:
+                scores = evaluate(reference, estimate, 16000, pool=pool)
+
+    Args:
+        num_workers: processes; None = one for each core that this process may use. Each starts when first needed.
+        timeout: seconds that one clip may take before its worker is ended and the clip gets the reason `timeout`;
+            None = 60 and ten times the clip's duration.
+
+    Raises:
+        ValueError: fewer than one worker, a timeout that is not positive.
+    """
+
+    def __init__(self, num_workers: int | None = None, timeout: float | None = None) -> None:
+        if num_workers is not None and num_workers < 1:
+            raise ValueError(f"num_workers must be at least 1; it is {num_workers}")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be a positive number of seconds; it is {timeout}")
+        self.num_workers = num_workers or usable_cores()
+        self.timeout = timeout
+        self._threads = ThreadPoolExecutor(self.num_workers, thread_name_prefix="codeczoo-metrics")
+        self._mine = threading.local()  # each thread's own worker
+        self._workers: set[_Worker] = set()
+        self._lock = threading.Lock()
+
+    def submit(
+        self, task: str, *arguments: Any, seconds: float, last: bool = False, **options: Any
+    ) -> Future[Reply]:
+        """Have one task of `worker.TASKS` done.
+
+        Args:
+            arguments, options: what the task takes; NumPy arrays and plain values.
+            seconds: the clip's duration, for the time limit.
+            last: replace the worker after this task, because it may leave the process damaged.
+
+        Returns:
+            A future of a `Reply`. It raises only what is no clip's fault: RuntimeError when no worker can start.
+        """
+        limit = self.timeout or 60 + 10 * seconds
+        return self._threads.submit(self._run, task, arguments, options, limit, last)
+
+    def _run(self, task: str, arguments: tuple, options: Mapping[str, Any], limit: float, last: bool) -> Reply:
+        worker: _Worker | None = getattr(self._mine, "worker", None)
+        if worker is None:
+            worker = self._mine.worker = _Worker()
+            with self._lock:
+                self._workers.add(worker)
+        reply = worker.ask(task, arguments, options, limit)
+        if last or reply is None or reply.reason == "timeout":
+            worker.end()
+            self._mine.worker = None
+            with self._lock:
+                self._workers.discard(worker)
+        return reply or Reply(None, "crashed")
+
+    def close(self) -> None:
+        """End all workers; what was not yet begun is cancelled."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            workers, self._workers = self._workers, set()
+        for worker in workers:
+            worker.end()
+        self._threads.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Worker:
+    """One process."""
+
+    def __init__(self) -> None:
+        path = [entry for entry in sys.path if entry]  # the caller's libraries may lie anywhere
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(SCRIPT)],
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin, self._process.stdout
+        try:
+            pickle.load(self._replies)
+        except (EOFError, pickle.UnpicklingError):
+            raise RuntimeError(
+                f"a metric worker could not start: {sys.executable} ended with status {self._process.wait()}"
+            ) from None
+
+    def ask(self, task: str, arguments: tuple, options: Mapping[str, Any], limit: float) -> Reply | None:
+        """The answer, `timeout`, or None when the process died."""
+        late = threading.Event()
+        alarm = threading.Timer(limit, lambda: (late.set(), self._process.kill()))
+        alarm.start()
+        try:
+            pickle.dump((task, arguments, dict(options)), self._requests, protocol=5)
+            self._requests.flush()
+            kind, value = pickle.load(self._replies)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return Reply(None, "timeout") if late.is_set() else None
+        finally:
+            alarm.cancel()
+        return Reply(value, None) if kind == "value" else Reply(None, value if kind == "undefined" else f"error: {value}")
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._requests, self._replies):
+            try:
+                pipe.close()
+            except OSError:  # a request was left in the buffer
+                pass
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shared_pool(num_workers: int | None = None) -> WorkerPool:
+    """The pool that calls without one of their own share; it stays until the program ends."""
+    return _shared_pool(num_workers or usable_cores(), os.getpid())
+
+
+@lru_cache
+def _shared_pool(num_workers: int, process: int) -> WorkerPool:
+    del process  # a forked process has none of its parent's threads, so it needs a pool of its own
+    pool = WorkerPool(num_workers)
+    atexit.register(pool.close)
+    return pool

@@ -1,0 +1,218 @@
+"""Distances between spectra: `mel`, `mel_dac`, `stft`, `lsd`. One pass over the STFTs serves all that are asked for.
+
+Every transform is centred and reflects each item about its own last sample, and every mean is over an item's own
+frames: in a ragged batch each item has the value that it has alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codeczoo.base.device import matmul_precision
+from codeczoo.metrics.pair import Pair, Result, double
+
+
+class Scale(NamedTuple):
+    """One resolution of a distance."""
+
+    window: int  # samples; the hop is a quarter of it
+    mels: int | None  # None: the bins of the transform themselves
+    power: int  # to which the magnitude is raised inside the logarithm
+    magnitudes: bool  # whether the difference of the magnitudes counts beside that of their logarithms
+
+
+DISTANCES: Mapping[str, tuple[Scale, ...]] = {
+    "mel": (Scale(2048, 150, 2, True), Scale(512, 80, 2, True)),
+    "mel_dac": tuple(Scale(32 << i, 5 << i, 1, False) for i in range(7)),
+    "stft": (Scale(2048, None, 2, True), Scale(512, None, 2, True)),
+}
+LSD_WINDOW = 2048
+CLAMP = 1e-5  # magnitudes below it count as it, inside a logarithm
+SHORTEST = max(scale.window for scales in DISTANCES.values() for scale in scales) // 2  # no reflection up to here
+
+# Spectra made in one go, in magnitudes: what a CPU's cache holds, what keeps an accelerator busy.
+PIECE_CPU, PIECE_DEVICE = 1 << 18, 1 << 25
+
+
+def mel(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
+    """Multi-scale mel distance; 0 is best. Codec-SUPERB's `mel` and audiotools' `MelSpectrogramLoss()`.
+
+    For 150 mels of windows of 2048 samples and 80 mels of 512 (hop a quarter, periodic Hann): the mean absolute
+    difference of log10(max(m, 1e-5)²) plus that of m, where m is the magnitude spectrum through Slaney's
+    area-normalised mel filters from 0 Hz to half the rate. The sum over both.
+
+    Args:
+        reference, estimate: [B, C, T].
+        sample_rate: in Hz; the mel filters depend on it, so values at different rates do not compare.
+        lengths: [B].
+
+    Undefined: `too_short` (1024 samples or fewer: nothing to reflect).
+    """
+    return spectral_distances(Pair.of(reference, estimate, sample_rate, lengths), ["mel"])["mel"]
+
+
+def mel_dac(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
+    """The mel distance that DAC is trained on; 0 is best.
+
+    For 5, 10, 20, ... 320 mels of windows of 32, 64, 128, ... 2048 samples: the mean absolute difference of
+    log10(max(m, 1e-5)). The sum over all seven; otherwise as `mel`.
+
+    Args:
+        reference, estimate: [B, C, T].
+        sample_rate: in Hz.
+        lengths: [B].
+
+    Undefined: `too_short`.
+    Source: Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN", https://arxiv.org/abs/2306.06546
+    """
+    return spectral_distances(Pair.of(reference, estimate, sample_rate, lengths), ["mel_dac"])["mel_dac"]
+
+
+def stft(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
+    """Multi-scale STFT distance; 0 is best. Codec-SUPERB's `stft`, audiotools' `MultiScaleSTFTLoss()`, DAC's setting.
+
+    As `mel` for windows of 2048 and 512 samples, on the bins of the transform themselves. (audiotools documents
+    a square-root Hann window and a `match_stride`; its code uses Hann and ignores the latter, and so do its numbers.)
+
+    Args:
+        reference, estimate: [B, C, T].
+        sample_rate: in Hz (not used).
+        lengths: [B].
+
+    Undefined: `too_short`.
+    """
+    return spectral_distances(Pair.of(reference, estimate, sample_rate, lengths), ["stft"])["stft"]
+
+
+def lsd(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
+    """Log-spectral distance; 0 is best.
+
+    Windows of 2048 samples, hop 512, P = max(|X|², 1e-10): per frame the root of the mean over bins of
+    (log10 Px - log10 Py)², then the mean over frames. Papers differ in window, logarithm and floor, so this compares
+    with itself only.
+
+    Args:
+        reference, estimate: [B, C, T].
+        sample_rate: in Hz (not used).
+        lengths: [B].
+
+    Undefined: `too_short`.
+    """
+    return spectral_distances(Pair.of(reference, estimate, sample_rate, lengths), ["lsd"])["lsd"]
+
+
+def spectral_distances(pair: Pair, names: Collection[str]) -> dict[str, Result]:
+    """Those of `names` that are of this kind, from one set of transforms."""
+    wanted = [name for name in (*DISTANCES, "lsd") if name in names]
+    batch, channels, _ = pair.reference.shape
+    sums = {name: torch.zeros(batch * channels, dtype=torch.float64) for name in wanted}
+    signals = torch.stack([side.flatten(0, 1) for side in (pair.reference, pair.estimate)])
+    with matmul_precision("exact"):
+        for rows in _groups(pair.row_lengths, signals):
+            for name, values in _distances(signals[:, rows], pair.row_lengths[rows], pair.sample_rate, wanted).items():
+                sums[name][rows] = values
+    short = ("too_short", pair.lengths <= SHORTEST)
+    return {name: pair.result(values.view(batch, channels), [short]) for name, values in sums.items()}
+
+
+def _groups(lengths: Tensor, signals: Tensor) -> Iterator[Tensor]:
+    """Rows in groups of similar length, each small enough to be transformed at once."""
+    limit = (PIECE_CPU if signals.device.type == "cpu" else PIECE_DEVICE) // 2
+    order = lengths.argsort(descending=True, stable=True).cpu()
+    sizes = lengths.cpu()[order].tolist()
+    first = 0
+    while first < len(sizes):
+        count = max(limit // max(sizes[first], 1), 1)
+        yield order[first : first + count].to(signals.device)
+        first += count
+
+
+def _distances(signals: Tensor, lengths: Tensor, sample_rate: int, names: Collection[str]) -> dict[str, Tensor]:
+    """Reference and estimate [2, R, T] of rows at least about as long as one another → [R] float64 for each name."""
+    signals = _reflect(signals[..., : int(lengths.max())], lengths)
+    sums = {name: torch.zeros(len(lengths), dtype=torch.float64) for name in names}
+    scales = [(name, scale) for name in names for scale in DISTANCES.get(name, ())]
+    windows = {scale.window for _, scale in scales} | ({LSD_WINDOW} if "lsd" in names else set())
+    for window in sorted(windows):
+        hop = window // 4
+        counts = 1 + lengths // hop
+        for first, magnitude in _spectra(signals, window, int(counts.max())):
+            valid = torch.arange(first, first + magnitude.shape[2], device=lengths.device) < counts[:, None]
+            log_ratio = None
+            if (window == LSD_WINDOW and "lsd" in names) or any(s.window == window and s.mels is None for _, s in scales):
+                log_ratio = _log_ratio(magnitude)
+            if window == LSD_WINDOW and "lsd" in names:
+                frames = log_ratio.square().mean(-1).sqrt() * 2  # of powers, hence twice
+                sums["lsd"] += _mean(frames, valid, counts)
+            for name, scale in scales:
+                if scale.window != window:
+                    continue
+                if scale.mels is None:
+                    seen, difference = magnitude, log_ratio
+                else:
+                    seen = magnitude @ mel_filters(sample_rate, window, scale.mels, signals.dtype, signals.device)
+                    difference = _log_ratio(seen)
+                frames = difference.abs().mean(-1) * scale.power
+                if scale.magnitudes:
+                    frames = frames + (seen[0] - seen[1]).abs().mean(-1)
+                sums[name] += _mean(frames, valid, counts)
+    return sums
+
+
+def _reflect(signals: Tensor, lengths: Tensor) -> Tensor:
+    """[2, R, T] → [2, R, T + 2 · SHORTEST]: each row continued at both ends by its own mirror image."""
+    pad = SHORTEST
+    signals = F.pad(signals, (0, max(pad + 1 - signals.shape[-1], 0)))
+    out = F.pad(signals, (pad, pad))
+    out[..., :pad] = signals[..., 1 : pad + 1].flip(-1)
+    steps = torch.arange(pad, device=signals.device)
+    mirrored = (lengths[:, None] - 2 - steps).clamp(min=0).expand(2, -1, -1)
+    return out.scatter_(-1, (lengths[:, None] + pad + steps).expand(2, -1, -1), signals.gather(-1, mirrored))
+
+
+def _spectra(signals: Tensor, window: int, frames: int) -> Iterator[tuple[int, Tensor]]:
+    """Magnitudes [2, R, F, window / 2 + 1] of consecutive runs of frames, each with the index of its first one."""
+    hann = torch.hann_window(window, dtype=signals.dtype, device=signals.device)
+    framed = signals[..., SHORTEST - window // 2 :].unfold(-1, window, window // 4)
+    limit = PIECE_CPU if signals.device.type == "cpu" else PIECE_DEVICE
+    step = max(limit // (signals.shape[1] * window), 1)
+    for first in range(0, frames, step):
+        spectrum = torch.fft.rfft(framed[:, :, first : min(first + step, frames)] * hann)
+        yield first, (spectrum.real.square() + spectrum.imag.square()).sqrt_()
+
+
+def _log_ratio(magnitude: Tensor) -> Tensor:
+    """log10 of the clamped estimate [1] over the clamped reference [0]: one logarithm where the text has two."""
+    clamped = magnitude.clamp(min=CLAMP)
+    return (clamped[1] / clamped[0]).log10_()
+
+
+def _mean(frames: Tensor, valid: Tensor, counts: Tensor) -> Tensor:
+    """This run's part [R] float64 of the mean over each row's own frames; frames and valid are [R, F]."""
+    return (double(torch.where(valid, frames, 0.0)).sum(-1) / counts.to(frames.device)).cpu()
+
+
+@lru_cache(maxsize=64)
+def mel_filters(sample_rate: int, window: int, mels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[window / 2 + 1, mels]: triangles of equal area, evenly spaced on Slaney's scale from 0 Hz to half the rate.
+
+    Slaney's mel is linear (200/3 Hz each) to 1 kHz and logarithmic above (6.4 times the frequency in 27 mels).
+    Source: M. Slaney, "Auditory Toolbox", 1998; the same as `librosa.filters.mel`.
+    """
+    linear, knee, step = 200 / 3, 15.0, math.log(6.4) / 27
+    top = sample_rate / 2
+    top_mel = top / linear if top < 1000 else knee + math.log(top / 1000) / step
+    points = torch.linspace(0, top_mel, mels + 2, dtype=torch.float64)
+    edges = torch.where(points < knee, points * linear, 1000 * torch.exp((points - knee) * step))
+    bins = torch.linspace(0, top, window // 2 + 1, dtype=torch.float64)
+    rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
+    triangles = torch.minimum(rising, falling).clamp(min=0)
+    return (triangles * (2 / (edges[2:] - edges[:-2]))).to(device, dtype)

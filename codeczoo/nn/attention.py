@@ -1,0 +1,124 @@
+"""Self-attention in three patterns: over everything, causal, and causal within a window, the last also as a stream.
+
+Tensors between the blocks are [B, T, dim], as linear layers want them. What each query may see is a `Sight`, made once
+for all layers of a pass. Long clips with a window are cut into blocks of queries, each with the keys that it can see:
+memory grows with T, not with T².
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.base.ragged import valid_mask
+from codeczoo.nn.linear import Linear
+from codeczoo.nn.rotary import Rotation
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Which keys each query sees.
+
+    `mask` (True = seen) broadcasts to [B, H, queries, keys], with `block` to [B * blocks, H, block, past + block];
+    None = all, or if `causal` those up to the query itself.
+    """
+
+    mask: Tensor | None = None
+    causal: bool = False
+    past: int = 0  # keys before the first query
+    block: int | None = None  # queries that go together; None = all
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [B, H, T, D], k and v [B, H, past + T, D] → [B, H, T, D]."""
+        if self.block is None:
+            return F.scaled_dot_product_attention(q, k, v, self.mask, is_causal=self.causal)
+        batch, _, steps, _ = q.shape
+        fill = -steps % self.block
+        q, k, v = (F.pad(x, (0, 0, 0, fill)) for x in (q, k, v))
+        q = _blocks(q, self.block, self.block)
+        k, v = (_blocks(x, self.past + self.block, self.block) for x in (k, v))
+        out = F.scaled_dot_product_attention(q, k, v, self.mask)  # [B * blocks, H, block, D]
+        return out.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)[:, :, :steps]
+
+
+def everything(steps: int, lengths: Tensor | None = None) -> Sight:
+    """Every query sees all steps of its own item. Values behind an item's length must be finite."""
+    return Sight() if lengths is None else Sight(valid_mask(lengths, steps)[:, None, None])
+
+
+def causal() -> Sight:
+    """A query sees itself and all before it, so lengths do not matter."""
+    return Sight(causal=True)
+
+
+def window_after(known: Tensor, steps: int, window: int) -> Sight:
+    """A query sees itself and the `window` - 1 steps before it; keys and values carry that many steps of past.
+
+    Args:
+        known: [B], how many steps of the past there really are (its last ones); any whole number from 0.
+    """
+    past = window - 1
+    block = max(window // 2, 1)  # of 2 to 4 blocks a window: fewer hold more unseen keys, more are copied more often
+    block = steps if steps <= 2 * block else block
+    blocks = -(-steps // block)
+    key = torch.arange(past + block, device=known.device)
+    ahead = key - torch.arange(block, device=known.device)[:, None]
+    seen = (ahead >= 0) & (ahead <= past)  # [block, past + block]
+    first = torch.arange(blocks, device=known.device)[:, None] * block
+    exists = first + key >= past - known[:, None, None]  # [B, blocks, past + block]
+    mask = (exists[:, :, None, None] & seen).flatten(0, 1)  # [B * blocks, 1, block, past + block]
+    return Sight(mask, past=past, block=None if blocks == 1 else block)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention [B, T, dim] → [B, T, dim], scores scaled by 1 / sqrt(head_dim).
+
+    `in_proj` holds the rows of q, k, v, each head by head. A checkpoint where only some of the three have a bias is
+    loaded with zeros for the others.
+    """
+
+    def __init__(self, dim: int, num_heads: int, head_dim: int | None = None, *, bias: bool = False) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = head_dim or dim // num_heads
+        inner = num_heads * self.head_dim
+        self.in_proj = Linear(dim, 3 * inner, bias=bias)
+        self.out_proj = Linear(inner, dim, bias=bias)
+
+    def forward(self, x: Tensor, sight: Sight, rotation: Rotation | None = None) -> Tensor:
+        qk, v = self.project(x, rotation)
+        k = qk[1]
+        if sight.past:  # nothing is known before a whole clip's start
+            k, v = F.pad(k, (0, 0, sight.past, 0)), F.pad(v, (0, 0, sight.past, 0))
+        return self.merge(sight(qk[0], k, v))
+
+    def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
+        """[B, T, dim] → q and k [2, B, H, T, D], turned, and v [B, H, T, D]."""
+        heads = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        qk, v = heads[:2], heads[2]
+        return qk if rotation is None else rotation(qk), v
+
+    def merge(self, x: Tensor) -> Tensor:
+        """Heads [B, H, T, D] → [B, T, dim]."""
+        return self.out_proj(x.transpose(1, 2).flatten(2))
+
+    # -- streaming (causal within a window) -----------------------------------------------------
+
+    def start(self, batch_size: int, past: int) -> Tensor:
+        """State of a clip's start: room for the last `past` keys and values, [B, 2, H, past, D]."""
+        return self.in_proj.weight.new_zeros(batch_size, 2, self.num_heads, past, self.head_dim)
+
+    def step(self, x: Tensor, state: Tensor, sight: Sight, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
+        """The next T steps, and the state after them. `sight` is a `window_after` of what the items know so far."""
+        qk, v = self.project(x, rotation)
+        memory = torch.cat([state, torch.stack([qk[1], v], dim=1)], dim=3)  # [B, 2, H, past + T, D]
+        y = self.merge(sight(qk[0], memory[:, 0], memory[:, 1]))
+        return y, memory[:, :, :, x.shape[1] :]
+
+
+def _blocks(x: Tensor, size: int, hop: int) -> Tensor:
+    """[B, H, T, D] → [B * blocks, H, size, D], a block each `hop` steps."""
+    return x.unfold(2, size, hop).permute(0, 2, 1, 4, 3).flatten(0, 1)

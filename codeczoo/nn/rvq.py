@@ -1,0 +1,55 @@
+"""Residual vector quantisation by Euclidean distance (SoundStream, arXiv 2107.03312).
+
+Level by level: the nearest row of the codebook is the code, and what it leaves is the next level's input. Arithmetic
+is at least float32, whatever the network runs in, with TF32 off: a code is a decision, not a rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.base.device import matmul_precision
+from codeczoo.base.keymap import Rule
+
+
+class ResidualVQ(nn.Module):
+    """`num_codebooks` levels of `size` vectors of `dim` values, in one parameter `codebooks` [K, size, dim]."""
+
+    def __init__(self, num_codebooks: int, size: int, dim: int) -> None:
+        super().__init__()
+        self.codebooks = nn.Parameter(torch.empty(num_codebooks, size, dim))
+
+    def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """Latents [B, dim, N] → codes [B, K, N] of the first `num_codebooks` levels (None = all)."""
+        batch, dim, frames = x.shape
+        books = at_least_float32(self.codebooks[:num_codebooks])
+        residual = x.mT.reshape(-1, dim).to(books.dtype)  # [B * N, dim]
+        halves = books.square().sum(-1) / 2  # [K, size]
+        codes = []
+        with matmul_precision("exact"):
+            for book, half in zip(books, halves, strict=True):
+                # |x - e|² = |x|² + 2 (|e|²/2 - x · e): the first term is the same for every row.
+                index = torch.addmm(half, residual, book.T, alpha=-1).argmin(-1)  # the first on a tie
+                residual = residual - F.embedding(index, book)
+                codes.append(index)
+        return torch.stack(codes).view(-1, batch, frames).transpose(0, 1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes [B, K, N] of the first K levels → the sum of their vectors, [B, dim, N]."""
+        batch, levels, frames = codes.shape
+        _, size, dim = self.codebooks.shape
+        offsets = torch.arange(levels, device=codes.device)[:, None] * size
+        rows = (codes + offsets).mT.reshape(-1, levels)  # [B * N, K] into all codebooks laid end to end
+        vectors = F.embedding_bag(rows, self.codebooks.view(-1, dim), mode="sum")
+        return vectors.view(batch, frames, dim).mT
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def codebook_rule(ours: str, published: str, num_codebooks: int) -> Rule:
+    """Where the parameter `ours` of a `ResidualVQ` comes from: one published tensor a level, "{}" its number."""
+    return Rule(ours, tuple(published.format(k) for k in range(num_codebooks)), lambda *levels: torch.stack(levels))

@@ -1,0 +1,290 @@
+"""SEANet, the convolutional encoder and decoder of EnCodec (arXiv 2210.13438) and of the many codecs built on it.
+
+    encoder: conv, then for each stride: residual unit, activation, strided conv; [LSTM]; activation, conv
+    decoder: conv; [LSTM]; then for each stride: activation, transposed conv, residual unit; activation, conv
+
+Layers lie in one flat list whose indices are the published ones, activations counted. Where an activation's input is
+needed by nobody else it runs in place.
+
+Streaming of a causal net. Under zero padding, `start` is the state of a clip's start and `step` takes it from there.
+Under reflection it is not so simple: a conv's first outputs see the samples 1 ... left mirrored before sample 0, so they
+are not known before those samples are. Hence `begin(x)`: it takes the first steps of a clip in one piece, at least
+`warmup` of them (so many that in every layer all mirrored samples have arrived), and gives their outputs and the state
+after them. The caller holds back what comes before. From then on `step` sees real samples only. The end of a clip may
+leave a strided conv's last window short (`fill`); `end` completes it, for each item by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor, nn
+
+from codeczoo.base.keymap import Rule
+from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.lstm import LSTM, BidirectionalLSTM
+from codeczoo.nn.norm import GroupNorm
+from codeczoo.nn.padding import zero_tail_
+
+Activation = Callable[[int, bool], nn.Module]  # (channels, inplace) -> module
+State = list[Any]  # one entry a layer that mixes time steps
+
+
+def elu(channels: int, inplace: bool) -> nn.Module:
+    return nn.ELU(inplace=inplace)
+
+
+class NormedConv1d(Conv1d):
+    """A convolution, and if `norm` a GroupNorm of one group over all that it gives."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, norm: bool = False, **options: Any):
+        super().__init__(in_channels, out_channels, kernel_size, **options)
+        self.norm = GroupNorm(1, out_channels) if norm else None
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        y = super().forward(x, lengths)
+        if self.norm is None:
+            return y
+        return self.norm(y, None if lengths is None else self.out_length(lengths))
+
+
+class NormedConvTranspose1d(ConvTranspose1d):
+    """As `NormedConv1d`; the statistics are of the full output, before it is trimmed."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, *, norm: bool, **options: Any):
+        super().__init__(in_channels, out_channels, kernel_size, stride, **options)
+        self.norm = GroupNorm(1, out_channels) if norm else None
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if self.norm is None:
+            return super().forward(x, lengths)
+        x = zero_tail_(x, lengths, -(-self.kernel_size // self.stride))
+        y = self.convolve(x)
+        full = None if lengths is None else (lengths - 1) * self.stride + self.kernel_size
+        return self.norm(y, full)[..., self.left : y.shape[-1] - self.right]
+
+
+class ResidualUnit(nn.Module):
+    """x plus activation, conv k3 to half the channels, activation, conv k1 back; x through a conv k1 if `conv_shortcut`."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int, conv_shortcut: bool, activation: Activation, **options: Any):
+        super().__init__()
+        hidden = channels // 2
+        self.block = nn.ModuleList(
+            [
+                activation(channels, False),
+                NormedConv1d(channels, hidden, kernel, dilation=dilation, **options),
+                activation(hidden, True),
+                NormedConv1d(hidden, channels, 1, **options),
+            ]
+        )
+        self.shortcut = NormedConv1d(channels, channels, 1, **options) if conv_shortcut else nn.Identity()
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self._finish(x, self.block[1](self.block[0](x), lengths), lengths)
+
+    def start(self, batch_size: int) -> Tensor:
+        return self.block[1].start(batch_size)
+
+    def begin(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, state = self.block[1].begin(self.block[0](x))
+        return self._finish(x, y, None), state
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        y, state = self.block[1].step(self.block[0](x), state)
+        return self._finish(x, y, None), state
+
+    def _finish(self, x: Tensor, y: Tensor, lengths: Tensor | None) -> Tensor:
+        y = self.block[3](self.block[2](y), lengths)
+        return y.add_(self.shortcut(x) if isinstance(self.shortcut, nn.Identity) else self.shortcut(x, lengths))
+
+
+TIME = (Conv1d, ConvTranspose1d, ResidualUnit, LSTM, BidirectionalLSTM)  # layers that mix time steps
+
+
+class Stack(nn.Module):
+    """Layers one after the other, for whole clips and for chunks."""
+
+    layers: nn.ModuleList
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """[B, C, T], lengths [B] or None → [B, C', T'], lengths in the steps of the output. x is not changed
+        (but for a ragged batch's unspecified values)."""
+        for layer in self.layers:
+            if not isinstance(layer, TIME):
+                x = layer(x)
+                continue
+            x = layer(x, lengths)
+            if lengths is not None and isinstance(layer, Conv1d | ConvTranspose1d):
+                lengths = layer.out_length(lengths)
+        return x, lengths
+
+    def start(self, batch_size: int) -> State:
+        """State at a clip's start under zero padding; under reflection it only has the right shapes."""
+        return [layer.start(batch_size) for layer in self.layers if isinstance(layer, TIME)]
+
+    def begin(self, x: Tensor) -> tuple[Tensor, State]:
+        """The first steps of clips, at least `warmup` and whole hops, under the net's own padding → outputs, state."""
+        states = []
+        for layer in self.layers:
+            if isinstance(layer, TIME):
+                x, state = layer.begin(x)
+                states.append(state)
+            else:
+                x = layer(x)
+        return x, states
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next steps, whole hops → outputs, state. Fixed shapes."""
+        states, rest = [], iter(state)
+        for layer in self.layers:
+            if isinstance(layer, TIME):
+                x, new = layer.step(x, next(rest))
+                states.append(new)
+            else:
+                x = layer(x)
+        return x, states
+
+    def end(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """The last steps, less than a hop, as many as each item has (at least 1 in the longest) → outputs, lengths."""
+        rest = iter(state)
+        for layer in self.layers:
+            if isinstance(layer, Conv1d):
+                x = layer.end(x, lengths, next(rest))
+                lengths = layer.out_length(lengths)
+            elif isinstance(layer, TIME):
+                x, _ = layer.step(x, next(rest))
+            else:
+                x = layer(x)
+        return x, lengths
+
+    @property
+    def warmup(self) -> int:
+        """The input steps that `begin` needs so that every layer's mirrored samples have arrived (0 without reflection)."""
+        need, rate = 0, Fraction(1)  # rate: steps of this layer for one of the input
+        for layer in self.layers:
+            conv = layer.block[1] if isinstance(layer, ResidualUnit) else layer
+            if isinstance(conv, Conv1d):
+                if conv.pad_mode == "reflect" and conv.left:
+                    need = max(need, math.ceil((conv.left + 1) / rate))
+                rate /= conv.stride
+            elif isinstance(conv, ConvTranspose1d):
+                rate *= conv.stride
+        hop = max(math.ceil(1 / rate), 1)
+        return -(-need // hop) * hop
+
+
+class SEANetEncoder(Stack):
+    """Waveform [B, channels, T] → latents [B, dimension, N], N = ceil(T / hop_length) with `fill`."""
+
+    def __init__(
+        self,
+        channels: int = 1,
+        dimension: int = 128,
+        filters: int = 32,
+        strides: Sequence[int] = (2, 4, 5, 8),
+        *,
+        kernel: int = 7,
+        last_kernel: int = 7,
+        residual_kernel: int = 3,
+        residual_dilations: Sequence[int] = (1,),
+        conv_shortcut: bool = True,
+        lstm_layers: int = 2,
+        bidirectional: bool = False,
+        causal: bool = True,
+        pad_mode: str = "reflect",
+        fill: bool = True,
+        norm: bool = False,
+        activation: Activation = elu,
+    ) -> None:
+        """`strides` in the order in which they run; width doubles with each. `norm`: GroupNorm after each conv."""
+        super().__init__()
+        self.hop_length = math.prod(strides)
+        options = {"padding": "causal" if causal else "same", "pad_mode": pad_mode, "fill": fill, "norm": norm}
+        layers: list[nn.Module] = [NormedConv1d(channels, filters, kernel, **options)]
+        width = filters
+        for stride in strides:
+            for dilation in residual_dilations:
+                layers.append(ResidualUnit(width, residual_kernel, dilation, conv_shortcut, activation, **options))
+            layers.append(activation(width, True))
+            layers.append(NormedConv1d(width, 2 * width, 2 * stride, stride=stride, **options))
+            width *= 2
+        if lstm_layers and bidirectional:
+            layers.append(BidirectionalLSTM(width, lstm_layers))
+            width *= 2
+        elif lstm_layers:
+            layers.append(LSTM(width, lstm_layers))
+        layers += [activation(width, True), NormedConv1d(width, dimension, last_kernel, **options)]
+        self.layers = nn.ModuleList(layers)
+
+
+class SEANetDecoder(Stack):
+    """Latents [B, dimension, N] → waveform [B, channels, N * hop_length]. No activation at the end."""
+
+    def __init__(
+        self,
+        channels: int = 1,
+        dimension: int = 128,
+        filters: int = 32,
+        strides: Sequence[int] = (8, 5, 4, 2),
+        *,
+        kernel: int = 7,
+        last_kernel: int = 7,
+        residual_kernel: int = 3,
+        residual_dilations: Sequence[int] = (1,),
+        conv_shortcut: bool = True,
+        lstm_layers: int = 2,
+        causal: bool = True,
+        pad_mode: str = "reflect",
+        fill: bool = True,
+        norm: bool = False,
+        activation: Activation = elu,
+    ) -> None:
+        """`strides` in the order in which they run; width halves with each, down to `filters`."""
+        super().__init__()
+        self.hop_length = math.prod(strides)
+        padding = "causal" if causal else "same"
+        options = {"padding": padding, "pad_mode": pad_mode, "fill": fill, "norm": norm}
+        width = filters * 2 ** len(strides)
+        layers: list[nn.Module] = [NormedConv1d(dimension, width, kernel, **options)]
+        if lstm_layers:
+            layers.append(LSTM(width, lstm_layers))
+        for stride in strides:
+            layers.append(activation(width, True))
+            layers.append(NormedConvTranspose1d(width, width // 2, 2 * stride, stride, trim=padding, norm=norm))
+            width //= 2
+            for dilation in residual_dilations:
+                layers.append(ResidualUnit(width, residual_kernel, dilation, conv_shortcut, activation, **options))
+        layers += [activation(width, True), NormedConv1d(width, channels, last_kernel, **options)]
+        self.layers = nn.ModuleList(layers)
+
+
+def seanet_rules(ours: str, authors: str, transposed: Sequence[int] = ()) -> tuple[Rule, ...]:
+    """Rules from the parameters of a net at `ours` ("encoder") to the names that EnCodec's code gives it at `authors`
+    ("encoder.model"). `transposed` are the indices of its transposed convs ((3, 6, 9, 12) with an LSTM)."""
+    at, to = re.escape(ours) + r"\.layers\.", authors
+    up = "|".join(str(i) for i in transposed) or "none"
+    return (
+        Rule(rf"{at}(\d+)\.lstm\.(\w+)", rf"{to}.\1.lstm.\2"),
+        Rule(rf"{at}(\d+)\.ahead\.(\d+)\.(\w+)_l0", rf"{to}.\1.lstm.\3_l\2"),
+        Rule(rf"{at}(\d+)\.back\.(\d+)\.(\w+)_l0", rf"{to}.\1.lstm.\3_l\2_reverse"),
+        Rule(rf"{at}((?:\d+\.block\.)?\d+)\.alpha", rf"{to}.\1.alpha"),  # snake
+        Rule(rf"{at}({up})\.norm\.(\w+)", rf"{to}.\1.convtr.norm.\2"),
+        Rule(rf"{at}({up})\.(weight|bias)", rf"{to}.\1.convtr.convtr.\2"),
+        Rule(rf"{at}(.+)\.norm\.(\w+)", rf"{to}.\1.conv.norm.\2"),
+        Rule(rf"{at}(.+)\.(weight|bias)", rf"{to}.\1.conv.conv.\2"),
+    )
+
+
+def seanet_rules_transformers(ours: str, theirs: str) -> tuple[Rule, ...]:
+    """As `seanet_rules`, for the names that transformers gives it at `theirs` ("encoder.layers")."""
+    at = re.escape(ours) + r"\.layers\."
+    return (
+        Rule(rf"{at}(\d+)\.lstm\.(\w+)", rf"{theirs}.\1.lstm.\2"),
+        Rule(rf"{at}(.+)\.norm\.(\w+)", rf"{theirs}.\1.norm.\2"),
+        Rule(rf"{at}(.+)\.(weight|bias)", rf"{theirs}.\1.conv.\2"),
+    )

@@ -1,0 +1,32 @@
+"""Codecs for the tests that run over the whole registry: the published ones, and small ones of the same architecture."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import torch
+
+from codeczoo import BaseCodec, codec_info
+from codeczoo.base.variant import variants
+from codeczoo.base.weights import load_weights
+
+# Fewer channels and layers for each family, everything else as published.
+SMALL: dict[str, dict[str, object]] = {
+    "mimi": {"filters": 4, "dim": 32, "num_layers": 2, "num_heads": 4, "hidden_dim": 48, "window": 20, "codebook_dim": 16},
+}
+
+# One of each set of weights; the others are the same under another name.
+ROOTS = [name for name, variant in variants().items() if variant.root == name]
+CAUSAL = [name for name in ROOTS if codec_info(name).causal]
+
+
+@functools.lru_cache(maxsize=8)
+def codec_of(name: str, size: str, dtype: torch.dtype) -> BaseCodec:
+    """A codec with seeded weights, `size` "small" or "full"."""
+    variant = variants()[name]
+    if size == "small":
+        variant = replace(variant, network={**variant.network, **SMALL.get(variant.family, {})})
+    codec = variant.build()
+    load_weights(codec, "random")
+    return codec.to(dtype).eval().requires_grad_(False)

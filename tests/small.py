@@ -13,11 +13,12 @@ from codeczoo.base.weights import load_weights
 
 # Fewer channels and layers for each family, everything else as published.
 SMALL: dict[str, dict[str, object]] = {
+    "speechtokenizer": {"filters": 4, "dim": 48},
     "mimi": {"filters": 4, "dim": 32, "num_layers": 2, "num_heads": 4, "hidden_dim": 48, "window": 20, "codebook_dim": 16},
 }
 
-# One of each set of weights; the others are the same under another name.
-ROOTS = [name for name, variant in variants().items() if variant.root == name]
+# One variant of each network: the others are the same with other weights, or under another name.
+ROOTS = list({(v.family, repr(sorted(v.network.items()))): name for name, v in reversed(variants().items())}.values())[::-1]
 CAUSAL = [name for name in ROOTS if codec_info(name).causal]
 
 

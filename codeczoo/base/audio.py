@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.base import files
-from codeczoo.base.ragged import check_lengths, pad_stack
+from codeczoo.base.ragged import batch_index, check_lengths, pad_stack
 from codeczoo.base.resampling import resample, resampled_length
 
 MAX_PLAYERS = 8  # clips shown by a notebook's representation of a batch
@@ -40,9 +40,7 @@ class Audio:
             raise TypeError("Audio.waveform must be a floating point tensor [B, C, T]; use Audio.of() for other forms")
         if self.waveform.ndim != 3:
             raise ValueError(f"Audio.waveform must be [B, C, T]; its shape is {tuple(self.waveform.shape)}")
-        if isinstance(self.sample_rate, bool) or int(self.sample_rate) != self.sample_rate or self.sample_rate <= 0:
-            raise ValueError(f"sample_rate must be a positive number of Hz; it is {self.sample_rate!r}")
-        object.__setattr__(self, "sample_rate", int(self.sample_rate))
+        object.__setattr__(self, "sample_rate", check_rate(self.sample_rate))
         lengths = check_lengths(self.lengths, len(self.waveform), self.waveform.shape[-1], "samples")
         object.__setattr__(self, "lengths", lengths.to(self.waveform.device))
 
@@ -50,10 +48,11 @@ class Audio:
 
     @classmethod
     def of(cls, audio: Any, sample_rate: int | None = None, *, channels: int | None = None) -> Audio:
-        """Any form that `BaseCodec.encode` takes, as one `Audio`.
+        """Any form that `BaseCodec.encode` takes, as one `Audio`. All rates must agree.
 
-        Clips of other rates than `sample_rate` are resampled to it; without it all rates must agree.
-        `channels` mixes (or repeats) to that many; without it all channel counts must agree.
+        Args:
+            sample_rate: of bare arrays, in Hz; files and dicts say theirs.
+            channels: mixes (or repeats) to that many; without it all channel counts must agree.
         """
         from codeczoo.base.inputs import collate, read_clips
 
@@ -91,10 +90,7 @@ class Audio:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Audio:
         """Item(s) of the batch, still an `Audio`, cut to the longest that remains."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"item {index} of a batch of {len(self)}")
-            index = [index % len(self)]
+        index = batch_index(index, len(self))
         waveform, lengths = self.waveform[index], self.lengths[index]
         longest = int(lengths.max()) if len(lengths) else 0
         return Audio(waveform[..., :longest], lengths, self.sample_rate)
@@ -125,7 +121,11 @@ class Audio:
         players = []
         for item in self[:MAX_PLAYERS]:
             buffer = io.BytesIO()
-            files.write(buffer, item.waveform[0], self.sample_rate, format="FLAC")
+            try:
+                files.write(buffer, item.waveform[0], self.sample_rate, format="FLAC")
+            except ValueError as error:  # no samples, NaN, more channels than FLAC has: say so in the player's place
+                players.append(f"<i>{html.escape(str(error))}</i>")
+                continue
             data = base64.b64encode(buffer.getvalue()).decode()
             players.append(f'<audio controls preload="none" src="data:audio/flac;base64,{data}"></audio>')
         more = f"<p>and {len(self) - MAX_PLAYERS} more</p>" if len(self) > MAX_PLAYERS else ""
@@ -182,6 +182,15 @@ class Audio:
             raise ValueError(f"a batch of {len(self)} clips needs {len(self)} paths; {len(paths)} were given")
         for target, clip in zip(paths, self.split(), strict=True):
             files.write(target, clip, self.sample_rate, **options)
+
+
+def check_rate(sample_rate: Any) -> int:
+    """`sample_rate` as an int, or an error that says what is wrong with it."""
+    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | float | np.integer | np.floating):
+        raise TypeError(f"sample_rate must be a number of Hz; it is {sample_rate!r}")
+    if not np.isfinite(sample_rate) or sample_rate != int(sample_rate) or sample_rate <= 0:
+        raise ValueError(f"sample_rate must be a positive whole number of Hz; it is {sample_rate!r}")
+    return int(sample_rate)
 
 
 def stack(clips: Sequence[Tensor], sample_rate: int) -> Audio:

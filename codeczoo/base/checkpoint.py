@@ -8,7 +8,6 @@ and in which naming, is found out by what fits (see `weights`).
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +50,7 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if readers and path.suffix.lower() in readers:
-        return from_tree(readers[path.suffix.lower()](path))
+        return _from_file(path, readers[path.suffix.lower()](path))
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     with path.open("rb") as file:
@@ -61,23 +60,39 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
             f"{path}: ONNX is read only for codecs that are published in that form, and with the extra of that "
             'name: pip install "codeczoo[onnx]"'
         )
-    if path.suffix.lower() == ".safetensors" or _looks_like_safetensors(head, path.stat().st_size):
-        return _read_safetensors(path)
+    if not head:
+        raise ValueError(f"{path}: it is empty")
     if head.startswith(b"version https://git-lfs"):
         raise ValueError(f"{path}: this is a pointer of git LFS, not the file: fetch it with `git lfs pull`")
     if head.lstrip()[:1] == b"<":
         raise ValueError(f"{path}: this is a web page or XML, saved in place of the checkpoint: download it again")
-    return from_tree(read_pickle(path))
+    if path.suffix.lower() == ".safetensors" or _looks_like_safetensors(head, path.stat().st_size):
+        return _read_safetensors(path)
+    return _from_file(path, read_pickle(path))
 
 
 def from_tree(tree: Any) -> Checkpoint:
-    """Candidates and plain values of nested dicts."""
+    """Candidates and plain values of nested dicts.
+
+    Raises:
+        ValueError: there are no tensors in it.
+    """
     candidates: dict[str, Mapping[str, Tensor]] = {}
-    _collect(tree, "", candidates)
+    try:
+        _collect(tree, "", candidates)
+        plain = _plain(tree)
+    except RecursionError:
+        raise ValueError("its entries are nested without end") from None
     if not candidates:
-        raise ValueError("it holds no tensors")
-    plain = _plain(tree)
-    return Checkpoint(candidates, plain if isinstance(plain, dict) else {})
+        raise ValueError("it holds no tensors by name")
+    return Checkpoint(candidates, plain)
+
+
+def _from_file(path: Path, tree: Any) -> Checkpoint:
+    try:
+        return from_tree(tree)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
@@ -179,8 +194,3 @@ def _read_shards(index: Path) -> Checkpoint:
     if lost:
         raise ValueError(f"{index}: {len(lost)} tensors are not in the shards: {', '.join(lost[:12])}")
     return Checkpoint({WHOLE: tensors})
-
-
-def size_of(tensors: Mapping[str, Tensor]) -> int:
-    """How many values."""
-    return sum(math.prod(t.shape) for t in tensors.values())

@@ -212,6 +212,8 @@ class BaseCodec(nn.Module):
             raise ValueError("give num_codebooks or bitrate, not both")
         choices = self.codebook_choices
         if num_codebooks is not None:
+            if isinstance(num_codebooks, bool) or not isinstance(num_codebooks, int):
+                raise TypeError(f"num_codebooks must be a whole number; it is {num_codebooks!r}")
             if num_codebooks not in choices:
                 has = f"1 to {choices[-1]}" if choices == tuple(range(1, choices[-1] + 1)) else f"{choices}"
                 raise ValueError(
@@ -220,6 +222,8 @@ class BaseCodec(nn.Module):
                 )
             return num_codebooks
         if bitrate is not None:
+            if isinstance(bitrate, bool) or not isinstance(bitrate, int | float):
+                raise TypeError(f"bitrate must be a number of bit/s; it is {bitrate!r}")
             for k in choices:
                 rate = self.bitrate_of(k)
                 if rate is not None and abs(rate - bitrate) <= 0.01 * rate:
@@ -319,8 +323,9 @@ class BaseCodec(nn.Module):
             clip._replace(waveform=clip.waveform.to(self.device, self.dtype)) for clip in read_clips(audio, sample_rate)
         ]
         counts = {len(clip.waveform) for clip in clips}
-        channels = counts.pop() if len(counts) == 1 and counts <= set(self.channels) else max(self.channels)
-        if channels > 1:  # more channels than the codec has: what it takes is their mix
+        # More channels than the codec has: what it takes is their mix.
+        channels = max(count if count in self.channels else min(self.channels) for count in counts)
+        if channels > 1:
             clips = [
                 clip._replace(waveform=clip.waveform.mean(0, keepdim=True))
                 if len(clip.waveform) not in (1, channels)
@@ -409,6 +414,8 @@ class BaseCodec(nn.Module):
         count = codes.num_codebooks
         if not 1 <= count <= len(self.codebook_sizes):
             raise ValueError(f"{self.name} has {len(self.codebook_sizes)} codebooks; these codes have {count}")
+        if len(codes) == 0:
+            raise ValueError(f"{self.name}: there are no codes to decode: the batch is empty")
         if codes.codes.shape[-1] == 0 or int(codes.lengths.min()) == 0:
             raise ValueError(f"{self.name}: there are no frames to decode in item {int(codes.lengths.argmin())}")
         sizes = torch.tensor(self.codebook_sizes[:count], device=codes.device)[:, None]

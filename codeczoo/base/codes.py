@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from codeczoo.base.ragged import check_lengths
+from codeczoo.base.ragged import batch_index, check_lengths
 
 PAD = -1  # stands behind an item's own frames; no codebook has it, so it cannot be taken for a code
 FORMAT = "codeczoo.codes/1"
@@ -92,7 +92,7 @@ class Codes:
 
     @property
     def num_bits(self) -> Tensor:
-        """[B] float64: codes at log2(codebook size) bits each, and side values at the bits of their type."""
+        """[B] float64: codes at log2(codebook size) bits each, side values at 32 a float, or at those of an integer type."""
         per_code = torch.tensor([math.log2(size) for size in self.codebook_sizes], dtype=torch.float64)
         bits = self.counts.double().cpu() @ per_code
         for value in self.side.values():
@@ -120,10 +120,7 @@ class Codes:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Codes:
         """Item(s) of the batch, still `Codes`, cut to the longest that remains."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"item {index} of a batch of {len(self)}")
-            index = [index % len(self)]
+        index = batch_index(index, len(self))
         lengths = self.lengths[index]
         longest = int(lengths.max()) if len(lengths) else 0
         return replace(
@@ -214,7 +211,9 @@ class Codes:
         tensors = {"codes": self.codes.to(_narrowest(self.codebook_sizes)), "lengths": self.lengths}
         tensors["num_samples"] = self.num_samples
         tensors |= {f"side.{name}": value for name, value in self.side.items()}
-        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, path, metadata=meta)
+        # Copies, because safetensors refuses tensors that share memory.
+        apart = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+        save_file(apart, path, metadata=meta)
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Codes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +22,10 @@ FORMATS = {
     ".opus": ("OGG", "OPUS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+# What libsndfile's log says of a header (WAV, AIFF, AU) that announces more bytes of samples than the file has.
+SHORT = re.compile(r"(?:data|Data Size|SSND)\s*: (\d+) \(should be (\d+)\)")
+NOT_KNOWN = 2**31 - 2**16  # a writer into a pipe cannot know the size and puts something from here on
+OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
 
@@ -30,12 +36,12 @@ def read(source: str | Path | bytes | BinaryIO) -> tuple[Tensor, int]:
         FileNotFoundError: no such file.
         ValueError: not audio, cut short, or without samples; the message names the file.
     """
+    handle: Path | BinaryIO
     if isinstance(source, str | Path):
-        name = str(source)
-        handle: str | BinaryIO = os.path.expanduser(source)
-        if not os.path.isfile(handle):
+        name, handle = str(source), Path(source).expanduser()
+        if not handle.is_file():
             raise FileNotFoundError(f"no audio file at {name!r}")
-        if os.path.getsize(handle) == 0:
+        if handle.stat().st_size == 0:
             raise ValueError(f"{name}: the file is empty")
     else:
         name = "<bytes>"
@@ -44,6 +50,7 @@ def read(source: str | Path | bytes | BinaryIO) -> tuple[Tensor, int]:
         with sf.SoundFile(handle) as file:
             announced, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
+            found, log = file.format, file.extra_info
     except sf.LibsndfileError as error:
         raise ValueError(f"{name}: not readable as audio ({error.error_string})") from error
     if len(samples) == 0:
@@ -51,7 +58,20 @@ def read(source: str | Path | bytes | BinaryIO) -> tuple[Tensor, int]:
     # Some containers do not announce their length; libsndfile then says a huge number.
     if len(samples) < announced < 2**62:
         raise ValueError(f"{name}: truncated: {announced} samples are announced and {len(samples)} are there")
+    if (short := SHORT.search(log)) and int(short[2]) < int(short[1]) < NOT_KNOWN:
+        raise ValueError(f"{name}: truncated: {short[1]} bytes of samples are announced and {short[2]} are there")
+    if found == "OGG" and _ogg_is_cut(handle):
+        raise ValueError(f"{name}: truncated: the last page of the Ogg file is cut")
     return torch.from_numpy(samples.T.copy()), rate
+
+
+def _ogg_is_cut(handle: Path | BinaryIO) -> bool:
+    """Whether the last page of an Ogg file says that it goes on behind the file's end."""
+    with handle.open("rb") if isinstance(handle, Path) else contextlib.nullcontext(handle) as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - OGG_PAGE, 0))
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def write(
@@ -89,6 +109,12 @@ def write(
         subtype = "PCM_16" if format in ("WAV", "FLAC") else sf.default_subtype(format)
     if subtype == "OPUS" and sample_rate not in OPUS_RATES:
         raise ValueError(f"Opus knows {OPUS_RATES} Hz; this waveform has {sample_rate} Hz: resample it first")
+    if subtype == "MPEG_LAYER_III" and len(waveform) > 2:
+        raise ValueError(f"MP3 knows mono and stereo; this waveform has {len(waveform)} channels: mix it first")
+    if isinstance(target, str | Path):
+        target = Path(target).expanduser()
+        if not target.parent.is_dir():
+            raise FileNotFoundError(f"{target}: there is no folder {str(target.parent)!r}")
     samples = waveform.detach().float().cpu().clamp(-1, 1).numpy().T
     try:
         sf.write(target, samples, sample_rate, format=format, subtype=subtype, **options)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.base import files
-from codeczoo.base.audio import Audio, stack
+from codeczoo.base.audio import Audio, check_rate, stack
 
 FORMS = (
     "a path, a NumPy array or torch tensor [T], [C, T] or [B, C, T], an Audio, a dict with 'array' and "
@@ -84,14 +84,6 @@ def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int
     return stack(out, sample_rate or clips[0].sample_rate)
 
 
-def check_rate(sample_rate: Any) -> int:
-    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | float | np.integer | np.floating):
-        raise TypeError(f"sample_rate must be a number of Hz; it is {sample_rate!r}")
-    if not np.isfinite(sample_rate) or sample_rate != int(sample_rate) or sample_rate <= 0:
-        raise ValueError(f"sample_rate must be a positive whole number of Hz; it is {sample_rate!r}")
-    return int(sample_rate)
-
-
 def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
     """One clip of any form."""
     try:
@@ -110,8 +102,10 @@ def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
             if waveform.ndim != 2:
                 raise ValueError(f"a clip is [T] or [C, T]; its shape is {tuple(waveform.shape)}")
             return Clip(waveform, _needs_rate(sample_rate))
-    except ValueError as error:
-        raise ValueError(f"{where}{error}") if where else error from error
+    except (TypeError, ValueError) as error:
+        if not where:
+            raise
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}{error}") from error
     raise TypeError(f"{where}audio must be {FORMS}; it is {type(item).__name__}")
 
 
@@ -133,7 +127,10 @@ def _tensor(array: Tensor | np.ndarray) -> Tensor:
     if isinstance(array, np.ndarray):
         if array.dtype == object:
             raise TypeError("an array of objects is not audio; give a list of arrays for clips of different lengths")
-        array = torch.from_numpy(np.ascontiguousarray(array))
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"an array of {array.dtype} is not audio")
+        native = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
+        array = torch.from_numpy(native)
     if not array.is_floating_point():
         raise TypeError(
             f"audio must be floating point with full scale 1; its type is {array.dtype}. "

@@ -8,6 +8,7 @@ that is not listed as `unused` is reported as left over. Weight norm in either o
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,43 +71,52 @@ def convert(
         CheckpointError: missing, left-over or mis-shaped tensors, NaN or infinity in one; all are listed.
     """
     _, key_map = fit(published, wanted, key_maps)
-    converted, used, missing, misshapen, broken = {}, set(), [], [], []
+    converted: dict[str, Tensor] = {}
+    used: set[str] = set()
+    missing: list[str] = []
+    misshapen: list[str] = []
+    broken: list[str] = []
+    unusual: list[str] = []
     for name, like in wanted.items():
         sources, combine = key_map.sources(name)
-        tensors = []
-        for source in sources:
-            found = _take(published, source)
-            if found is None:
-                missing.append(source)
-                continue
-            tensor, keys = found
-            used.update(keys)
-            tensors.append(tensor)
-            broken += [key for key in keys if not _is_finite(published[key])]
-        if len(tensors) != len(sources):
+        stored = [_stored(published, source) for source in sources]
+        used.update(key for keys in stored for key in keys)
+        keys = list(dict.fromkeys(key for keys in stored for key in keys))
+        absent = [key for key in keys if key not in published]
+        faulty = [key for key in keys if key in published and not math.isfinite(_peak(published[key]))]
+        missing += absent
+        broken += faulty
+        if absent or faulty:
             continue
-        tensor = combine(*tensors) if combine else tensors[0]
+        there = " and ".join(f"{key} {list(published[key].shape)}" for key in keys[:3])
+        try:
+            tensors = [_folded(published, key) for key in stored]
+            tensor = combine(*tensors) if combine else tensors[0]
+        except (RuntimeError, ValueError, IndexError) as error:  # shapes that do not go together
+            misshapen.append(f"{there} ({error})")
+            continue
         if tensor.shape != like.shape:
-            misshapen.append(f"{sources[0]} {list(tensor.shape)}, not {list(like.shape)}")
-            continue
-        converted[name] = tensor.to(like.dtype)
+            misshapen.append(f"{there} instead of {list(like.shape)}")
+        elif tensor.is_floating_point() != like.is_floating_point():
+            misshapen.append(f"{there} of type {tensor.dtype} instead of {like.dtype}")
+        elif not math.isfinite(peak := _peak(tensor)):
+            broken.append(f"{there} once combined")
+        else:
+            converted[name] = tensor.to(like.dtype)
+            if peak > UNUSUAL:
+                unusual.append(f"{keys[0]} ({peak:.3g})")
     left_over = [key for key in published if key not in used and not key_map.is_unused(key)]
-    faults = [
-        f"{len(keys)} {label}: {', '.join(keys[:SHOWN])}{f' and {len(keys) - SHOWN} more' if len(keys) > SHOWN else ''}"
-        for label, keys in (
-            ("missing", missing),
-            ("unexpected", left_over),
-            ("of the wrong shape", misshapen),
-            ("with NaN or infinity", list(dict.fromkeys(broken))),
-        )
-        if keys
-    ]
+    kinds = (
+        ("missing", missing),
+        ("unexpected", left_over),
+        ("of the wrong shape", misshapen),
+        ("with NaN or infinity", broken),
+    )
+    faults = [f"{len(set(found))} {kind}: {_listed(found)}" for kind, found in kinds if found]
     if faults:
         raise CheckpointError(f"{what} does not fit (read in the naming {key_map.name!r}): {'; '.join(faults)}")
-    for name, tensor in converted.items():
-        largest = float(tensor.abs().max()) if tensor.is_floating_point() and tensor.numel() else 0.0
-        if largest > UNUSUAL:
-            log.warning("%s: %s holds values up to %.3g, which is unusual", what, key_map.sources(name)[0][0], largest)
+    if unusual:
+        log.warning("%s: values of unusual size in %s", what, _listed(unusual))
     return converted
 
 
@@ -126,41 +136,49 @@ def _fit_one(published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], key_
     used: set[str] = set()
     had = 0
     for name in wanted:
-        keys = [_stored(published, source) for source in key_map.sources(name)[0]]
-        used.update(key for stored in keys if stored for key in stored)
-        had += all(stored is not None for stored in keys)
+        keys = [key for source in key_map.sources(name)[0] for key in _stored(published, source)]
+        used.update(keys)
+        had += all(key in published for key in keys)
     return had, -sum(key not in used and not key_map.is_unused(key) for key in published)
 
 
 def fold_weight_norm(v: Tensor, g: Tensor) -> Tensor:
-    """v · g / ‖v‖ with the norm over every axis but the first, in float64 and rounded once."""
-    norm = v.double().flatten(1).norm(dim=1).view(-1, *[1] * (v.ndim - 1))
+    """v · g / ‖v‖ in float64, rounded once. The norm runs over every axis but the one along which `g` lies.
+
+    Raises:
+        ValueError: `g` lies along no axis of `v`.
+    """
+    shapes = [[n if i == axis else 1 for i in range(v.ndim)] for axis, n in enumerate(v.shape)]
+    along = [axis for axis, shape in enumerate(shapes) if list(g.shape) == shape and (axis == 0 or v.shape[axis] > 1)]
+    if not along:
+        raise ValueError("direction and magnitude do not go together")
+    others = [axis for axis in range(v.ndim) if axis != along[0]]
+    norm = torch.linalg.vector_norm(v.double(), dim=others, keepdim=True)
     return (v.double() * (g.double() / norm)).to(v.dtype)
 
 
-def _parts(key: str) -> tuple[tuple[str, str], ...]:
-    """The two spellings of a weight-normed tensor: (direction, magnitude)."""
-    base, _, leaf = key.rpartition(".")
-    return (
-        (f"{base}.{leaf}_v", f"{base}.{leaf}_g"),
-        (f"{base}.parametrizations.{leaf}.original1", f"{base}.parametrizations.{leaf}.original0"),
-    )
-
-
-def _stored(published: Mapping[str, Tensor], key: str) -> tuple[str, ...] | None:
+def _stored(published: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
     """The published keys that a tensor lies under: its own, or those of direction and magnitude."""
     if key in published:
         return (key,)
-    return next(((v, g) for v, g in _parts(key) if v in published and g in published), None)
+    base, dot, leaf = key.rpartition(".")
+    recent = f"{base}{dot}parametrizations.{leaf}"
+    spellings = ((f"{key}_v", f"{key}_g"), (f"{recent}.original1", f"{recent}.original0"))
+    return next((pair for pair in spellings if pair[0] in published or pair[1] in published), (key,))
 
 
-def _take(published: Mapping[str, Tensor], key: str) -> tuple[Tensor, tuple[str, ...]] | None:
-    """The tensor of `key`, plain or folded from weight norm, and the published keys that it used."""
-    keys = _stored(published, key)
-    if keys is None:
-        return None
-    return (published[key] if len(keys) == 1 else fold_weight_norm(*(published[k] for k in keys))), keys
+def _folded(published: Mapping[str, Tensor], keys: tuple[str, ...]) -> Tensor:
+    return published[keys[0]] if len(keys) == 1 else fold_weight_norm(published[keys[0]], published[keys[1]])
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+def _peak(tensor: Tensor) -> float:
+    """The largest magnitude; NaN if there is one in it. 0 for integers."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return 0.0
+    lowest, highest = torch.aminmax(tensor)
+    return max(abs(float(lowest)), abs(float(highest)), key=lambda peak: (math.isnan(peak), peak))
+
+
+def _listed(found: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(found))
+    return ", ".join(unique[:SHOWN]) + (f" and {len(unique) - SHOWN} more" if len(unique) > SHOWN else "")

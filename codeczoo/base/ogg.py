@@ -1,4 +1,4 @@
-"""The smallest Ogg file with the same audio packets, so that a clip has one encoding and pays for nothing but itself.
+"""The smallest Ogg file with the same audio packets: a clip then has one encoding, and pays for itself alone.
 
 An encoder's file carries a random serial number, comments (libsndfile reserves almost 800 bytes for those of Opus, as
 much as a second of speech) and short pages. Here the serial number is 0, the comments are empty, and neighbouring
@@ -36,19 +36,16 @@ class Page(NamedTuple):
     body: bytes
 
 
-def minimal(data: bytes) -> bytes:
-    """An Ogg file of one Opus or Vorbis stream, rewritten as small as it gets."""
+def minimal(data: bytes) -> list[Page]:
+    """The pages of a file of one Opus or Vorbis stream, as few and small as they get: two of headers, then audio."""
     pages = list(read_pages(data))
     count, comments = next(value for start, value in HEADERS.items() if pages[0].body.startswith(start))
-    headers: list[bytes] = []
-    for number, page in enumerate(pages, 1):
-        headers = _append_packets(headers, page)
-        if len(headers) >= count:
-            break
-    first, _, *more = headers
+    used = next(n for n in range(1, len(pages) + 1) if len(packets(pages[:n])) >= count)
+    first, _, *more = packets(pages[:used])
+    second = [comments, *more]
     head = Page(FIRST, 0, _lacing(first), first)
-    tail = Page(0, 0, b"".join(map(_lacing, [comments, *more])), b"".join([comments, *more]))
-    return write_pages([head, tail, *_join(pages[number:])])
+    tail = Page(0, 0, b"".join(map(_lacing, second)), b"".join(second))
+    return [head, tail, *_join(pages[used:])]
 
 
 def read_pages(data: bytes) -> Iterator[Page]:
@@ -75,6 +72,22 @@ def write_pages(pages: Iterable[Page]) -> bytes:
     return b"".join(out)
 
 
+def packets(pages: Iterable[Page]) -> list[bytes]:
+    """What the pages carry; a last packet that is cut off comes with what there is of it."""
+    found: list[bytes] = []
+    for page in pages:
+        position, goes_on = 0, bool(page.flags & CONTINUED)
+        for size in page.segments:
+            piece = page.body[position : position + size]
+            position += size
+            if goes_on:
+                found[-1] += piece
+            else:
+                found.append(piece)
+            goes_on = size == 255
+    return found
+
+
 def checksum(page: bytes) -> int:
     """Ogg's CRC-32 of a page whose checksum field is zero.
 
@@ -82,21 +95,6 @@ def checksum(page: bytes) -> int:
     """
     mirrored = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2)
-
-
-def _append_packets(packets: list[bytes], page: Page) -> list[bytes]:
-    """The packets of a stream's beginning, with those that begin or go on on `page`."""
-    packets = list(packets)
-    position, goes_on = 0, bool(page.flags & CONTINUED)
-    for size in page.segments:
-        piece = page.body[position : position + size]
-        position += size
-        if goes_on:
-            packets[-1] += piece
-        else:
-            packets.append(piece)
-        goes_on = size == 255
-    return packets
 
 
 def _lacing(packet: bytes) -> bytes:

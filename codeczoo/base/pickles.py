@@ -1,121 +1,127 @@
 """Reading pickled checkpoints without running anything that they name.
 
-A pickle is a program: it may call whatever it can import. This reader lets it name only the few functions that build
-tensors and plain containers. Classes that training frameworks leave in checkpoints beside the tensors (settings,
-paths, version strings) become inert `Opaque` objects; anything else is refused before it can be called.
+A pickle is a program: unpickled, it calls whatever it can import. This reader imports nothing. It steps through the
+pickle's instructions itself; a name that they mention stays a pair of strings, and a call is looked up in a small
+table, whose entries build tensors and plain containers and are written here. Classes that training frameworks leave
+in checkpoints beside the tensors (settings, paths, NumPy scalars) become inert `Opaque` marks. Any other name is an
+error as soon as it is mentioned.
+
+The files are those of `torch.save`: the zip form, and the one before it. Tensors are views of the mapped file, so that
+an optimiser's moments beside the model cost nothing. (The instructions are described in Python's `pickletools`, the
+files in torch/serialization.py.)
 """
 
 from __future__ import annotations
 
-import collections
-import pickle
-import types
+import mmap
+import pickletools
+import struct
+import sys
 import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_REBUILDERS = {
-    "_rebuild_tensor",
-    "_rebuild_tensor_v2",
-    "_rebuild_parameter",
-    "_rebuild_parameter_with_state",
+MAGIC = 0x1950A86A20F9469CFC6C  # begins torch's form before zip
+LEGACY_PROTOCOL = 1001
+
+_DTYPES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "UntypedStorage": torch.uint8,
 }
-_PLAIN = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("collections", "defaultdict"): collections.defaultdict,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("builtins", "slice"): slice,
-    ("builtins", "complex"): complex,
-    ("builtins", "bytearray"): bytearray,
-    ("builtins", "dict"): dict,
-    ("builtins", "list"): list,
-    ("builtins", "tuple"): tuple,
-    ("builtins", "int"): int,
-    ("builtins", "float"): float,
-    ("builtins", "str"): str,
-    ("builtins", "bool"): bool,
-    ("torch", "Size"): torch.Size,
-    ("torch", "device"): torch.device,
-}
-# Modules whose classes occur in published checkpoints as settings; they are never imported here.
+_STORAGE_MODULES = ("torch", "torch.storage", "torch.cuda")
+
+# Modules whose classes and functions occur in published checkpoints beside the tensors. What is called from them, or
+# from `_OTHER`, is an Opaque mark: they are never imported.
 _SETTINGS = (
-    "argparse", "omegaconf", "pathlib", "numpy", "typing", "enum", "datetime", "antlr4", "hydra",
-    "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torch.optim", "torchmetrics",
+    "argparse", "pathlib", "numpy", "typing", "enum", "datetime", "omegaconf", "antlr4", "hydra", "jsonargparse",
+    "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torchmetrics", "torch.optim",
 )  # fmt: skip
+_BUILTINS = ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range",
+             "set", "slice", "str", "tuple")  # fmt: skip
+_OTHER = {
+    *(("builtins", name) for name in _BUILTINS),
+    *(("__builtin__", name) for name in _BUILTINS),  # as Python 2 called the module
+    ("_codecs", "encode"),
+    ("copyreg", "_reconstructor"),
+    ("copy_reg", "_reconstructor"),
+    ("collections", "deque"),
+    ("functools", "partial"),
+    ("torch", "Tensor"),
+    ("torch", "device"),
+    ("torch.nn.parameter", "Buffer"),
+    ("torch.nn.parameter", "Parameter"),
+    ("torch.serialization", "_get_layout"),
+    ("torch.torch_version", "TorchVersion"),
+}
 
 
 class UnsafeCheckpointError(ValueError):
-    """A pickle that names something which is neither a tensor nor a plain container."""
+    """A pickle that names something which is neither a tensor, nor a plain container, nor known settings."""
 
 
+@dataclass(frozen=True)
 class Opaque:
-    """Stands where a settings object stood. It takes whatever the pickle gives it, and keeps nothing."""
+    """Stands where an object of another library stood; nothing of it is kept but the name of what made it."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Opaque:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None: ...
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-
-    def append(self, value: Any) -> None: ...
-
-    def extend(self, values: Any) -> None: ...
-
-    def __hash__(self) -> int:
-        return id(self)
+    name: str
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _PLAIN:
-            return _PLAIN[module, name]
-        if module == "torch._utils" and name in _REBUILDERS:
-            return getattr(torch._utils, name)
-        if module in ("torch", "torch.storage") and name.endswith("Storage"):
-            return getattr(torch.storage if name in ("TypedStorage", "UntypedStorage") else torch, name)
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if module == "torch.serialization" and name == "_get_layout":
-            return torch.serialization._get_layout
-        if module.split(".")[0] in _SETTINGS or module in _SETTINGS:
-            return type(name, (Opaque,), {"__module__": "codeczoo.opaque"})
-        raise UnsafeCheckpointError(f"it names {module}.{name}, which is neither a tensor nor a plain container")
+@dataclass(frozen=True)
+class Name:
+    """A mention of something in a module."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
 
 
-def _load(file: Any, **options: Any) -> Any:
-    return _Unpickler(file, **{k: v for k, v in options.items() if k == "encoding"}).load()
+@dataclass(frozen=True)
+class Storage:
+    """A stretch of memory that tensors look at: flat, of one type. In the old form it is filled after the pickle."""
 
-
-# What torch.load asks of a pickle module.
-_READER = types.SimpleNamespace(
-    Unpickler=_Unpickler, load=_load, UnpicklingError=pickle.UnpicklingError, __name__="codeczoo.base.pickles"
-)
+    values: Tensor
 
 
 def read_pickle(path: str | Path) -> Any:
-    """The object of a torch checkpoint (zip or legacy form), tensors on the CPU.
+    """The object of a torch checkpoint (zip or older form): dicts, lists, plain values, tensors on the CPU.
 
     Raises:
-        UnsafeCheckpointError: it names code.
+        UnsafeCheckpointError: it names code, or it is a program (TorchScript, torch.package).
         ValueError: not a torch checkpoint, or one cut short.
     """
+    path = Path(path)
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):
-                    raise UnsafeCheckpointError("it is a TorchScript archive, which holds a program")
-        return torch.load(path, map_location="cpu", pickle_module=_READER, weights_only=False)
+        with path.open("rb") as file:
+            if file.seek(0, 2) == 0:
+                raise ValueError("it is empty")
+            # Copy on write: tensors may be written to, the file stays as it is.
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return _read_zip(path, memory) if memory[:4] == b"PK\x03\x04" else _read_legacy(memory)
     except UnsafeCheckpointError as error:
-        raise UnsafeCheckpointError(f"{path}: refused: {error}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, AttributeError, zipfile.BadZipFile,
-            TypeError, ValueError, IndexError, UnicodeDecodeError) as error:  # fmt: skip
+        raise UnsafeCheckpointError(
+            f"{path}: refused: {error}. If you trust its origin, take the tensors out of it elsewhere and pass them "
+            "as weights=dict, or save them as safetensors"
+        ) from None
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RuntimeError,
+            EOFError, struct.error, zipfile.BadZipFile, NotImplementedError) as error:  # fmt: skip
         raise ValueError(f"{path}: not a whole torch checkpoint ({type(error).__name__}: {error})") from error
 
 
@@ -123,13 +129,322 @@ def tensors_of(tree: Any, prefix: str = "") -> dict[str, Tensor]:
     """All tensors of nested dicts and lists, keys joined by dots."""
     if isinstance(tree, Tensor):
         return {prefix: tree}
-    if isinstance(tree, dict):
-        items = tree.items()
+    if isinstance(tree, Mapping):
+        items = list(tree.items())
     elif isinstance(tree, list | tuple):
-        items = enumerate(tree)  # type: ignore[assignment]
+        items = list(enumerate(tree))
     else:
         return {}
     out: dict[str, Tensor] = {}
     for key, value in items:
         out |= tensors_of(value, f"{prefix}.{key}" if prefix else str(key))
     return out
+
+
+# -- the two forms of a file ----------------------------------------------------------------------
+
+
+def _read_zip(path: Path, memory: mmap.mmap) -> Any:
+    """`data.pkl` holds the object, `data/KEY` the storages; all below one folder, and as a rule not compressed."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+
+        def content(name: str) -> Any:
+            """The bytes of an entry, without a copy if it is not compressed."""
+            info = entries[name]
+            if info.compress_type != zipfile.ZIP_STORED:
+                return bytearray(archive.read(info))
+            start = info.header_offset
+            name_size, extra_size = struct.unpack("<HH", memory[start + 26 : start + 30])
+            start += 30 + name_size + extra_size
+            return memoryview(memory)[start : start + info.file_size]
+
+        if "constants.pkl" in entries:
+            raise UnsafeCheckpointError("it is a TorchScript archive, which holds a program")
+        if ".data/extern_modules" in entries:
+            raise UnsafeCheckpointError("it is a torch.package archive, which holds a program")
+        if "data.pkl" not in entries:
+            raise ValueError("a zip archive without data.pkl")
+        if "byteorder" in entries:
+            _check_byteorder(bytes(content("byteorder")).decode())
+        storages: dict[str, Storage] = {}
+
+        def storage(saved: Any) -> Storage:
+            kind, type_name, key, _location, size = saved
+            if kind != "storage":
+                raise ValueError(f"a reference to {kind!r}")
+            if key not in storages:
+                dtype, data = _dtype(type_name), content(f"data/{key}")
+                if size * dtype.itemsize > len(data):
+                    raise ValueError(f"storage {key} should have {size} values; {len(data)} bytes of it are there")
+                storages[key] = Storage(torch.frombuffer(data, dtype=dtype, count=size) if size else _empty(dtype))
+            return storages[key]
+
+        return _Machine(storage).run(bytes(content("data.pkl")))
+
+
+def _read_legacy(memory: mmap.mmap) -> Any:
+    """Pickles of a magic number, a version, the machine, the object, the storages' keys; then the storages' bytes."""
+    if memory[257:262] == b"ustar":
+        raise ValueError("a tar archive, as torch wrote them before 2017")
+    storages: dict[str, Storage] = {}
+
+    def storage(saved: Any) -> Storage:
+        kind, type_name, key, _location, size, view = saved
+        if kind != "storage":
+            raise ValueError(f"a reference to {kind!r}")
+        if view is not None:
+            raise ValueError("a view of a storage, as torch wrote them before 2017")
+        dtype = _dtype(type_name)
+        if size * dtype.itemsize > len(memory):
+            raise ValueError(f"storage {key} should have {size} values; the file has {len(memory)} bytes")
+        if key not in storages:
+            storages[key] = Storage(torch.empty(size, dtype=dtype))
+        return storages[key]
+
+    plain = _Machine()
+    if plain.run(memory) != MAGIC or plain.run(memory) != LEGACY_PROTOCOL:
+        raise ValueError("it does not begin as torch's files do")
+    _check_byteorder("little" if plain.run(memory)["little_endian"] else "big")
+    tree = _Machine(storage).run(memory)
+    for key in plain.run(memory):
+        values = storages[key].values
+        (size,) = struct.unpack("<q", memory.read(8))
+        data = memory.read(values.nbytes)
+        if size != len(values) or len(data) != values.nbytes:
+            raise ValueError(f"storage {key} should have {len(values)} values; {len(data)} bytes of it are there")
+        if size:
+            values.copy_(torch.frombuffer(bytearray(data), dtype=values.dtype))
+    return tree
+
+
+def _check_byteorder(order: str) -> None:
+    if order != sys.byteorder:
+        raise ValueError(f"its numbers are stored in {order}-endian order, which is not this machine's")
+
+
+def _empty(dtype: torch.dtype) -> Tensor:
+    return torch.empty(0, dtype=dtype)
+
+
+def _dtype(name: Any) -> torch.dtype:
+    if not isinstance(name, Name) or name.module not in _STORAGE_MODULES or name.name not in _DTYPES:
+        raise ValueError(f"a storage of type {name}")
+    return _DTYPES[name.name]
+
+
+# -- what may be called ---------------------------------------------------------------------------
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -> Tensor:
+    """A view of a storage; torch checks that it stays inside. Gradients and hooks are of no use here."""
+    if not isinstance(storage, Storage):
+        raise ValueError(f"a tensor of {type(storage).__name__}")
+    if len(_ignored) > 2 and _ignored[2]:
+        raise ValueError("a tensor with a conjugate or negative bit")
+    return torch.as_strided(storage.values, size, stride, offset)
+
+
+def _typed_tensor(storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any) -> Tensor:
+    """As `_tensor`, of a storage of bytes."""
+    if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
+        raise ValueError(f"a tensor of {type(storage).__name__} and {dtype}")
+    return torch.as_strided(storage.values.view(dtype), size, stride, offset)
+
+
+def _parameter(data: Any, *_ignored: Any) -> Tensor:
+    if not isinstance(data, Tensor):
+        raise ValueError(f"a parameter of {type(data).__name__}")
+    return data
+
+
+def _with_attributes(function: Any, _kind: Any, arguments: Any, _attributes: Any) -> Tensor:
+    """A tensor that carried attributes, which are dropped."""
+    return _parameter(_call(function, arguments))
+
+
+def _empty_dict(*_factory: Any) -> dict:
+    return {}
+
+
+_CALLS: Mapping[Name, Callable[..., Any]] = {
+    Name("torch._utils", "_rebuild_tensor"): _tensor,
+    Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    Name("torch._utils", "_rebuild_tensor_v3"): _typed_tensor,
+    Name("torch._utils", "_rebuild_parameter"): _parameter,
+    Name("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    Name("torch._tensor", "_rebuild_from_type_v2"): _with_attributes,
+    Name("collections", "OrderedDict"): dict,
+    Name("collections", "Counter"): dict,
+    Name("collections", "defaultdict"): _empty_dict,
+    Name("torch", "Size"): tuple,
+}
+
+
+def _mention(module: Any, name: Any) -> Any:
+    """What a name stands for: itself, or a type of numbers.
+
+    Raises:
+        UnsafeCheckpointError: it is in no table above.
+    """
+    mentioned = Name(str(module), str(name))
+    if mentioned in _CALLS or (module, name) in _OTHER:
+        return mentioned
+    if module in _STORAGE_MODULES and name in _DTYPES:
+        return mentioned
+    if module == "torch" and "." not in mentioned.name:
+        found = getattr(torch, mentioned.name, None)
+        if isinstance(found, torch.dtype):
+            return found
+    if any(mentioned.module == known or mentioned.module.startswith(f"{known}.") for known in _SETTINGS):
+        return mentioned
+    raise UnsafeCheckpointError(f"it names {mentioned}, which is neither a tensor nor a plain container")
+
+
+def _call(what: Any, arguments: Any) -> Any:
+    if isinstance(what, Opaque):
+        return what
+    if not isinstance(what, Name) or not isinstance(arguments, tuple):
+        raise ValueError(f"a call of {type(what).__name__}")
+    if what in _CALLS:
+        return _CALLS[what](*arguments)
+    if what.name in ("set", "frozenset", "list", "tuple") and what.module in ("builtins", "__builtin__"):
+        return list(*arguments)
+    return Opaque(str(what))
+
+
+# -- the instructions -----------------------------------------------------------------------------
+
+
+class _Mark:
+    """Where on the stack the arguments of an instruction begin."""
+
+
+_MARK = _Mark()
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+    "EMPTY_SET": list,
+}
+_LITERALS = {
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+}  # fmt: skip
+
+
+class _Machine:
+    """Runs the instructions of one pickle on a stack, and calls nothing but `_call`."""
+
+    def __init__(self, storage: Callable[[Any], Storage] | None = None) -> None:
+        self.storage = storage
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, program: Any) -> Any:
+        """The object that a pickle describes; a file is left behind its end."""
+        self.stack, self.memo = [], {}
+        for opcode, argument, _ in pickletools.genops(program):
+            if opcode.name == "STOP":
+                return self.stack.pop()
+            self._step(opcode.name, argument)
+        raise ValueError("the pickle has no end")
+
+    def _step(self, code: str, argument: Any) -> None:
+        stack = self.stack
+        match code:
+            case "PROTO" | "FRAME":
+                pass
+            case _ if code in _LITERALS:
+                stack.append(argument)
+            case _ if code in _CONSTANTS:
+                stack.append(_CONSTANTS[code]())
+            case "MARK":
+                stack.append(_MARK)
+            case "TUPLE" | "LIST" | "FROZENSET":
+                items = self._to_mark()
+                stack.append(tuple(items) if code == "TUPLE" else items)
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                count = int(code[-1])
+                if len(stack) < count:
+                    raise ValueError("too few items on the stack")
+                stack[-count:] = [tuple(stack[-count:])]
+            case "DICT":
+                items = self._to_mark()
+                stack.append(dict(zip(items[::2], items[1::2], strict=True)))
+            case "APPEND":
+                value = stack.pop()
+                self._extend([value])
+            case "APPENDS" | "ADDITEMS":
+                self._extend(self._to_mark())
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                self._update({key: value})
+            case "SETITEMS":
+                items = self._to_mark()
+                self._update(dict(zip(items[::2], items[1::2], strict=True)))
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = stack[-1]
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self.memo[argument])
+            case "POP":
+                stack.pop()
+            case "POP_MARK":
+                self._to_mark()
+            case "DUP":
+                stack.append(stack[-1])
+            case "GLOBAL":
+                stack.append(_mention(*argument.split(" ", 1)))
+            case "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                stack.append(_mention(module, name))
+            case "REDUCE" | "NEWOBJ":
+                arguments = stack.pop()
+                stack.append(_call(stack.pop(), arguments))
+            case "NEWOBJ_EX":
+                _keywords, arguments = stack.pop(), stack.pop()
+                stack.append(_call(stack.pop(), arguments))
+            case "OBJ":
+                what, *rest = self._to_mark()
+                stack.append(_call(what, tuple(rest)))
+            case "INST":
+                stack.append(_call(_mention(*argument.split(" ", 1)), tuple(self._to_mark())))
+            case "BUILD":  # attributes, which only settings and the metadata of state dicts have: dropped
+                stack.pop()
+                if not isinstance(stack[-1], Opaque | dict):
+                    raise ValueError(f"attributes for {type(stack[-1]).__name__}")
+            case "BINPERSID":
+                if self.storage is None:
+                    raise ValueError("a reference out of place")
+                stack.append(self.storage(stack.pop()))
+            case _:
+                raise ValueError(f"the instruction {code}")
+
+    def _to_mark(self) -> list[Any]:
+        """The items above the last mark, which are taken off with it."""
+        place = len(self.stack) - 1
+        while self.stack[place] is not _MARK:
+            place -= 1
+            if place < 0:
+                raise ValueError("no mark on the stack")
+        items = self.stack[place + 1 :]
+        del self.stack[place:]
+        return items
+
+    def _extend(self, values: list[Any]) -> None:
+        if isinstance(self.stack[-1], list):
+            self.stack[-1].extend(values)
+        elif not isinstance(self.stack[-1], Opaque):
+            raise ValueError(f"items for {type(self.stack[-1]).__name__}")
+
+    def _update(self, values: dict[Any, Any]) -> None:
+        if isinstance(self.stack[-1], dict):
+            self.stack[-1].update(values)
+        elif not isinstance(self.stack[-1], Opaque):
+            raise ValueError(f"entries for {type(self.stack[-1]).__name__}")

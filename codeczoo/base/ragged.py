@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -31,6 +33,18 @@ def pad_stack(items: Sequence[Tensor], value: float = 0) -> tuple[Tensor, Tensor
     for row, item in zip(batch, items, strict=True):
         row[..., : item.shape[-1]] = item
     return batch, lengths.to(batch.device)
+
+
+def batch_index(index: Any, batch: int) -> Any:
+    """What stands in `x[index]` as an index that keeps the batch axis: a number is that one item, a tuple is a list."""
+    if isinstance(index, slice):
+        return index
+    if isinstance(index, SupportsIndex) and getattr(index, "ndim", 0) == 0 and not isinstance(index, bool):
+        number = operator.index(index)
+        if not -batch <= number < batch:
+            raise IndexError(f"item {number} of a batch of {batch}")
+        return [number % batch]
+    return list(index) if isinstance(index, tuple) else index
 
 
 def valid_mask(lengths: Tensor, longest: int) -> Tensor:

@@ -38,6 +38,9 @@ FILTERS: tuple[Filter, ...] = ("hann", "julius", "kaiser", "scipy")
 MIN_PHASES = 16  # a convolution with fewer output channels leaves most of the hardware idle
 MAX_PHASES = 128  # more than this is split, so that odd ratios (44056 → 16000 has 2000 phases) stay small
 PIECE = 1 << 22  # output samples made in one go: an hour of audio must not need an hour's worth of temporaries
+# Up to this many input samples PyTorch's CPU convolution is another one, which rounds differently: a short clip must
+# not differ from itself in a batch, so it is made longer.
+LEAST = 20_481
 
 
 @overload
@@ -106,11 +109,12 @@ def _convert(rows: Tensor, ends: Tensor | None, orig_rate: int, new_rate: int, n
     dtype = rows.dtype if rows.dtype in (torch.float32, torch.float64) else torch.float32
     bank = _bank(orig_rate, new_rate, name, dtype, rows.device)
     frames = -(-total // bank.phases)
-    step = max(PIECE // (bank.phases * len(rows)), 1)
+    least = -(-LEAST // bank.stride)
+    step = max(PIECE // (bank.phases * len(rows)), least)
     pieces = []
     with matmul_precision("exact"):
         for first in range(0, frames, step):
-            count = min(step, frames - first)
+            count = max(min(step, frames - first), least)
             taken = _take(
                 rows, ends, first * bank.stride - bank.reach, (count - 1) * bank.stride + bank.span, bank.hold
             )
@@ -129,7 +133,7 @@ def _take(rows: Tensor, ends: Tensor | None, first: int, count: int, hold: bool)
     Outside a row stand zeros or, with `hold`, its first and its last sample.
     """
     last = first + count
-    low, high = max(first, 0), min(last, rows.shape[-1])
+    low, high = max(first, 0), min(last, rows.shape[-1])  # never empty: some output of the piece lies in the signal
     taken = F.pad(rows[:, None, low:high], (low - first, last - high), mode="replicate" if hold else "constant")[:, 0]
     if ends is None:
         return taken
@@ -190,16 +194,22 @@ def _taps(phase: Tensor, offset: Tensor, orig: int, new: int, name: Filter, dtyp
         index = len(prototype) // 2 + phase * orig - offset * new
         inside = (index >= 0) & (index < len(prototype))
         return torch.where(inside, prototype[index.clamp(0, len(prototype) - 1)], 0.0).to(dtype)
-    # julius makes its taps in float32 whatever the signal's type, torchaudio in the signal's own: so do we.
+    # torchaudio makes its taps in the signal's type, julius in float32 whatever that is: so do we, to the last bit.
     crossings, rolloff, made_in = (6, 0.99, dtype) if name == "hann" else (24, 0.945, torch.float32)
     cutoff = min(orig, new) * rolloff
-    time = (-phase.to(made_in) / new + offset.to(made_in) / orig) * cutoff  # in zero crossings
-    time = time.clamp(-crossings, crossings)
-    window = torch.cos(time * math.pi / crossings / 2).square()
-    time = time * math.pi
-    taps = torch.where(time == 0, 1.0, torch.sin(time) / time) * window
-    taps = taps * (cutoff / orig) if name == "hann" else taps / taps.sum(-1, keepdim=True)
-    return taps.to(dtype)
+
+    def windowed_sinc(offset: Tensor) -> Tensor:
+        time = (-phase.to(made_in) / new + offset.to(made_in) / orig) * cutoff  # in zero crossings
+        time = time.clamp(-crossings, crossings)
+        window = torch.cos(time * math.pi / crossings / 2).square()
+        time = time * math.pi
+        return torch.where(time == 0, 1.0, torch.sin(time) / time) * window
+
+    taps = windowed_sinc(offset)
+    if name == "hann":
+        return taps * (cutoff / orig)
+    reach = _reach(orig, new, name)
+    return (taps / windowed_sinc(torch.arange(-reach, reach + orig)[None]).sum(-1, keepdim=True)).to(dtype)
 
 
 @lru_cache(maxsize=64)

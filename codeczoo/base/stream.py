@@ -220,5 +220,6 @@ class Stream:
 
 
 def _where(mask: Tensor, new: State, old: State) -> State:
-    """`new` where the mask [B] is True, `old` elsewhere, for every tensor [B, ...] of the trees."""
-    return tree_map(lambda n, o: torch.where(mask.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)
+    """`new` where the mask [B] is True, `old` elsewhere, for every tensor [B, ...] of the trees. One that a step gave
+    back as it got it is taken as it is: a ring written in place where the state before it does not look."""
+    return tree_map(lambda n, o: n if n is o else torch.where(mask.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)

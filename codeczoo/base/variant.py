@@ -74,17 +74,18 @@ def variants() -> Mapping[str, Variant]:
 
 
 def parse_family(family: str, table: Mapping[str, Any]) -> list[Variant]:
-    """The variants of one TOML file: `[family]` holds what all share, `[variants.NAME]` each one's own.
+    """The variants of one TOML file: `[family]` holds what all share, `[variants.NAME]` each one's own
+    (`class` may stand in either).
 
     A variant with `inherits = "OTHER"` is OTHER under another name and default rate: same weights, same codes.
     """
     shared = dict(table.get("family", {}))
-    shared.setdefault("codec_class", shared.pop("class", ""))
     out: dict[str, Variant] = {}
     for name, own in table["variants"].items():
         base = dict(table["variants"][own["inherits"]]) if "inherits" in own else {}
         base.pop("aliases", None)
         entry = {**shared, **base, **own}
+        entry["codec_class"] = entry.pop("class")
         root = entry.pop("inherits", name)
         weights = entry.pop("weights", None)
         if weights is not None:

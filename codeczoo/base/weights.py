@@ -18,12 +18,12 @@ from codeczoo.base.checkpoint import WHOLE, Checkpoint, find_files, from_tree, m
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.download import fetch, file_hash
 from codeczoo.base.keymap import KeyMap, convert, fit
+from codeczoo.base.pickles import UnsafeCheckpointError
 from codeczoo.base.variant import WeightsSource
 
 log = logging.getLogger(__name__)
 
 OWN_NAMES = KeyMap("codeczoo")  # a saved `codec.state_dict()` loads too
-CONFIG = "config.json"
 
 
 def load_weights(
@@ -63,7 +63,7 @@ def load_weights(
     else:
         paths = _paths(codec, weights, revision, cache_dir, local_files_only)
         checkpoint, digest = _read(codec, paths)
-        published = str(codec.variant.weights)
+        published = str(_at(codec.variant.weights, revision))
         source = ", ".join(str(path) for path in paths) if weights is not None else published
     _fill(codec, checkpoint, source)
     codec.weights_source, codec.weights_hash = source, digest
@@ -116,9 +116,10 @@ def _read(codec: BaseCodec, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
         stem = path.stem if path.stem not in parts else f"{path.parent.name}/{path.stem}"
         try:
             parts[stem] = read_checkpoint(path, readers)
+        except UnsafeCheckpointError as error:
+            raise UnsafeCheckpointError(f"{codec.name}: {error}") from error
         except ValueError as error:
-            message = str(error) if str(path) in str(error) else f"{path}: {error}"
-            raise type(error)(f"{codec.name}: {message}") from error
+            raise ValueError(f"{codec.name}: {error}") from error
     hashes = [file_hash(path) for path in paths]
     digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     return merge(parts), digest
@@ -138,17 +139,37 @@ def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, 
 
 def _fill(codec: BaseCodec, checkpoint: Checkpoint, source: str) -> None:
     """Convert the entry that fits best and load it."""
-    check = getattr(codec, "check_metadata", None)
-    if check is not None:
-        try:
-            check(checkpoint.metadata)
-        except ValueError as error:
-            raise ValueError(f"{codec.name}: {source}: {error}") from error
+    _ask(codec, "check_metadata", checkpoint.metadata, source)
     wanted = codec.state_dict()
     key_maps = (*codec.key_maps, OWN_NAMES)
-    entry = max(checkpoint.candidates, key=lambda name: fit(checkpoint.candidates[name], wanted, key_maps)[0])
-    what = f"{codec.name}: {source}" if entry == WHOLE else f"{codec.name}: {source} ({entry})"
+    entry = _choose(checkpoint.candidates, wanted, key_maps, f"{codec.name}: {source}")
+    _ask(codec, "check_tensors", checkpoint.candidates[entry], source)
+    what = f"{codec.name}: {source}" if entry == WHOLE else f"{codec.name}: {source}, {entry},"
     codec.load_state_dict(convert(checkpoint.candidates[entry], wanted, key_maps, what), strict=True)
+
+
+def _ask(codec: BaseCodec, hook: str, values: Mapping[str, Any], source: str) -> None:
+    """A family's own look at a checkpoint, where it has one: a ValueError if that is clearly of another model."""
+    check = getattr(codec, hook, None)
+    if check is not None:
+        try:
+            check(values)
+        except ValueError as error:
+            raise ValueError(f"{codec.name}: {source}: {error}") from error
+
+
+def _choose(
+    candidates: Mapping[str, Mapping[str, Tensor]], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap], what: str
+) -> str:
+    """The entry that fits best."""
+    fits = {name: fit(tensors, wanted, key_maps)[0] for name, tensors in candidates.items()}
+    best = max(fits.values())
+    if best[0] == 0:  # nothing fits: the error speaks of the first, which is the whole
+        return next(iter(fits))
+    chosen = [name for name, value in fits.items() if value == best]
+    if len(chosen) > 1:
+        raise ValueError(f"{what}: {' and '.join(chosen)} fit alike: pass the tensors of one as weights=dict")
+    return chosen[0]
 
 
 @functools.cache

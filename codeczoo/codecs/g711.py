@@ -75,38 +75,43 @@ class G711(BaseCodec):
         self.levels: Tensor
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        samples = waveform.float() * FULL_SCALE
+        return Encoded(self._quantise(waveform), lengths)
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        return Decoded(self._expand(codes), lengths)
+
+    def _quantise(self, waveform: Tensor) -> Tensor:
+        """[B, 1, T] → codes [B, 1, T]."""
+        samples = waveform.to(torch.promote_types(waveform.dtype, torch.float32)) * FULL_SCALE
         begins = self.begins.to(samples.dtype)
         # A sample on the border of two steps belongs to the upper one when positive and to the lower one when
         # negative, as in the ITU's own software (G.191), which takes the ones' complement.
         up = torch.bucketize(samples, begins, right=True)
         down = torch.bucketize(-samples, begins)
-        codes = torch.where(samples < 0, down, up + SIGN) ^ self.inverted
-        return Encoded(codes, lengths)
+        return torch.where(samples < 0, down, up + SIGN) ^ self.inverted
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        return Decoded(self.levels[codes].to(self.dtype) / FULL_SCALE, lengths)
+    def _expand(self, codes: Tensor) -> Tensor:
+        """Codes [B, 1, N] → waveform [B, 1, N]."""
+        return self.levels[codes].to(self.dtype) / FULL_SCALE
 
-    # -- streaming: there is nothing to remember ------------------------------------------------
+    # -- streaming: there is nothing to remember, and the state is empty [B, 0] -----------------
 
-    def _stream_encode_start(self, batch_size: int) -> tuple[()]:
-        return ()
+    def _stream_encode_start(self, batch_size: int) -> Tensor:
+        return torch.zeros(batch_size, 0, device=self.device)
 
-    def _stream_encode(
-        self, waveform: Tensor, state: tuple[()], num_codebooks: int
-    ) -> tuple[Tensor, Tensor | None, tuple[()]]:
-        return self._encode(waveform, waveform.new_tensor([]), num_codebooks).codes, None, ()
+    def _stream_encode(self, waveform: Tensor, state: Tensor, num_codebooks: int) -> tuple[Tensor, None, Tensor]:
+        return self._quantise(waveform), None, state
 
     def _stream_encode_end(
-        self, rest: Tensor, lengths: Tensor, state: tuple[()], num_codebooks: int
-    ) -> tuple[Tensor, Tensor]:
-        return self._encode(rest, lengths, num_codebooks).codes, lengths
+        self, rest: Tensor, lengths: Tensor, state: Tensor, num_codebooks: int
+    ) -> tuple[Tensor, None]:
+        return self._quantise(rest), None
 
-    def _stream_decode_start(self, batch_size: int) -> tuple[()]:
-        return ()
+    def _stream_decode_start(self, batch_size: int) -> Tensor:
+        return torch.zeros(batch_size, 0, device=self.device)
 
-    def _stream_decode(self, codes: Tensor, state: tuple[()]) -> tuple[Tensor, Tensor | None, tuple[()]]:
-        return self.levels[codes].to(self.dtype) / FULL_SCALE, None, ()
+    def _stream_decode(self, codes: Tensor, state: Tensor) -> tuple[Tensor, None, Tensor]:
+        return self._expand(codes), None, state
 
-    def _stream_decode_end(self, state: tuple[()]) -> tuple[Tensor, Tensor | None]:
-        return torch.zeros(1, 1, 0), None
+    def _stream_decode_end(self, state: Tensor) -> tuple[Tensor, None]:
+        return torch.zeros(len(state), 1, 0, device=self.device, dtype=self.dtype), None

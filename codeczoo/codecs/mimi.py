@@ -114,9 +114,7 @@ class Mimi(BaseCodec):
         self.encoder = SEANetEncoder(1, config.dim, config.filters, config.strides, **seanet)
         self.encoder_transformer = _transformer(config)
         stride, dim = config.downsample, config.dim
-        self.downsample = Conv1d(
-            dim, dim, 2 * stride, stride, bias=False, padding="causal", pad_mode="replicate"
-        )
+        self.downsample = Conv1d(dim, dim, 2 * stride, stride, bias=False, padding="causal", pad_mode="replicate")
         self.quantizer = SplitQuantizer(config)
         self.upsample = ConvTranspose1d(dim, dim, 2 * stride, stride, groups=dim, bias=False)
         self.decoder_transformer = _transformer(config)
@@ -164,7 +162,7 @@ class Mimi(BaseCodec):
     ) -> tuple[Tensor, Tensor]:
         batch, _, samples = rest.shape
         if samples == 0:
-            return torch.zeros(batch, num_codebooks, 0, dtype=torch.int64, device=rest.device), torch.zeros_like(lengths)
+            return lengths.new_zeros(batch, num_codebooks, 0), lengths
         last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - samples))
         codes, _, _ = self._stream_encode(last, state, num_codebooks)
         return codes, (lengths > 0).long()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -30,10 +31,14 @@ class Result:
     def __len__(self) -> int:
         return len(self.values)
 
-
-def undefined(batch: int, reason: str) -> Result:
-    """No item has a value, all for one reason."""
-    return Result(torch.full((batch,), torch.nan, dtype=torch.float64), [reason] * batch)
+    @classmethod
+    def of(cls, items: Iterable[tuple[float | None, str | None]]) -> Result:
+        """From a value or a reason for each item; what has a reason and no value becomes NaN."""
+        values, reasons = [], []
+        for value, reason in items:
+            values.append(math.nan if value is None else value)
+            reasons.append(reason)
+        return cls(torch.tensor(values, dtype=torch.float64), reasons)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +62,7 @@ class Pair:
     sample_rate: int
     reasons: list[str | None]
     uncut: Pair | None = None
-    _views: dict[tuple[int, Filter], Pair] = field(default_factory=dict, repr=False)
+    _views: dict[object, Pair] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -159,37 +164,58 @@ class Pair:
         return _constant(self.estimate, self.lengths)
 
     def resampled(self, sample_rate: int, name: Filter) -> Pair:
-        """The pair at another rate, made once for all metrics that want it."""
+        """At another rate, made once for all metrics that want it."""
         if sample_rate == self.sample_rate:
             return self
-        key = (sample_rate, name)
+        return self._view(
+            (sample_rate, name),
+            lambda side: resample(side, self.sample_rate, sample_rate, filter=name, lengths=self.lengths),
+            sample_rate,
+        )
+
+    def resampled_for_pesq(self, sample_rate: int) -> Pair:
+        """At another rate as julius has it, bit by bit: PESQ's alignment can tip over on the last one.
+
+        On the CPU and in float32, and with lengths rounded down.
+        """
+        if sample_rate == self.sample_rate:
+            return self
+        single = self._view("single", lambda side: side.cpu().float())
+        view = single.resampled(sample_rate, "julius")
+        return replace(view, lengths=single.lengths * sample_rate // self.sample_rate)
+
+    def mono(self) -> Pair:
+        """With channels mixed to one, on the CPU and in float64."""
+        return self._view("mono", lambda side: side.cpu().double().mean(1, keepdim=True))
+
+    def _view(self, key: object, change: Callable[[Tensor], Tensor], sample_rate: int | None = None) -> Pair:
         if key not in self._views:
-            self._views[key] = self._with(
-                lambda side: resample(side, self.sample_rate, sample_rate, filter=name, lengths=self.lengths),
-                resampled_length(self.lengths, self.sample_rate, sample_rate),
-                sample_rate,
-            )
+            rate = sample_rate or self.sample_rate
+            x, y = change(self.reference), change(self.estimate)
+            lengths = resampled_length(self.lengths, self.sample_rate, rate).to(x.device)
+            self._views[key] = Pair(x, y, lengths, rate, self.reasons)
         return self._views[key]
-
-    def converted(self, dtype: torch.dtype) -> Pair:
-        """The pair in another floating point type."""
-        return self if self.reference.dtype == dtype else self._with(lambda side: side.to(dtype), self.lengths)
-
-    def _with(self, change: Callable[[Tensor], Tensor], lengths: Tensor, sample_rate: int | None = None) -> Pair:
-        rate = sample_rate or self.sample_rate
-        return Pair(change(self.reference), change(self.estimate), lengths, rate, self.reasons)
 
     # -- ending ---------------------------------------------------------------------------------
 
     def result(self, rows: Tensor, reasons: Sequence[Undefined] = ()) -> Result:
         """Values of channels [B, C] as the result of the batch: their mean, or NaN and the first reason that holds."""
         values = double(rows).mean(-1).cpu()
-        found = list(self.reasons)
-        for reason, mask in reasons:
-            items = mask.reshape(len(self), -1).any(-1).tolist()
-            found = [before or (reason if here else None) for before, here in zip(found, items, strict=True)]
+        found = [next(filter(None, row), None) for row in self.row_reasons(reasons)]
         values[[reason is not None for reason in found]] = torch.nan
         return Result(values, found)
+
+    def row_reasons(self, reasons: Sequence[Undefined] = ()) -> list[list[str | None]]:
+        """[B][C]: for each channel None, or the first reason that holds, the pair's own before those given."""
+        shape = self.reference.shape[:2]
+        found = [[reason] * shape[1] for reason in self.reasons]
+        for reason, mask in reasons:
+            holds = mask.reshape(len(self), -1).expand(shape).tolist()
+            found = [
+                [before or (reason if here else None) for before, here in zip(*rows, strict=True)]
+                for rows in zip(found, holds, strict=True)
+            ]
+        return found
 
 
 def double(values: Tensor) -> Tensor:

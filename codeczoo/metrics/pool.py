@@ -13,12 +13,15 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from codeczoo.metrics.pair import Result
 
 SCRIPT = Path(__file__).with_name("worker.py")
 ONE_THREAD = dict.fromkeys(
@@ -39,6 +42,30 @@ class Reply(NamedTuple):
 
     value: Any
     reason: str | None
+
+
+def answered(reason: str) -> Future[Reply]:
+    """In the place of a task that need not be tried."""
+    future: Future[Reply] = Future()
+    future.set_result(Reply(None, reason))
+    return future
+
+
+class Started(NamedTuple):
+    """Metrics under way: what they wait for, and what makes results of it."""
+
+    futures: Sequence[Future[Reply]]
+    finish: Callable[[], dict[str, Result]]
+
+
+def channel_means(futures: Sequence[Sequence[Future[Reply]]]) -> Result:
+    """Tasks [B][C] of one number each → the mean over each item's channels, or the first reason why not."""
+    items = []
+    for row in futures:
+        replies = [future.result() for future in row]
+        reason = next((reply.reason for reply in replies if reply.reason), None)
+        items.append(Reply(None, reason) if reason else Reply(fmean(reply.value for reply in replies), None))
+    return Result.of(items)
 
 
 class WorkerPool:
@@ -80,7 +107,8 @@ class WorkerPool:
             last: replace the worker after this task, because it may leave the process damaged.
 
         Returns:
-            A future of a `Reply`. It raises only what is no clip's fault: RuntimeError when no worker can start.
+            A future of a `Reply`, which is `crashed` or `timeout` where the worker was lost. It raises only what is no
+            clip's fault: RuntimeError when no worker can start, ImportError when a library is missing.
         """
         limit = self.timeout or 60 + 10 * seconds
         return self._threads.submit(self._run, task, arguments, options, limit, last)
@@ -92,12 +120,12 @@ class WorkerPool:
             with self._lock:
                 self._workers.add(worker)
         reply = worker.ask(task, arguments, options, limit)
-        if last or reply is None or reply.reason == "timeout":
+        if last or not worker.alive:
             worker.end()
             self._mine.worker = None
             with self._lock:
                 self._workers.discard(worker)
-        return reply or Reply(None, "crashed")
+        return reply
 
     def close(self) -> None:
         """End all workers; what was not yet begun is cancelled."""
@@ -130,6 +158,7 @@ class _Worker:
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self._replies = self._process.stdin, self._process.stdout
+        self.alive = True
         try:
             pickle.load(self._replies)
         except (EOFError, pickle.UnpicklingError):
@@ -137,8 +166,7 @@ class _Worker:
                 f"a metric worker could not start: {sys.executable} ended with status {self._process.wait()}"
             ) from None
 
-    def ask(self, task: str, arguments: tuple, options: Mapping[str, Any], limit: float) -> Reply | None:
-        """The answer, `timeout`, or None when the process died."""
+    def ask(self, task: str, arguments: tuple, options: Mapping[str, Any], limit: float) -> Reply:
         late = threading.Event()
         alarm = threading.Timer(limit, lambda: (late.set(), self._process.kill()))
         alarm.start()
@@ -147,9 +175,14 @@ class _Worker:
             self._requests.flush()
             kind, value = pickle.load(self._replies)
         except (OSError, EOFError, pickle.UnpicklingError):
-            return Reply(None, "timeout") if late.is_set() else None
+            self.alive, kind, value = False, "undefined", "crashed"
         finally:
             alarm.cancel()
+            alarm.join()
+        if late.is_set():  # even if the answer came just then, the process is gone
+            self.alive, kind, value = False, "undefined", "timeout"
+        if kind == "missing":
+            raise ImportError(f"a library that metrics need does not import: {value}")
         return Reply(value, None) if kind == "value" else Reply(None, value if kind == "undefined" else f"error: {value}")
 
     def end(self) -> None:

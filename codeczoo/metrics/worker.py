@@ -3,7 +3,7 @@
 Run as a script, by path, in a fresh interpreter: it imports neither codeczoo nor torch, so that it starts in a tenth
 of a second and is small, and it never runs anything but the functions in `TASKS`. A request is a pickled
 `(task, arguments, options)` on standard input, the reply a pickled `(kind, value)` on standard output, where kind is
-`value`, `undefined` (the value is a reason) or `error` (it is a message).
+`value`, `undefined` (the value is a reason), `missing` (a library does not import) or `error` (a message).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
+
+ORDER, ALPHA = 39, 0.466  # of mel-cepstra: the last coefficient, the warping
 
 
 class Undefined(Exception):  # noqa: N818 (it is an answer, not an error)
@@ -109,7 +111,7 @@ def _warp(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def mel_cepstral_distortion(reference: Array, estimate: Array, rate: int) -> float:
-    """VERSA's MCD in dB of two signals [T]: WORLD's envelope, 40 mel-cepstral coefficients (c0 too), no alignment."""
+    """VERSA's MCD in dB of two signals [T]: WORLD's envelope, mel-cepstra with c0, no alignment."""
     x, y = (_mel_cepstrum(waveform, rate) for waveform in (reference, estimate))
     frames = min(len(x), len(y))
     distance = np.sqrt(2 * np.square(x[:frames] - y[:frames]).sum(1))
@@ -117,15 +119,30 @@ def mel_cepstral_distortion(reference: Array, estimate: Array, rate: int) -> flo
 
 
 def _mel_cepstrum(waveform: Array, rate: int) -> Array:
-    """[frames, 40], every 5 ms."""
-    import pysptk
+    """[frames, ORDER + 1], every 5 ms."""
     import pyworld
 
     signal = np.convolve(waveform * 32767.0, _high_pass(rate))[: len(waveform)]
     f0, times = pyworld.harvest(signal, rate, f0_floor=40.0, f0_ceil=800.0, frame_period=5)
     fft_size = 1024 if rate <= 24_000 else 2048 if rate <= 48_000 else 4096
     envelope = pyworld.cheaptrick(signal, f0, times, rate, fft_size=fft_size)
-    return pysptk.sp2mc(envelope, 39, 0.466)
+    cepstrum = np.fft.irfft(np.log(envelope))
+    cepstrum[:, 0] /= 2
+    return cepstrum @ _mel_warp(fft_size)
+
+
+@lru_cache
+def _mel_warp(size: int) -> Array:
+    """[size, ORDER + 1]: cepstrum → mel-cepstrum, by the all-pass recursion of SPTK's `freqt`, which is linear."""
+    warp = np.zeros((size, ORDER + 1))
+    warp[0, 0] = 1
+    for n in range(1, size):
+        before, after = warp[n - 1], warp[n]
+        after[0] = ALPHA * before[0]
+        after[1] = (1 - ALPHA**2) * before[0] + ALPHA * before[1]
+        for k in range(2, ORDER + 1):
+            after[k] = before[k - 1] + ALPHA * (before[k] - after[k - 1])
+    return warp
 
 
 @lru_cache
@@ -140,7 +157,12 @@ def _high_pass(rate: int) -> Array:
 def visqol(reference: Array, estimate: Array, mode: str) -> float:
     """ViSQOL's MOS-LQO of two signals [T], at 48 kHz in `audio` mode and at 16 kHz in `speech` mode."""
     rate = {"audio": 48_000, "speech": 16_000}[mode]
-    return float(_visqol(mode).measure_from_arrays(reference, estimate, rate).moslqo)
+    try:
+        return float(_visqol(mode).measure_from_arrays(reference, estimate, rate).moslqo)
+    except ValueError as error:
+        if "minimum patch size" in str(error):
+            raise Undefined("too_short") from None
+        raise
 
 
 @lru_cache
@@ -178,6 +200,8 @@ def main() -> None:
             _send(replies, ("value", TASKS[task](*arguments, **options)))
         except Undefined as reason:
             _send(replies, ("undefined", str(reason)))
+        except ImportError as error:
+            _send(replies, ("missing", str(error)))
         except Exception as error:  # noqa: BLE001 (told to the pool, which puts it beside the clip's NaN)
             _send(replies, ("error", f"{type(error).__name__}: {error}"))
 
@@ -204,7 +228,9 @@ def _flush_denormals() -> None:
         return
     import ctypes
 
-    library = ctypes.CDLL("libm.so.6")
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "fesetenv"):
+        return
     environment = (ctypes.c_uint32 * 16)()  # fenv_t: seven words, then MXCSR
     library.fegetenv(environment)
     environment[7] |= 0x8040  # flush results to zero, take operands as zero

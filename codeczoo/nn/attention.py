@@ -73,6 +73,49 @@ def window_after(known: Tensor, steps: int, window: int) -> Sight:
     return Sight(mask, past=past, block=None if blocks == 1 else block)
 
 
+class Chunk:
+    """How the next steps of clips, each at a position of its own, are put beside what their window still holds.
+
+    Each layer keeps keys and values in a ring [B, 2, H, R, D]: position p lies in place p mod R. R exceeds what the
+    window can still see by a few steps; a chunk of no more than these is written into the ring *in place*, over
+    positions that nobody can see any more. So the state before the chunk stays good: an item that is paused keeps its
+    position and the same places are written again. A longer chunk leaves the ring alone and makes a new one.
+    """
+
+    def __init__(self, position: Tensor, steps: int, window: int) -> None:
+        """`position` [B]: the steps that each item has behind it."""
+        size, past = ring_size(window), window - 1
+        now = position[:, None] + torch.arange(steps, device=position.device)  # [B, T]
+        self.in_place = steps <= size - past
+        if self.in_place:
+            self.places = now % size
+            last = now[:, -1:]
+            held = last - (last - torch.arange(size, device=position.device)) % size  # [B, R] positions in the ring
+            age = now[:, :, None] - held[:, None]  # [B, T, R]
+            self.sight = Sight(((held >= 0)[:, None] & (age >= 0) & (age < window))[:, None])
+        else:
+            before = position[:, None] + torch.arange(-past, 0, device=position.device)
+            self.before = before % size
+            self.places = torch.cat([before, now], dim=-1)[:, -size:] % size
+            self.sight = window_after(position, steps, window)
+
+    def remember(self, new: Tensor, ring: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, 2, H, T, D] and a layer's ring → all that `sight` speaks of, and the ring after."""
+        if self.in_place:
+            # Whatever a paused item was fed is hidden, but hidden NaN would still spread: 0 · NaN is NaN.
+            ring.scatter_(3, _along_time(self.places, ring), new.nan_to_num())
+            return ring, ring
+        known = torch.cat([ring.gather(3, _along_time(self.before, ring)), new], dim=3)
+        newest = known[:, :, :, known.shape[3] - ring.shape[3] :]
+        return known, torch.empty_like(ring).scatter_(3, _along_time(self.places, ring), newest)
+
+
+def ring_size(window: int) -> int:
+    """Places of a ring: for all that the window still sees, and at least 6 steps more; a multiple of 8, which fast
+    attention kernels ask for."""
+    return -(-(window - 1 + 6) // 8) * 8
+
+
 class Attention(nn.Module):
     """Multi-head self-attention [B, T, dim] → [B, T, dim], scores scaled by 1 / sqrt(head_dim).
 
@@ -89,17 +132,16 @@ class Attention(nn.Module):
         self.out_proj = Linear(inner, dim, bias=bias)
 
     def forward(self, x: Tensor, sight: Sight, rotation: Rotation | None = None) -> Tensor:
-        qk, v = self.project(x, rotation)
-        k = qk[1]
+        q, k, v = self.project(x, rotation)
         if sight.past:  # nothing is known before a whole clip's start
             k, v = F.pad(k, (0, 0, sight.past, 0)), F.pad(v, (0, 0, sight.past, 0))
-        return self.merge(sight(qk[0], k, v))
+        return self.merge(sight(q, k, v))
 
-    def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
-        """[B, T, dim] → q and k [2, B, H, T, D], turned, and v [B, H, T, D]."""
+    def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, T, dim] → q, k, v [B, H, T, D], q and k turned."""
         heads = self.in_proj(x).unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
-        qk, v = heads[:2], heads[2]
-        return qk if rotation is None else rotation(qk), v
+        qk = heads[:2] if rotation is None else rotation(heads[:2])
+        return qk[0], qk[1], heads[2]
 
     def merge(self, x: Tensor) -> Tensor:
         """Heads [B, H, T, D] → [B, T, dim]."""
@@ -107,18 +149,23 @@ class Attention(nn.Module):
 
     # -- streaming (causal within a window) -----------------------------------------------------
 
-    def start(self, batch_size: int, past: int) -> Tensor:
-        """State of a clip's start: room for the last `past` keys and values, [B, 2, H, past, D]."""
-        return self.in_proj.weight.new_zeros(batch_size, 2, self.num_heads, past, self.head_dim)
+    def start(self, batch_size: int, window: int) -> Tensor:
+        """State of a clip's start: an empty ring, [B, 2, H, R, D]."""
+        return self.in_proj.weight.new_zeros(batch_size, 2, self.num_heads, ring_size(window), self.head_dim)
 
-    def step(self, x: Tensor, state: Tensor, sight: Sight, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
-        """The next T steps, and the state after them. `sight` is a `window_after` of what the items know so far."""
-        qk, v = self.project(x, rotation)
-        memory = torch.cat([state, torch.stack([qk[1], v], dim=1)], dim=3)  # [B, 2, H, past + T, D]
-        y = self.merge(sight(qk[0], memory[:, 0], memory[:, 1]))
-        return y, memory[:, :, :, x.shape[1] :]
+    def step(self, x: Tensor, ring: Tensor, chunk: Chunk, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
+        """The next T steps, and the ring after them (the same one, written in place, where the chunk is short)."""
+        q, k, v = self.project(x, rotation)
+        known, ring = chunk.remember(torch.stack([k, v], dim=1), ring)
+        return self.merge(chunk.sight(q, known[:, 0], known[:, 1])), ring
 
 
 def _blocks(x: Tensor, size: int, hop: int) -> Tensor:
     """[B, H, T, D] → [B * blocks, H, size, D], a block each `hop` steps."""
     return x.unfold(2, size, hop).permute(0, 2, 1, 4, 3).flatten(0, 1)
+
+
+def _along_time(index: Tensor, like: Tensor) -> Tensor:
+    """Places [B, T] as an index into [B, 2, H, R, D] along R."""
+    batch, pair, heads, _, dim = like.shape
+    return index[:, None, None, :, None].expand(batch, pair, heads, -1, dim)

@@ -36,11 +36,11 @@ class ResidualVQ(nn.Module):
                 codes.append(index)
         return torch.stack(codes).view(-1, batch, frames).transpose(0, 1)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes [B, K, N] of the first K levels → the sum of their vectors, [B, dim, N]."""
+    def decode(self, codes: Tensor, first: int = 0) -> Tensor:
+        """Codes [B, K, N] of K levels from `first` on → the sum of their vectors, [B, dim, N]."""
         batch, levels, frames = codes.shape
         _, size, dim = self.codebooks.shape
-        offsets = torch.arange(levels, device=codes.device)[:, None] * size
+        offsets = torch.arange(first, first + levels, device=codes.device)[:, None] * size
         rows = (codes + offsets).mT.reshape(-1, levels)  # [B * N, K] into all codebooks laid end to end
         vectors = F.embedding_bag(rows, self.codebooks.view(-1, dim), mode="sum")
         return vectors.view(batch, frames, dim).mT

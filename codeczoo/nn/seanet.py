@@ -69,11 +69,22 @@ class NormedConvTranspose1d(ConvTranspose1d):
 
 
 class ResidualUnit(nn.Module):
-    """x plus activation, conv k3 to half the channels, activation, conv k1 back; x through a conv k1 if `conv_shortcut`."""
+    """x plus activation, conv to 1 / `compress` of the channels, activation, conv k1 back; x through a conv k1 if
+    `conv_shortcut`."""
 
-    def __init__(self, channels: int, kernel: int, dilation: int, conv_shortcut: bool, activation: Activation, **options: Any):
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        dilation: int,
+        conv_shortcut: bool,
+        activation: Activation,
+        *,
+        compress: int = 2,
+        **options: Any,
+    ):
         super().__init__()
-        hidden = channels // 2
+        hidden = channels // compress
         self.block = nn.ModuleList(
             [
                 activation(channels, False),

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.nn.attention import Attention, Sight, causal, everything, window_after
+from codeczoo.nn.attention import Attention, Chunk, Sight, causal, everything, window_after
 from codeczoo.nn.linear import Linear
 from codeczoo.nn.rotary import Rotary, Rotation
 
-State = tuple[Tensor, list[Tensor]]  # steps so far [B], and what each layer keeps
+State = tuple[Tensor, list[Tensor]]  # steps so far [B], and each layer's ring of keys and values
 
 
 class FeedForward(nn.Module):
@@ -68,9 +68,9 @@ class TransformerLayer(nn.Module):
     def forward(self, x: Tensor, sight: Sight, rotation: Rotation | None = None) -> Tensor:
         return self._finish(x, self.attention(self.norm1(x), sight, rotation))
 
-    def step(self, x: Tensor, state: Tensor, sight: Sight, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
-        y, state = self.attention.step(self.norm1(x), state, sight, rotation)
-        return self._finish(x, y), state
+    def step(self, x: Tensor, ring: Tensor, chunk: Chunk, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
+        y, ring = self.attention.step(self.norm1(x), ring, chunk, rotation)
+        return self._finish(x, y), ring
 
     def _finish(self, x: Tensor, y: Tensor) -> Tensor:
         x = _add(self.scale1, x, y)
@@ -109,21 +109,24 @@ class Transformer(nn.Module):
 
     def start(self, batch_size: int) -> State:
         """State of a clip's start."""
-        past = self._window() - 1
-        caches = [layer.attention.start(batch_size, past) for layer in self.layers]
-        return torch.zeros(batch_size, dtype=torch.int64, device=caches[0].device), caches
+        rings = [layer.attention.start(batch_size, self._window()) for layer in self.layers]
+        return torch.zeros(batch_size, dtype=torch.int64, device=rings[0].device), rings
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next T steps [B, T, dim] of clips, each at a position of its own, and the state after them."""
-        position, caches = state
+        """The next T steps [B, T, dim] of clips, each at a position of its own, and the state after them.
+
+        The rings of a short chunk are written in place, where `state` sees nothing: it stays good until the state
+        after it is stepped on (see `attention.Chunk`).
+        """
+        position, rings = state
         steps = x.shape[1]
-        sight = window_after(position, steps, self._window())
+        chunk = Chunk(position, steps, self._window())
         positions = position[:, None] + torch.arange(steps, device=x.device)
         rotation = self.rotary(positions, x.dtype) if self.rotary else None
         after = []
-        for layer, cache in zip(self.layers, caches, strict=True):
-            x, cache = layer.step(x, cache, sight, rotation)
-            after.append(cache)
+        for layer, ring in zip(self.layers, rings, strict=True):
+            x, ring = layer.step(x, ring, chunk, rotation)
+            after.append(ring)
         return x, (position + steps, after)
 
     def _sight(self, x: Tensor, lengths: Tensor | None) -> Sight:

@@ -1,0 +1,242 @@
+"""AudioDec: a streaming codec whose decoder is a vocoder, trained apart on the quantised latents.
+
+Paper: "AudioDec: An Open-source Streaming High-fidelity Neural Audio Codec" (ICASSP 2023). Upstream:
+facebookresearch/AudioDec. The encoder and the quantiser come from one checkpoint (an autoencoder's), the vocoder from
+another. The autoencoder's own decoder ("symmetric") is a quarter of the work, and a variant of its own.
+
+All of it is causal and looks ahead by nothing: frame i has heard the samples up to 300 * i and no more; the decoder
+guesses the 299 that follow. N = ceil(T / 300).
+
+Where a clip starts. Upstream has three ways, which differ in the first frames only:
+  offline     silence before the encoder, and before the decoder a copy of the first frame at each transposed conv.
+              The default here, of whole clips and of streams alike.
+  zero state  silence before the decoder's convolutions too: upstream's streaming class with its buffers cleared.
+              `codec.start_from_zeros = True`, for whole clips and for streams that are begun after it.
+  primed      the state after some silence went through encoder and decoder, as upstream's demo of files: with
+              `start_from_zeros`, feed a stream 28 frames of zeros, and their codes, before the clip.
+(Codec-SUPERB's wrapper never clears the decoder's buffers: each clip starts in the tail of the one before it.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves, tree_map
+
+from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.variant import Variant
+from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.hifigan import CausalConvTranspose1d, Generator, MultiGroup
+from codeczoo.nn.padding import mask_tail
+from codeczoo.nn.rvq import ResidualVQ
+from codeczoo.nn.seanet import ResidualUnit, Stack, elu
+
+State = Any  # a tree of tensors [B, ...]
+
+KERNEL = 7
+DILATIONS = (1, 3, 9)  # of the autoencoder's residual units
+
+
+@dataclass(frozen=True)
+class AudioDecConfig:
+    """The network's numbers."""
+
+    sample_rate: int = 24000  # Hz
+    filters: int = 32  # width of the autoencoder's first convolution; it doubles with each stride
+    strides: Sequence[int] = (3, 4, 5, 5)  # of the encoder
+    dim: int = 64
+    num_codebooks: int = 8
+    codebook_size: int = 1024
+    decoder: str = "vocoder"  # or "symmetric"
+    vocoder_channels: int = 512
+    vocoder_kernel: int = 11
+    vocoder_dilations: Sequence[int] = (1, 3, 5)
+    vocoder_groups: int = 3
+
+
+def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, bias: bool = False) -> Conv1d:
+    """Zeros before the first sample as far as the kernel reaches, whatever the stride: ceil(T / stride) steps."""
+    return Conv1d(in_channels, out_channels, kernel, stride, bias=bias, padding=(kernel - 1, 0))
+
+
+def _residual_units(channels: int) -> list[nn.Module]:
+    options = {"compress": 1, "padding": "causal", "bias": False}
+    return [ResidualUnit(channels, KERNEL, dilation, False, elu, **options) for dilation in DILATIONS]
+
+
+class Encoder(Stack):
+    """Waveform [B, 1, T] → latents [B, dim, ceil(T / hop)]. The last layer is upstream's projector."""
+
+    def __init__(self, config: AudioDecConfig) -> None:
+        super().__init__()
+        width = config.filters
+        layers: list[nn.Module] = [_conv(1, width, KERNEL)]
+        for stride in config.strides:
+            layers += [*_residual_units(width), _conv(width, 2 * width, 2 * stride, stride, bias=True)]
+            width *= 2
+        self.layers = nn.ModuleList([*layers, _conv(width, config.dim, 3)])
+
+
+class SymmetricDecoder(Stack):
+    """Latents [B, dim, N] → waveform [B, 1, N * hop], not bounded."""
+
+    def __init__(self, config: AudioDecConfig) -> None:
+        super().__init__()
+        width = config.filters * 2 ** len(config.strides)
+        layers: list[nn.Module] = [_conv(config.dim, width, KERNEL)]
+        for stride in reversed(config.strides):
+            layers += [CausalConvTranspose1d(width, width // 2, stride), *_residual_units(width // 2)]
+            width //= 2
+        self.layers = nn.ModuleList([*layers, _conv(width, 1, KERNEL)])
+
+
+class Vocoder(Generator):
+    """Latents [B, dim, N] → waveform [B, 1, N * hop] within ±1: HiFi-GAN on latents brought to mean 0 and deviation 1,
+    with one residual block of three groups after each stride."""
+
+    def __init__(self, config: AudioDecConfig) -> None:
+        strides = tuple(reversed(config.strides))
+        super().__init__(
+            config.dim,
+            config.vocoder_channels,
+            strides,
+            [2 * stride for stride in strides],
+            lambda channels: MultiGroup(
+                channels, config.vocoder_kernel, config.vocoder_dilations, config.vocoder_groups, causal=True
+            ),
+            causal=True,
+            last_slope=0.01,
+        )
+        self.mean = nn.Parameter(torch.empty(config.dim))
+        self.scale = nn.Parameter(torch.empty(config.dim))
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return super().forward(self.normalise(x), lengths)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return super().step(self.normalise(x), state)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        return (x - self.mean[:, None]) / self.scale[:, None]
+
+
+class AudioDec(BaseCodec):
+    """Codes [B, K, N] at 80 frames a second, K from 1 to 8.
+
+    Attributes:
+        start_from_zeros: silence before the decoder's first frame, in place of copies of it (see above).
+    """
+
+    Config = AudioDecConfig
+    config: AudioDecConfig
+    hop_length: int
+
+    def __init__(self, config: AudioDecConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.start_from_zeros = False
+        self.sample_rate = config.sample_rate
+        self.hop_length = math.prod(config.strides)
+        self.codebook_sizes = (config.codebook_size,) * config.num_codebooks
+        self.codebook_choices = tuple(range(1, config.num_codebooks + 1))
+        self.causal = True
+        self.latency = self.hop_length / config.sample_rate
+
+        self.encoder = Encoder(config)
+        self.quantizer = ResidualVQ(config.num_codebooks, config.codebook_size, config.dim)
+        self.decoder = {"vocoder": Vocoder, "symmetric": SymmetricDecoder}[config.decoder](config)
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        latent, _ = self.encoder(waveform)
+        return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        waveform, _, _ = self._stream_decode(codes, self._stream_decode_start(len(codes)))
+        return Decoded(waveform, lengths * self.hop_length)
+
+    # -- streaming ------------------------------------------------------------------------------
+
+    def _stream_encode_start(self, batch_size: int) -> State:
+        return self.encoder.start(batch_size)
+
+    def _stream_encode(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
+        latent, state = self.encoder.step(waveform, state)
+        return self.quantizer.encode(latent, num_codebooks), None, state
+
+    def _stream_encode_end(
+        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
+    ) -> tuple[Tensor, Tensor]:
+        batch, _, samples = rest.shape
+        if samples == 0:
+            return torch.zeros(batch, num_codebooks, 0, dtype=torch.int64, device=rest.device), torch.zeros_like(lengths)
+        last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - samples))
+        codes, _, _ = self._stream_encode(last, state, num_codebooks)
+        return codes, (lengths > 0).long()
+
+    def _stream_decode_start(self, batch_size: int) -> State:
+        state = self.decoder.start(batch_size)
+        if self.start_from_zeros:  # the zeros in the state are what came before, says every `begun`
+            state = tree_map(lambda t: torch.ones_like(t) if t.dtype == torch.bool else t, state)
+        return state
+
+    def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
+        waveform, state = self.decoder.step(self.quantizer.decode(codes), state)
+        return waveform, None, state
+
+    def _stream_decode_end(self, state: State) -> tuple[Tensor, None]:
+        batch_size = len(tree_leaves(state)[0])
+        return self._anchor.new_zeros(batch_size, 1, 0), None  # nothing is held back
+
+
+# -- key maps -------------------------------------------------------------------------------------------
+
+
+def _stack_rules(
+    ours: str, published: str, first: str, last: str, strided: str, transposed: bool, stages: int = 4
+) -> Sequence[Rule]:
+    """Rules of an encoder or decoder: our list of layers → first, blocks of units beside a strided conv, last."""
+    units, rules = len(DILATIONS), [Rule(rf"{ours}\.layers\.0\.(.+)", rf"{first}.conv.\1")]
+    size = units + 1
+    for i in range(stages):
+        start = 1 + i * size
+        for j in range(units):
+            at, unit = start + j + transposed, f"{published}.conv_blocks.{i}.res_units.{j}"
+            rules += [
+                Rule(rf"{ours}\.layers\.{at}\.block\.1\.(.+)", rf"{unit}.conv1.conv.\1"),
+                Rule(rf"{ours}\.layers\.{at}\.block\.3\.(.+)", rf"{unit}.conv2.\1"),
+            ]
+        at = start if transposed else start + units
+        rules.append(Rule(rf"{ours}\.layers\.{at}\.(.+)", rf"{published}.conv_blocks.{i}.conv.{strided}.\1"))
+    return [*rules, Rule(rf"{ours}\.layers\.{1 + stages * size}\.(.+)", rf"{last}.conv.\1")]
+
+
+def _codebooks(count: int = 8) -> Rule:
+    """Published as columns."""
+    names = tuple(f"quantizer.codebook.layers.{k}.embed" for k in range(count))
+    return Rule(r"quantizer\.codebooks", names, lambda *books: torch.stack([book.T for book in books]))
+
+
+ENCODER = (*_stack_rules("encoder", "encoder", "encoder.conv", "projector.project", "conv", False), _codebooks())
+VOCODER = (
+    Rule(r"decoder\.conv_pre\.(.+)", r"input_conv.conv.\1"),
+    Rule(r"decoder\.ups\.(\d+)\.(.+)", r"upsamples.\1.deconv.\2"),
+    Rule(r"decoder\.blocks\.(\d+)\.(convs\d\.\d+)\.(.+)", r"blocks.\1.\2.conv.\3"),
+    Rule(r"decoder\.conv_post\.(.+)", r"output_conv.conv.\1"),
+    Rule(r"decoder\.(.+)", r"\1"),  # mean, scale, blocks.*.conv_out
+)
+UNUSED = (r"(.+\.)?pad_buffer", r"quantizer\.codebook\.layers\.\d+\.(cluster_size|embed_avg)")  # history, training
+
+AudioDec.key_maps = (
+    KeyMap("audiodec with vocoder", (*ENCODER, *VOCODER), (*UNUSED, r"decoder\..+")),
+    KeyMap(
+        "audiodec, symmetric",
+        (*ENCODER, *_stack_rules("decoder", "decoder", "decoder.conv1", "decoder.conv2", "deconv", True)),
+        (*UNUSED, "mean", "scale", r"(input_conv|upsamples|blocks|output_conv)\..+"),
+    ),
+)

@@ -1,0 +1,230 @@
+"""Opus, Vorbis and MP3, encoded and decoded by libsndfile: what every neural codec should be seen beside.
+
+A clip's codes are the bytes of its compressed file, [B, 1, bytes] over an alphabet of 256: written to disk, they play
+anywhere. So `Codes.bitrate` is the bitrate as measured, header and all; the nominal one is what the encoder was asked
+for. Ogg files are reduced to what the clip needs (see `base.ogg`), which also makes them the same in every run.
+
+- **Opus** (RFC 6716; libopus): variable bitrate of its own choice. Its speech coder works at 8 kHz up to 8 kbit/s and
+  at 16 kHz above that, and resamples what comes at another rate, which shifts the clip by up to 3.5 samples of 48 kHz.
+  So up to 8 kbit/s run at 8 kHz here, 12 and 16 at 16 kHz, and where a clip at 48 kHz is mostly coded as speech, its
+  file says how many samples to skip with that shift counted in; decoders everywhere obey. libsndfile offers 6 kbit/s
+  a channel and more, so what has less than 12 is mono.
+- **Vorbis** (Vorbis I; libvorbis): a quality, not a bitrate, is all that can be asked for. The nominal bitrate is about
+  that of speech in mono and of a mixture of music and speech in stereo; 3 to 4 kB of codebooks at the file's head weigh
+  on short clips.
+- **MP3** (ISO/IEC 11172-3 and 13818-3, layer III; LAME, mpg123): constant bitrate.
+
+Encoders look at a whole clip, so there is no streaming here, though Opus itself could: its `latency` is a frame of
+20 ms and 6.5 ms of look-ahead.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import soundfile as sf
+import torch
+from torch import Tensor
+
+from codeczoo.base import ogg
+from codeczoo.base.audio import stack
+from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+from codeczoo.base.codes import Codes
+from codeczoo.base.inputs import read_clips
+from codeczoo.base.ragged import pad_stack
+from codeczoo.base.variant import Variant
+
+BLOCK = 1 << 16  # samples read at once: a damaged file may announce any length
+
+# Opus, in libsndfile: from 256 kbit/s a channel (level 0) down to 6 (level 1).
+OPUS_MOST, OPUS_LEAST = 256_000, 6_000
+
+# The five upper bits of an Opus packet tell how it is made: below 16 the speech coder (SILK) has a part in it. At
+# 48 kHz that coder is 2.3 samples ahead of what the encoder announces.
+OPUS_FIRST_CELT, OPUS_SPEECH_LEAD = 16, 2
+
+# MP3, in libsndfile: the bitrates of MPEG-1 (from 32 kHz on) and MPEG-2, kbit/s.
+MPEG_1, MPEG_2 = (32, 320), (8, 160)
+
+# LAME's filter bank and window hold a sample back by 576, a decoder's by 529.
+MP3_DELAY = 576 + 529
+
+
+@dataclass(frozen=True)
+class SndfileConfig:
+    """`levels`: libsndfile's compression level for one channel and for two, where no formula gives it."""
+
+    sample_rate: int
+    bitrate: float  # nominal, bit/s
+    levels: tuple[float, ...] = ()
+
+
+class SndfileCodec(BaseCodec):
+    """What the formats share."""
+
+    Config = SndfileConfig
+    container: ClassVar[str]  # libsndfile's names
+    subtype: ClassVar[str]
+
+    channels: tuple[int, ...] = (1, 2)
+    hop_length = None
+    codebook_sizes = (256,)
+    codebook_choices = (1,)
+
+    def __init__(self, config: SndfileConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.sample_rate = config.sample_rate
+        self.bitrate = float(config.bitrate)
+
+    def compression(self, channels: int) -> dict[str, Any]:
+        """What soundfile is told about the bitrate."""
+        raise NotImplementedError
+
+    def pack(self, file: bytes) -> bytes:
+        """The file as it becomes codes."""
+        return file
+
+    def delay(self, file: bytes) -> int:
+        """Samples that stand before the clip in what libsndfile decodes."""
+        return 0
+
+    def encode(
+        self,
+        audio: Any,
+        sample_rate: int | None = None,
+        num_codebooks: int | None = None,
+        bitrate: float | None = None,
+    ) -> Codes:
+        """As `BaseCodec.encode`. A file knows its own channels, so mono clips stay mono beside stereo ones."""
+        clips = [stack([clip.waveform], clip.sample_rate) for clip in read_clips(audio, sample_rate)]
+        by_channels: dict[int, list[int]] = {}
+        for i, clip in enumerate(clips):
+            by_channels.setdefault(clip.channels, []).append(i)
+        parts = [
+            super(SndfileCodec, self).encode([clips[i] for i in members], None, num_codebooks, bitrate)
+            for members in by_channels.values()
+        ]
+        order = torch.tensor([i for members in by_channels.values() for i in members])
+        return Codes.cat(parts)[order.argsort()]
+
+    # -- hooks ----------------------------------------------------------------------------------
+
+    def bitrate_of(self, num_codebooks: int) -> float:
+        return self.bitrate
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        samples = waveform.float().cpu().numpy()
+        files = _each(self._compress, (row[:, :n].T for row, n in zip(samples, lengths.tolist(), strict=True)))
+        codes, sizes = pad_stack([torch.from_numpy(np.frombuffer(file, np.uint8).astype(np.int64)) for file in files])
+        return Encoded(codes[:, None].to(self.device), sizes.to(self.device))
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        rows = codes[:, 0].to(torch.uint8).cpu().numpy()
+        work = zip(range(len(rows)), rows, lengths.tolist(), num_samples.tolist(), strict=True)
+        clips = _each(lambda item: self._item(item[0], item[1][: item[2]].tobytes(), item[3]), work)
+        channels = max(len(clip) for clip in clips)  # a mono file among stereo ones plays on both sides
+        waveform, counts = pad_stack([clip.expand(channels, -1).to(self.device, self.dtype) for clip in clips])
+        return Decoded(waveform, counts)
+
+    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+        return self._encode(waveform, lengths, num_codebooks)  # libsndfile goes through a clip frame by frame
+
+    def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
+        return [slice(0, len(lengths))]  # no pass is too large: each clip goes alone, some side by side
+
+    # -- one clip -------------------------------------------------------------------------------
+
+    def _compress(self, samples: np.ndarray) -> bytes:
+        """[T, C] float32 → a file."""
+        buffer = io.BytesIO()
+        sf.write(
+            buffer,
+            samples,
+            self.sample_rate,
+            format=self.container,
+            subtype=self.subtype,
+            **self.compression(samples.shape[1]),
+        )
+        return self.pack(buffer.getvalue())
+
+    def _item(self, index: int, file: bytes, num_samples: int) -> Tensor:
+        """A file → [C, T]. `num_samples` -1 = not known."""
+        what = f"{self.name}: item {index}: these codes are not a whole {self.subtype} file"
+        try:
+            with sf.SoundFile(io.BytesIO(file)) as source:
+                found = (source.format, source.subtype, source.samplerate)
+                if found != (self.container, self.subtype, self.sample_rate) or source.channels > 2:
+                    raise ValueError(f"{what} of {self.sample_rate} Hz, but {found}, {source.channels} channels")
+                blocks = []
+                while len(block := source.read(BLOCK, dtype="float32", always_2d=True)):
+                    blocks.append(block)
+        except sf.LibsndfileError as error:
+            raise ValueError(f"{what} ({error.error_string})") from error
+        clip = np.concatenate(blocks or [np.zeros((0, 1), np.float32)])[self.delay(file) :]
+        if len(clip) < max(num_samples, 1):
+            raise ValueError(f"{what}: they hold {len(clip)} samples" + f" of {num_samples}" * (num_samples > 0))
+        return torch.from_numpy(clip.T.copy())
+
+
+class Opus(SndfileCodec):
+    container, subtype = "OGG", "OPUS"
+    latency = 0.0265
+
+    def __init__(self, config: SndfileConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        if config.bitrate < 2 * OPUS_LEAST:
+            self.channels = (1,)
+
+    def compression(self, channels: int) -> dict[str, Any]:
+        each = self.bitrate / channels
+        return {"compression_level": (OPUS_MOST - each) / (OPUS_MOST - OPUS_LEAST)}
+
+    def pack(self, file: bytes) -> bytes:
+        head, tags, *audio = ogg.minimal(file)
+        speech = [packet[0] >> 3 < OPUS_FIRST_CELT for packet in ogg.packets(audio)]
+        if self.sample_rate == 48000 and 2 * sum(speech) > len(speech):
+            # Let the file begin two samples sooner. The first two bytes behind name, version and channels say where.
+            skip = int.from_bytes(head.body[10:12], "little") - OPUS_SPEECH_LEAD
+            head = head._replace(body=head.body[:10] + skip.to_bytes(2, "little") + head.body[12:])
+            end = max([audio[-1].granule - OPUS_SPEECH_LEAD, *(page.granule for page in audio[:-1])])
+            audio[-1] = audio[-1]._replace(granule=end)
+        return ogg.write_pages([head, tags, *audio])
+
+
+class Vorbis(SndfileCodec):
+    container, subtype = "OGG", "VORBIS"
+
+    def __init__(self, config: SndfileConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.channels = (1, 2)[: len(config.levels)]
+
+    def compression(self, channels: int) -> dict[str, Any]:
+        return {"compression_level": self.config.levels[channels - 1]}
+
+    def pack(self, file: bytes) -> bytes:
+        return ogg.write_pages(ogg.minimal(file))
+
+
+class Mp3(SndfileCodec):
+    container, subtype = "MP3", "MPEG_LAYER_III"
+
+    def compression(self, channels: int) -> dict[str, Any]:
+        least, most = MPEG_1 if self.sample_rate >= 32000 else MPEG_2
+        # libsndfile rounds down, and LAME takes the next bitrate that exists.
+        level = (most - self.bitrate / 1000 - 0.5) / (most - least)
+        return {"compression_level": max(level, 0.0), "bitrate_mode": "CONSTANT"}
+
+    def delay(self, file: bytes) -> int:
+        # LAME writes the delay into a frame of its own, where that fits in one; mpg123 then takes it off itself.
+        return 0 if b"Info" in file[:64] else MP3_DELAY
+
+
+def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """Every item, as many side by side as torch may use threads: libsndfile runs without Python's lock."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(function, items))

@@ -1,0 +1,105 @@
+"""ConvNeXt (arXiv 2201.03545) over time, and the backbone that Vocos (arXiv 2306.00814) makes of it.
+
+The blocks keep the channels last, [B, T, C]: that is what linear layers and layer norms want, and a depthwise
+convolution does not mind.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.base.keymap import Rule
+from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.linear import Linear
+from codeczoo.nn.norm import GroupNorm
+from codeczoo.nn.padding import zero_tail_
+from codeczoo.nn.resnet1d import EPS, GROUPS, AttentionBlock, ResNetBlock
+
+KERNEL = 7
+
+
+class ConvNeXtBlock(nn.Module):
+    """[B, T, C] → [B, T, C]: x plus a depthwise convolution and two linear layers, scaled by `gamma`."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.dwconv = Conv1d(dim, dim, KERNEL, groups=dim)
+        self.norm = nn.LayerNorm(dim, EPS)
+        self.pwconv1 = Linear(dim, hidden_dim)
+        self.pwconv2 = Linear(hidden_dim, dim)
+        self.gamma = nn.Parameter(torch.empty(dim))
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        y = self.norm(self._depthwise(zero_tail_(x.mT, lengths, KERNEL // 2)).mT)
+        return torch.addcmul(x, self.gamma, self.pwconv2(F.gelu(self.pwconv1(y))))
+
+    def _depthwise(self, x: Tensor) -> Tensor:
+        """[B, C, T] whose channels are last in memory: in two dimensions there is a kernel that leaves them there."""
+        conv = self.dwconv
+        y = F.conv2d(x[:, :, None], conv.weight[:, :, None], conv.bias, padding=(0, conv.left), groups=conv.groups)
+        return y[:, :, 0]
+
+
+class VocosBackbone(nn.Module):
+    """Latents [B, in_channels, T] → features [B, T, dim] at the same rate.
+
+    Between the first convolution and the ConvNeXt blocks stand residual blocks and an attention over the whole clip
+    (WavTokenizer's addition). Adaptive layer norms are plain ones here: see `vocos_rules`.
+    """
+
+    def __init__(self, in_channels: int, dim: int, hidden_dim: int, num_layers: int) -> None:
+        super().__init__()
+        self.embed = Conv1d(in_channels, dim, KERNEL)
+        self.pos_net = nn.ModuleList(
+            [
+                ResNetBlock(dim),
+                ResNetBlock(dim),
+                AttentionBlock(dim),
+                ResNetBlock(dim),
+                ResNetBlock(dim),
+                GroupNorm(GROUPS, dim, EPS),
+            ]
+        )
+        self.norm = nn.LayerNorm(dim, EPS)
+        self.convnext = nn.ModuleList(ConvNeXtBlock(dim, hidden_dim) for _ in range(num_layers))
+        self.final_layer_norm = nn.LayerNorm(dim, EPS)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.embed(x, lengths)
+        for layer in self.pos_net:
+            x = layer(x, lengths)
+        x = self.norm(x.mT)  # [B, T, dim]
+        for block in self.convnext:
+            x = block(x, lengths)
+        return self.final_layer_norm(x)
+
+    @property
+    def reach(self) -> int:
+        """Steps to each side that an output sees through convolutions; norms and attention see the whole clip."""
+        blocks = sum(isinstance(layer, ResNetBlock) for layer in self.pos_net)
+        return (1 + len(self.convnext)) * (KERNEL // 2) + 2 * blocks
+
+
+def vocos_rules(ours: str, published: str) -> tuple[Rule, ...]:
+    """From the parameters of a `VocosBackbone` at `ours` to the names that WavTokenizer's code gives them.
+
+    Its adaptive layer norms hold a row of scales and shifts for each of four bandwidths, and inference uses row 0.
+    """
+    row = lambda table: table[0]  # noqa: E731
+    attention = rf"{ours}\.pos_net\.(\d+)\.attention\."
+    theirs = rf"{published}.pos_net.\1."
+    return (
+        Rule(rf"{ours}\.((?:convnext\.\d+\.)?norm)\.weight", rf"{published}.\1.scale.weight", row),
+        Rule(rf"{ours}\.((?:convnext\.\d+\.)?norm)\.bias", rf"{published}.\1.shift.weight", row),
+        Rule(
+            rf"{attention}in_proj\.weight",
+            tuple(f"{theirs}{x}.weight" for x in "qkv"),
+            lambda *qkv: torch.cat(qkv).squeeze(-1),  # convolutions of one step
+        ),
+        Rule(rf"{attention}in_proj\.bias", tuple(f"{theirs}{x}.bias" for x in "qkv"), lambda *qkv: torch.cat(qkv)),
+        Rule(rf"{attention}out_proj\.weight", f"{theirs}proj_out.weight", lambda w: w.squeeze(-1)),
+        Rule(rf"{attention}out_proj\.bias", f"{theirs}proj_out.bias"),
+        Rule(rf"{ours}\.(.+)", rf"{published}.\1"),
+    )

@@ -1,0 +1,197 @@
+"""HiFi-GAN (arXiv 2010.05646): residual blocks, the ways in which they stand together, and the generator made of them.
+
+    generator: conv; then for each stride: leaky ReLU, transposed conv, residual blocks; leaky ReLU, conv, tanh
+
+The published networks look to both sides; `causal` ones look back only, and run in steps too. Of their state, a
+transposed conv holds its last input, and before a clip's first step a copy of that step (`CausalConvTranspose1d`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
+from codeczoo.nn.receptive import seen
+from codeczoo.nn.tiles import in_tiles
+
+SLOPE = 0.1  # of leaky ReLU; torch's default is 0.01
+KERNEL = 7  # of the generator's first and last convolution
+
+State = Any  # a tree of tensors [B, ...]
+
+
+class ResidualBlock(nn.Module):
+    """[B, C, T] → [B, C, T]. For each dilation: x plus leaky ReLU, dilated conv, leaky ReLU, plain conv. x stays."""
+
+    def __init__(
+        self, channels: int, kernel_size: int, dilations: Sequence[int], groups: int = 1, *, causal: bool = False
+    ) -> None:
+        super().__init__()
+        padding = "causal" if causal else "same"
+
+        def conv(dilation: int) -> Conv1d:
+            return Conv1d(channels, channels, kernel_size, dilation=dilation, groups=groups, padding=padding)
+
+        self.convs1 = nn.ModuleList([conv(dilation) for dilation in dilations])
+        self.convs2 = nn.ModuleList([conv(1) for _ in dilations])
+        self.reach = sum(layer.left for layer in (*self.convs1, *self.convs2))  # steps it sees to the left, at least
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return in_tiles(self._run, x, lengths, self.reach)
+
+    def _run(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            y = dilated(F.leaky_relu(x, SLOPE), lengths)
+            x = plain(F.leaky_relu_(y, SLOPE), lengths).add_(x)
+        return x
+
+    def start(self, batch_size: int) -> State:
+        return [layer.start(batch_size) for layer in (*self.convs1, *self.convs2)]
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next steps, and the state after them (causal only)."""
+        count = len(self.convs1)
+        first, second = list(state[:count]), list(state[count:])
+        for n, (dilated, plain) in enumerate(zip(self.convs1, self.convs2, strict=True)):
+            y, first[n] = dilated.step(F.leaky_relu(x, SLOPE), first[n])
+            y, second[n] = plain.step(F.leaky_relu_(y, SLOPE), second[n])
+            x = y.add_(x)
+        return x, [*first, *second]
+
+
+class MultiReceptiveField(nn.Module):
+    """[B, C, T] → [B, C, T]: the mean of residual blocks of several kernel sizes, all on x."""
+
+    def __init__(self, channels: int, kernel_sizes: Sequence[int], dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([ResidualBlock(channels, size, dilations) for size in kernel_sizes])
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        total = self.blocks[0](x, lengths)
+        for block in self.blocks[1:]:
+            total.add_(block(x, lengths))
+        return total.div_(len(self.blocks))
+
+
+class MultiGroup(ResidualBlock):
+    """[B, C, T] → [B, C, T]: one residual block on `copies` of x side by side, each in a group of its own, and their
+    mix (AudioDec): several views of x for one grouped convolution."""
+
+    def __init__(
+        self, channels: int, kernel_size: int, dilations: Sequence[int], copies: int = 3, *, causal: bool = False
+    ) -> None:
+        super().__init__(copies * channels, kernel_size, dilations, copies, causal=causal)
+        self.copies = copies
+        self.conv_out = Conv1d(copies * channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.conv_out(super().forward(x.repeat(1, self.copies, 1), lengths))
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state = super().step(x.repeat(1, self.copies, 1), state)
+        return self.conv_out(y), state
+
+
+class CausalConvTranspose1d(ConvTranspose1d):
+    """[B, in, N] → [B, out, N * stride], of kernel 2 * stride: each input sounds in its own stride of samples and in the
+    one after. Before the first input stands a copy of it.
+
+    The state is the last input, and for each item whether there was one. An item that begins with a state of zeros
+    which claims to be one (`begun`) begins after silence instead.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__(in_channels, out_channels, 2 * stride, stride, trim=(stride, stride))
+
+    def out_length(self, length: Length) -> Length:
+        return length * self.stride
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return super().forward(torch.cat([x[..., :1], x], dim=-1))
+
+    def start(self, batch_size: int) -> State:  # type: ignore[override]  # a state means something to its layer alone
+        begun = torch.zeros(batch_size, dtype=torch.bool, device=self.weight.device)
+        return {"last": self.weight.new_zeros(batch_size, len(self.weight), 1), "begun": begun}
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:  # type: ignore[override]
+        last = torch.where(state["begun"].view(-1, 1, 1), state["last"], x[..., :1])
+        y = super().forward(torch.cat([last, x], dim=-1))
+        return y, {"last": x[..., -1:], "begun": torch.ones_like(state["begun"])}
+
+
+class Generator(nn.Module):
+    """Latents [B, in_channels, N] → waveform [B, 1, N * product of strides], between -1 and 1."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        strides: Sequence[int],
+        kernel_sizes: Sequence[int],
+        block: Callable[[int], nn.Module],
+        *,
+        causal: bool = False,
+        last_slope: float = SLOPE,
+    ) -> None:
+        """`channels` before the first stride; each halves them. `kernel_sizes` of the transposed convs (twice the
+        stride where causal). `block` makes what follows each of them, out of the number of channels. `last_slope` of
+        the leaky ReLU before the last conv."""
+        super().__init__()
+        if causal and any(size != 2 * stride for size, stride in zip(kernel_sizes, strides, strict=True)):
+            raise ValueError(f"a causal generator has kernels of twice the strides {strides}; they are {kernel_sizes}")
+        padding = "causal" if causal else "same"
+        self.last_slope = last_slope
+        self.conv_pre = Conv1d(in_channels, channels, KERNEL, padding=padding)
+        self.ups, self.blocks = nn.ModuleList(), nn.ModuleList()
+        for stride, size in zip(strides, kernel_sizes, strict=True):
+            trim = (size - stride) // 2
+            self.ups.append(
+                CausalConvTranspose1d(channels, channels // 2, stride)
+                if causal
+                else ConvTranspose1d(channels, channels // 2, size, stride, trim=(trim, trim))
+            )
+            channels //= 2
+            self.blocks.append(block(channels))
+        self.conv_post = Conv1d(channels, 1, KERNEL, padding=padding)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.conv_pre(x, lengths)
+        for up, block in zip(self.ups, self.blocks, strict=True):
+            x = up(F.leaky_relu_(x, SLOPE), lengths)
+            lengths = None if lengths is None else up.out_length(lengths)
+            x = block(x, lengths)
+        return self.conv_post(F.leaky_relu_(x, self.last_slope), lengths).tanh_()
+
+    def seen(self) -> tuple[int, int]:
+        """The first and the last step of the latents that the samples of step 0 see (not causal)."""
+        hop = math.prod(up.stride for up in self.ups)
+        stages = zip(self.ups, map(widest, self.blocks), strict=True)
+        return seen(nn.ModuleList([self.conv_pre, *chain(*stages), self.conv_post]), 0, hop - 1)
+
+    # -- streaming (causal only) ----------------------------------------------------------------
+
+    def start(self, batch_size: int) -> State:
+        return [layer.start(batch_size) for layer in (self.conv_pre, *self.ups, *self.blocks, self.conv_post)]
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next steps [B, in_channels, n] → their samples, and the state after them."""
+        pre, *stages, post = state
+        ups, blocks = stages[: len(self.ups)], stages[len(self.ups) :]
+        x, pre = self.conv_pre.step(x, pre)
+        for i, (up, block) in enumerate(zip(self.ups, self.blocks, strict=True)):
+            x, ups[i] = up.step(F.leaky_relu_(x, SLOPE), ups[i])
+            x, blocks[i] = block.step(x, blocks[i])
+        x, post = self.conv_post.step(F.leaky_relu_(x, self.last_slope), post)
+        return x.tanh_(), [pre, *ups, *blocks, post]
+
+
+def widest(block: nn.Module) -> ResidualBlock:
+    """Of residual blocks side by side, the one that sees farthest."""
+    return max((part for part in block.modules() if isinstance(part, ResidualBlock)), key=lambda part: part.reach)

@@ -1,0 +1,86 @@
+"""A long clip through convolutions and LSTMs piece by piece, equal to the clip in one piece, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.lstm import LSTM, BidirectionalLSTM
+from codeczoo.nn.norm import GroupNorm
+from codeczoo.nn.seanet import ResidualUnit
+
+
+def in_pieces(layers: Iterable[nn.Module], pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Consecutive pieces [B, C, t] of clips of one length → consecutive pieces of what the layers give for the whole.
+
+    Args:
+        layers: convolutions (`Conv1d`, `ConvTranspose1d`, `ResidualUnit`), `LSTM`s, and layers that act on each step alone.
+
+    Raises:
+        TypeError: a layer that must see the whole clip, or that gives more steps than it takes.
+    """
+    before: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, LSTM):
+            pieces, before = _recur(layer, _convolve(before, pieces)), []
+        else:
+            before.append(layer)
+    return _convolve(before, pieces)
+
+
+def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
+    """How many input steps an output sees to either side of its own, and how many outputs there are an input step.
+
+    A window that passes an end of the clip sees what is mirrored there, which may lie further in than the window
+    reaches out: hence the larger of the two sides.
+    """
+    reach, rate = Fraction(0), Fraction(1)
+    for layer in layers:
+        conv = layer.block[1] if isinstance(layer, ResidualUnit) else layer
+        if isinstance(conv, Conv1d):
+            reach += max(conv.left, conv.span - 1 - conv.left) / rate
+            rate /= conv.stride
+        elif isinstance(conv, ConvTranspose1d):
+            reach += Fraction(conv.kernel_size, conv.stride) / rate
+            rate *= conv.stride
+    return math.ceil(reach), rate
+
+
+def _recur(lstm: LSTM, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    state = None
+    for piece in pieces:
+        y, state = lstm.begin(piece) if state is None else lstm.step(piece, state)
+        yield y
+
+
+def _convolve(layers: Sequence[nn.Module], pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Each piece runs with the steps around it that its outputs see; outputs made of the seams are dropped."""
+    reach, rate = reach_and_rate(layers)
+    hop, up = max(int(1 / rate), 1), max(int(rate), 1)  # `hop` input steps give `up` outputs; one of the two is 1
+    held: Tensor | None = None  # the input from some step on, a whole number of hops after the clip's start
+    given = 0  # hops of `held` whose outputs were given already
+    for piece, is_last in _mark_last(pieces):
+        held = piece if held is None else torch.cat([held, piece], dim=-1)
+        known = max((held.shape[-1] - reach) // hop, 0)  # hops whose outputs see nothing to come
+        if not is_last and known <= given:
+            continue
+        y = held.clone()  # layers may work in place
+        for layer in layers:
+            y = layer(y)
+        yield y[..., given * up :] if is_last else y[..., given * up : known * up]
+        start = max(known - -(-reach // hop), 0)
+        held, given = held[..., start * hop :], known - start
+
+
+def _mark_last(pieces: Iterable[Tensor]) -> Iterator[tuple[Tensor, bool]]:
+    iterator = iter(pieces)
+    for piece in iterator:
+        for following in iterator:
+            yield piece, False
+            piece = following
+        yield piece, True

@@ -1,0 +1,102 @@
+"""Snake, the activation that DAC and its heirs use, and the residual units that they build on it.
+
+Snake is x plus a squared sine, so that a network can go on in periods where ReLU would go straight on:
+"Neural Networks Fail to Learn Periodic Functions and How to Fix It" (arXiv 2006.08195). SnakeBeta gives the size of the
+sine a parameter of its own: BigVGAN (arXiv 2206.04658). The residual unit is that of DAC (arXiv 2306.06546).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.tiles import TILE, in_tiles
+
+EPS = 1e-9
+
+
+def snake(x: Tensor, alpha: Tensor, size: Tensor, inplace: bool = False) -> Tensor:
+    """x + size · sin²(alpha · x), x [B, C, T]; `alpha` and `size` [1, C, 1] or any shape that is constant over time.
+
+    Written with one temporary, and on a CPU stretch by stretch, because memory is what it costs.
+    """
+    if x.device.type != "cpu":
+        return _snake(x, alpha, size, x if inplace else None)
+    out = x if inplace else torch.empty_like(x)
+    steps = max(TILE * torch.get_num_threads() * x.shape[-1] // max(x.numel(), 1), 1)
+    for source, target in zip(x.split(steps, dim=-1), out.split(steps, dim=-1), strict=True):
+        _snake(source, alpha, size, target)
+    return out
+
+
+def _snake(x: Tensor, alpha: Tensor, size: Tensor, out: Tensor | None) -> Tensor:
+    squared = (x * alpha).sin_().square_()
+    return torch.addcmul(x, squared, size, out=squared if out is None else out)
+
+
+class Snake(nn.Module):
+    """x + sin²(αx) / (α + eps), [B, C, T] → [B, C, T], with an α for each channel."""
+
+    def __init__(self, channels: int, eps: float = EPS) -> None:
+        super().__init__()
+        self.eps = eps
+        self.alpha = nn.Parameter(torch.empty(1, channels, 1))
+
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
+        return snake(x, self.alpha, (self.alpha + self.eps).reciprocal(), inplace)
+
+
+class SnakeBeta(nn.Module):
+    """x + sin²(x · e^α) / (e^β + eps), [B, C, T] → [B, C, T], with α and β for each channel, stored as logarithms."""
+
+    def __init__(self, channels: int, eps: float = EPS) -> None:
+        super().__init__()
+        self.eps = eps
+        self.alpha = nn.Parameter(torch.empty(1, channels, 1))
+        self.beta = nn.Parameter(torch.empty(1, channels, 1))
+
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
+        return snake(x, self.alpha.exp(), (self.beta.exp() + self.eps).reciprocal(), inplace)
+
+
+class SnakeUnit(nn.Module):
+    """[B, C, T] → [B, C, T]: x plus snake, dilated convolution, snake, convolution of width 1."""
+
+    def __init__(self, channels: int, dilation: int, kernel_size: int = 7, groups: int = 1, eps: float = EPS) -> None:
+        super().__init__()
+        self.snake1 = Snake(channels, eps)
+        self.conv1 = Conv1d(channels, channels, kernel_size, dilation=dilation, groups=groups)
+        self.snake2 = Snake(channels, eps)
+        self.conv2 = Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        y = self.conv1(self.snake1(x), lengths)
+        y = self.conv2(self.snake2(y, inplace=True))
+        lost = (x.shape[-1] - y.shape[-1]) // 2  # none, but where the padding was taken off
+        return y.add_(x[..., lost : x.shape[-1] - lost])
+
+
+class SnakeUnits(nn.ModuleList):
+    """[B, C, T] → [B, C, T]: residual units of growing dilation, one after the other."""
+
+    def __init__(
+        self,
+        channels: int,
+        dilations: Sequence[int] = (1, 3, 9),
+        kernel_size: int = 7,
+        groups: int = 1,
+        eps: float = EPS,
+    ) -> None:
+        super().__init__(SnakeUnit(channels, dilation, kernel_size, groups, eps) for dilation in dilations)
+        self.reach = sum(unit.conv1.left for unit in self)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return in_tiles(self._run, x, lengths, self.reach, self.reach - sum(unit.conv1.left for unit in self))
+
+    def _run(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        for unit in self:
+            x = unit(x, lengths)
+        return x

@@ -1,0 +1,52 @@
+"""SpeechTokenizer: golden cases, levels decoded alone, and what a window of its encoder costs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from codeczoo import load_codec
+from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+
+CASES = [("speech_tokenizer_16k", "speechtokenizer_16k"), ("speechtokenizer_snake_16k", "speechtokenizer_snake_16k")]
+
+
+@pytest.mark.parametrize(("name", "folder"), CASES)
+def test_golden(name: str, folder: str) -> None:
+    codec = golden_codec(name, folder)
+    case, _ = golden_case(folder)
+    codes = codec.encode(case["audio"], codec.sample_rate)
+    assert_codes_agree(codes.codes, case["codes"], case["codes_stable"])
+    assert_audio_agrees(codec.decode(case["codes"]).waveform, case["reconstruction"])
+    assert_audio_agrees(codec.encode_latent(case["audio"]), case["latent"])
+    assert_audio_agrees(codec.quantizer.decode(case["codes"]), case["quantized"])
+
+
+def test_fewer_codebooks_are_the_first_of_all() -> None:
+    codec = golden_codec(*CASES[0])
+    case, _ = golden_case(CASES[0][1])
+    codes = codec.encode(case["audio"], codec.sample_rate)
+    few = codec.encode(case["audio"], codec.sample_rate, bitrate=2000)
+    assert torch.equal(few.codes, codes.codes[:, :4])
+
+
+def test_levels_decoded_alone_add_up_before_the_decoder() -> None:
+    codec = golden_codec(*CASES[0])
+    case, _ = golden_case(CASES[0][1])
+    codes = case["codes"]
+    content, voice = codec.quantizer.decode(codes[:, :1]), codec.quantizer.decode(codes[:, 1:], first=1)
+    torch.testing.assert_close(content + voice, codec.quantizer.decode(codes))
+    assert_audio_agrees(codec.decode_levels(codes, 0), case["reconstruction"])
+    alone = codec.decode_levels(codes[:, 1:], first=1)
+    assert alone.shape == case["reconstruction"].shape
+    assert not torch.allclose(alone, codec.decode_levels(codes[:, :1], first=0), atol=1e-3)
+    with pytest.raises(ValueError, match="codebooks 0 to 7; 4 to 11 given"):
+        codec.decode_levels(codes, first=4)
+
+
+def test_the_published_file_is_a_flat_pickle(tmp_path) -> None:
+    name, folder = CASES[0]
+    torch.save(golden_state_dict(folder), tmp_path / "SpeechTokenizer.pt")
+    codec = load_codec(name, weights=tmp_path / "SpeechTokenizer.pt", device="cpu")
+    case, _ = golden_case(folder)
+    assert torch.equal(codec.decode(case["codes"]).waveform, golden_codec(name, folder).decode(case["codes"]).waveform)

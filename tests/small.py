@@ -13,12 +13,30 @@ from codeczoo.base.weights import load_weights
 
 # Fewer channels and layers for each family, everything else as published.
 SMALL: dict[str, dict[str, object]] = {
+    "academicodec": {"filters": 8, "block_kernels": (3, 3, 5), "dilations": (1, 2), "codebook_size": 64},
+    "audiodec": {"filters": 4, "dim": 16, "codebook_size": 64, "vocoder_channels": 32, "vocoder_kernel": 5},
     "speechtokenizer": {"filters": 4, "dim": 48},
-    "mimi": {"filters": 4, "dim": 32, "num_layers": 2, "num_heads": 4, "hidden_dim": 48, "window": 20, "codebook_dim": 16},
+    "bigcodec": {"encoder_dim": 2, "decoder_dim": 64, "latent_dim": 24, "codebook_size": 64},
+    "snac": {"encoder_dim": 4, "decoder_dim": 64, "head_dim": 16, "codebook_size": 64},
+    "mimi": {
+        "filters": 4,
+        "dim": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "hidden_dim": 48,
+        "window": 20,
+        "codebook_dim": 16,
+    },
 }
 
+# Noise as weights can make a deep network chaotic, which no trained one is: these families get smaller weights, so that
+# float32 can be asked to agree with float64.
+GAIN = {"bigcodec": 0.5}
+
 # One variant of each network: the others are the same with other weights, or under another name.
-ROOTS = list({(v.family, repr(sorted(v.network.items()))): name for name, v in reversed(variants().items())}.values())[::-1]
+ROOTS = list({(v.family, repr(sorted(v.network.items()))): name for name, v in reversed(variants().items())}.values())[
+    ::-1
+]
 CAUSAL = [name for name in ROOTS if codec_info(name).causal]
 
 
@@ -30,4 +48,8 @@ def codec_of(name: str, size: str, dtype: torch.dtype) -> BaseCodec:
         variant = replace(variant, network={**variant.network, **SMALL.get(variant.family, {})})
     codec = variant.build()
     load_weights(codec, "random")
+    with torch.no_grad():
+        for parameter in codec.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(GAIN.get(variant.family, 1.0))
     return codec.to(dtype).eval().requires_grad_(False)

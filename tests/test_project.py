@@ -48,9 +48,7 @@ def test_manifest_lists_exactly_the_clips_that_are_there():
     assert list(rows[0]) == ["id", "path", "category", "language", "description"]
     assert len({row["id"] for row in rows}) == len(rows) >= 12
     assert {row["category"] for row in rows} == {"speech", "music", "audio"}
-    assert sorted(row["path"] for row in rows) == sorted(
-        p.name for p in embedded_manifest().parent.glob("*.flac")
-    )
+    assert sorted(row["path"] for row in rows) == sorted(p.name for p in embedded_manifest().parent.glob("*.flac"))
     assert [path.name for path in embedded_clips()] == [row["path"] for row in rows]
 
 
@@ -139,9 +137,7 @@ def test_no_text_file_names_a_machine_path_or_a_registry():
     assert found == []
 
 
-@pytest.mark.parametrize(
-    "parts", [("'", "work", "x'"), ("http:", "", "10.0.0.1:80", ""), ("pypi.org", "simple")]
-)
+@pytest.mark.parametrize("parts", [("'", "work", "x'"), ("http:", "", "10.0.0.1:80", ""), ("pypi.org", "simple")])
 def test_the_search_for_machine_paths_finds_them(parts: tuple[str, ...]):
     assert PLACES.search("/".join(parts))
 

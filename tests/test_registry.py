@@ -113,7 +113,8 @@ def test_decode_needs_the_integers_alone(codec: BaseCodec) -> None:
     codec.encode(clips_of(codec, [codec.sample_rate // 4], seed=99), codec.sample_rate)  # would overwrite a cache
     if not codes.side:
         from_integers = codec.decode(plain)
-        assert_same_audio(from_integers.waveform[0, :, : int(expected.lengths[0])], expected.waveform[0], 1e-9)
+        shared = min(from_integers.waveform.shape[-1], expected.waveform.shape[-1])  # some drop what fills no frame
+        assert_same_audio(from_integers.waveform[0, :, :shared], expected.waveform[0, :, :shared], 1e-9)
     rebuilt = codec.wrap(plain, side={name: value.clone() for name, value in codes.side.items()})
     again = codec.decode(rebuilt)
     shared = min(again.waveform.shape[-1], expected.waveform.shape[-1])

@@ -71,6 +71,14 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
     return _from_file(path, read_pickle(path))
 
 
+def read_json(path: Path) -> Any:
+    """The settings of a JSON file; a ValueError that names it, if it is none."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
 def from_tree(tree: Any) -> Checkpoint:
     """Candidates and plain values of nested dicts.
 
@@ -181,9 +189,9 @@ def _read_safetensors(path: Path) -> Checkpoint:
 def _read_shards(index: Path) -> Checkpoint:
     """The shards that an index names; each key must be in the shard that the index says."""
     try:
-        places = json.loads(index.read_text("utf-8"))["weight_map"]
+        places = read_json(index)["weight_map"]
         shards = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index}: not the index of a sharded checkpoint ({type(error).__name__}: {error})") from error
     tensors: dict[str, Tensor] = {}
     for shard in shards:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -75,6 +76,7 @@ class BaseCodec(nn.Module):
 
     Config: ClassVar[Callable[..., Any]]  # the dataclass of the network's numbers
     key_maps: ClassVar[tuple[KeyMap, ...]] = ()
+    readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of other file forms, by suffix
     supports_decode: ClassVar[bool] = True
     why_no_decode: ClassVar[str] = ""
 
@@ -112,6 +114,13 @@ class BaseCodec(nn.Module):
         """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B] is -1 where it is not known;
         most families have no use for it."""
         raise NotImplementedError
+
+    def check_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """A look at the plain values beside a checkpoint's tensors (`config.json` under "config"): a ValueError if
+        they are of another model."""
+
+    def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """A look at a checkpoint's tensors, by published key: a ValueError if they are clearly of another model."""
 
     def _stream_encode_start(self, batch_size: int) -> State:
         raise NotImplementedError

@@ -92,7 +92,7 @@ class Codes:
 
     @property
     def num_bits(self) -> Tensor:
-        """[B] float64: codes at log2(codebook size) bits each, side values at 32 a float, or at those of an integer type."""
+        """[B] float64: log2(codebook size) for a code, 32 for a side value, or the bits of its type if integer."""
         per_code = torch.tensor([math.log2(size) for size in self.codebook_sizes], dtype=torch.float64)
         bits = self.counts.double().cpu() @ per_code
         for value in self.side.values():

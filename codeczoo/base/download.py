@@ -12,6 +12,7 @@ import http.client
 import json
 import logging
 import os
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -27,8 +28,8 @@ from codeczoo.base.variant import WeightsSource
 log = logging.getLogger(__name__)
 
 BLOCK = 1 << 20  # bytes read at once
-# The client's own errors are OSErrors, or come from its HTTP library under this name.
-_HTTP_ERRORS: tuple[type[Exception], ...] = (OSError, getattr(errors, "HTTPError", OSError))
+# What the client raises beside errors of its own: its HTTP library's, whichever that is, and its fast transfer's.
+_TRANSFER_ERRORS: tuple[type[Exception], ...] = (OSError, getattr(errors, "HTTPError", OSError), RuntimeError)
 
 
 class WeightsUnavailableError(FileNotFoundError):
@@ -49,33 +50,28 @@ def fetch(
         WeightsUnavailableError: a file that cannot be had; the message tells why and what to do.
         ValueError: a file whose sha256 is not the published one (it is removed).
     """
-    first = {"repo": source.repo, "revision": source.revision, "url": source.url, "sha256": source.sha256}
-    files = [{**first, "file": source.file}]
+    if revision is not None and source.url:
+        raise ValueError(f"{codec}: revision={revision!r} is of a hub repository; its weights come from {source.url}")
+    home = {"repo": source.repo, "revision": revision or source.revision}
+    files = [{**home, "url": source.url, "file": source.file, "sha256": source.sha256 if revision is None else None}]
     for entry in source.more:
-        other = "url" in entry or "repo" in entry
-        files.append({**({} if other else {**first, "sha256": None}), **entry})
-    return [_fetch_one(codec, entry, revision, cache_dir, local_files_only) for entry in files]
+        elsewhere = "url" in entry or "repo" in entry
+        files.append({**entry} if elsewhere else {**entry, **home})
+        if revision is not None and not elsewhere:
+            files[-1]["sha256"] = None  # another revision has other hashes
+    return [_fetch_one(codec, entry, cache_dir, local_files_only) for entry in files]
 
 
 def _fetch_one(
-    codec: str,
-    entry: Mapping[str, str | None],
-    revision: str | None,
-    cache_dir: str | Path | None,
-    local_files_only: bool,
+    codec: str, entry: Mapping[str, str | None], cache_dir: str | Path | None, local_files_only: bool
 ) -> Path:
-    url, repo, pinned = entry.get("url"), entry.get("repo"), entry.get("sha256")
+    url, repo, file, sha256 = (entry.get(name) for name in ("url", "repo", "file", "sha256"))
     if url:
-        if revision is not None:
-            raise ValueError(f"{codec}: revision={revision!r} is of a hub repository, but its weights come from {url}")
-        return from_url(codec, url, pinned, cache_dir=cache_dir, local_files_only=local_files_only)
-    if not repo or not entry.get("file"):
+        return from_url(codec, url, sha256, cache_dir=cache_dir, local_files_only=local_files_only)
+    if not repo or not file:
         raise ValueError(f"{codec}: its configuration names neither a URL nor a file of a hub repository")
-    path = from_hub(
-        codec, repo, str(entry["file"]), revision or entry.get("revision"), cache_dir, local_files_only=local_files_only
-    )
-    if revision is None:  # another revision has another hash
-        _verify(codec, path, pinned, f"{repo}/{entry['file']}")
+    path = from_hub(codec, repo, file, entry.get("revision"), cache_dir, local_files_only=local_files_only)
+    _verify(codec, path, sha256, f"{repo}/{file}")
     return path
 
 
@@ -117,8 +113,8 @@ def from_hub(
         raise WeightsUnavailableError(f"{what} {reason}, {own}") from error
     except errors.EntryNotFoundError as error:
         raise WeightsUnavailableError(f"{what} is not there (404): pass revision=..., {own}") from error
-    except _HTTP_ERRORS as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
+    except _TRANSFER_ERRORS as error:
+        if isinstance(error, OSError) and error.filename is not None:
             raise  # of the cache folder, and says so
         raise WeightsUnavailableError(f"{what} did not arrive ({_first_line(error)}): try again, {own}") from error
 
@@ -149,9 +145,11 @@ def from_url(
             if not path.exists():  # another process may have brought it meanwhile
                 partial = path.with_name(f"{path.name}.{os.getpid()}.part")
                 try:
-                    _download(url, partial)
-                    _verify(codec, partial, sha256, url)
+                    digest = _download(url, partial)
+                    if sha256 and not digest.startswith(sha256.lower()):
+                        raise ValueError(_changed(codec, url, digest, sha256))
                     partial.replace(path)
+                    _remember(path, digest)
                 except urllib.error.HTTPError as error:
                     why = "it is not there (404)" if error.code == 404 else f"HTTP status {error.code}"
                     raise WeightsUnavailableError(f"{codec}: {url} was refused: {why}; try later, {own}") from error
@@ -165,7 +163,9 @@ def from_url(
     return path
 
 
-def _download(url: str, path: Path) -> None:
+def _download(url: str, path: Path) -> str:
+    """Bring `url` to `path`; gives the sha256."""
+    digest = hashlib.sha256()
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without any answer
     request = urllib.request.Request(url, headers={"User-Agent": "codeczoo"})
     with urllib.request.urlopen(request, timeout=timeout) as response, path.open("wb") as file:
@@ -174,9 +174,11 @@ def _download(url: str, path: Path) -> None:
         with tqdm(total=total, unit="B", unit_scale=True, desc=path.parent.name, disable=None) as bar:
             while block := response.read(BLOCK):
                 file.write(block)
+                digest.update(block)
                 bar.update(len(block))
         if total is not None and file.tell() != total:
             raise OSError(f"{file.tell()} of {total} bytes came")
+    return digest.hexdigest()
 
 
 def _verify(codec: str, path: Path, sha256: str | None, origin: str) -> None:
@@ -187,32 +189,46 @@ def _verify(codec: str, path: Path, sha256: str | None, origin: str) -> None:
     if not found.startswith(sha256.lower()):
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)  # of the hub's cache: the link to it
-        raise ValueError(
-            f"{codec}: what came from {origin} has sha256 {found}, not {sha256}: it was removed. It may have been "
-            "changed at its source or on the way: load again, or pass a copy that you trust as weights=path"
-        )
+        raise ValueError(_changed(codec, origin, found, sha256))
+
+
+def _changed(codec: str, origin: str, found: str, expected: str) -> str:
+    return (
+        f"{codec}: what came from {origin} has sha256 {found}, not {expected}: it was removed. It may have been "
+        "changed at its source or on the way: load again, or pass a copy that you trust as weights=path"
+    )
 
 
 def file_hash(path: Path) -> str:
     """The sha256 of a file, in hex. Remembered in the cache folder for as long as the file's size and time stay."""
-    real = path.resolve()
-    stat = real.stat()
-    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-    note = cache_folder(None) / "sha256" / f"{_digest(str(real))[:32]}.json"
+    note, known = _note(path)
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(note.read_text("utf-8"))
-        if isinstance(known, dict) and known.get("stamp") == stamp and known.get("path") == str(real):
-            return str(known["sha256"])
-    with real.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        kept = json.loads(note.read_text("utf-8"))
+        if isinstance(kept, dict) and {**known, "sha256": kept.get("sha256")} == kept:
+            return str(kept["sha256"])
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _remember(path, digest)
+    return digest
+
+
+def _remember(path: Path, digest: str) -> None:
+    note, known = _note(path)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        partial = note.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps({"path": str(real), "stamp": stamp, "sha256": found}), "utf-8")
+        partial = note.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        partial.write_text(json.dumps({**known, "sha256": digest}), "utf-8")
         partial.replace(note)
-    except OSError as error:  # a cache that cannot be written: it is hashed again next time
-        log.debug("the hash of %s was not kept: %s", real, error)
-    return found
+    except OSError as error:  # a cache that cannot be written: the file is hashed again next time
+        log.debug("the hash of %s was not kept: %s", path, error)
+
+
+def _note(path: Path) -> tuple[Path, dict[str, str | int]]:
+    """Where the hash of a file is kept, and what tells that it is still of that file."""
+    real = path.resolve()
+    stat = real.stat()
+    note = cache_folder(None) / "sha256" / f"{_digest(str(real))[:32]}.json"
+    return note, {"path": str(real), "size": stat.st_size, "time": stat.st_mtime_ns}
 
 
 def cache_folder(cache_dir: str | Path | None) -> Path:

@@ -46,6 +46,8 @@ def read(source: str | Path | bytes | BinaryIO) -> tuple[Tensor, int]:
     else:
         name = "<bytes>"
         handle = io.BytesIO(source) if isinstance(source, bytes) else source
+        if source == b"":
+            raise ValueError(f"{name}: the file is empty")
     try:
         with sf.SoundFile(handle) as file:
             announced, rate = file.frames, file.samplerate

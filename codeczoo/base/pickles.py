@@ -44,6 +44,7 @@ _DTYPES = {
     "ComplexDoubleStorage": torch.complex128,
     "UntypedStorage": torch.uint8,
 }
+_NUMBERS = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _STORAGE_MODULES = ("torch", "torch.storage", "torch.cuda")
 
 # Modules whose classes and functions occur in published checkpoints beside the tensors. What is called from them, or
@@ -292,10 +293,8 @@ def _mention(module: Any, name: Any) -> Any:
         return mentioned
     if module in _STORAGE_MODULES and name in _DTYPES:
         return mentioned
-    if module == "torch" and "." not in mentioned.name:
-        found = getattr(torch, mentioned.name, None)
-        if isinstance(found, torch.dtype):
-            return found
+    if module == "torch" and name in _NUMBERS:
+        return _NUMBERS[name]
     if any(mentioned.module == known or mentioned.module.startswith(f"{known}.") for known in _SETTINGS):
         return mentioned
     raise UnsafeCheckpointError(f"it names {mentioned}, which is neither a tensor nor a plain container")

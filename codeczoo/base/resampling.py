@@ -57,7 +57,7 @@ def resample(
     orig_rate: int,
     new_rate: int,
     *,
-    filter: Filter = "hann",  # noqa: A002 (the field's word)
+    filter: Filter = "hann",
     lengths: Tensor | None = None,
 ) -> Tensor:
     """`waveform` at another sample rate, computed on its device and in its floating point type.
@@ -91,10 +91,7 @@ def resample(
     if lengths is not None:
         lengths = check_lengths(lengths, shape[0], shape[-1], "samples").to(waveform.device)
         ends = lengths.repeat_interleave(len(rows) // max(shape[0], 1))[:, None]
-    if orig_rate == new_rate:
-        out = rows
-    else:
-        out = _convert(rows, ends, int(orig_rate), int(new_rate), filter)
+    out = rows if orig_rate == new_rate else _convert(rows, ends, int(orig_rate), int(new_rate), filter)
     if ends is not None:
         new_ends = resampled_length(ends, int(orig_rate), int(new_rate))
         out = out.masked_fill(torch.arange(out.shape[-1], device=out.device) >= new_ends, 0)

@@ -8,13 +8,14 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.checkpoint import WHOLE, Checkpoint, find_files, from_tree, merge, read_checkpoint
+from codeczoo.base.checkpoint import WHOLE, Checkpoint, find_files, from_tree, merge, read_checkpoint, read_json
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.download import fetch, file_hash
 from codeczoo.base.keymap import KeyMap, convert, fit
@@ -63,8 +64,8 @@ def load_weights(
     else:
         paths = _paths(codec, weights, revision, cache_dir, local_files_only)
         checkpoint, digest = _read(codec, paths)
-        published = str(_at(codec.variant.weights, revision))
-        source = ", ".join(str(path) for path in paths) if weights is not None else published
+        files = ", ".join(str(path) for path in paths if not _is_settings(path.name))
+        source = _told(codec.variant.weights, revision) if weights is None else files
     _fill(codec, checkpoint, source)
     codec.weights_source, codec.weights_hash = source, digest
     log.info("%s: weights of %s, sha256 %s", codec.name, source, digest)
@@ -73,6 +74,11 @@ def load_weights(
 
 def _is_random(weights: Any) -> bool:
     return isinstance(weights, str) and weights == "random"
+
+
+def _told(source: WeightsSource | None, revision: str | None) -> str:
+    """A source as it is told to people, at the revision that was asked for."""
+    return str(replace(source, revision=revision) if source and revision else source)
 
 
 def _published_files(source: WeightsSource | None) -> list[str]:
@@ -100,7 +106,9 @@ def _paths(
         raise TypeError(f"weights must be a path, a dict of tensors, 'random' or None; it is {type(weights).__name__}")
     path = Path(weights).expanduser()
     if path.is_dir():
-        return find_files(path, _published_files(source))
+        files = find_files(path, [name for name in _published_files(source) if not _is_settings(name)])
+        settings = files[0].with_name("config.json")
+        return [*files, settings] if settings.is_file() else files
     if not path.is_file():
         raise FileNotFoundError(
             f"{codec.name}: weights={str(weights)!r} is neither 'random' nor a file or folder that exists"
@@ -108,21 +116,29 @@ def _paths(
     return [path]
 
 
+def _is_settings(name: str) -> bool:
+    return name.endswith(".json") and not name.endswith(".index.json")
+
+
 def _read(codec: BaseCodec, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
-    """The checkpoint of one file or several, and its hash."""
-    readers = getattr(codec, "readers", {})
+    """The checkpoint of one file or several, with the settings beside it, and its hash (without them)."""
     parts: dict[str, Checkpoint] = {}
+    settings: dict[str, Any] = {}
     for path in paths:
         stem = path.stem if path.stem not in parts else f"{path.parent.name}/{path.stem}"
         try:
-            parts[stem] = read_checkpoint(path, readers)
+            if _is_settings(path.name):
+                settings[path.stem] = read_json(path)
+            else:
+                parts[stem] = read_checkpoint(path, codec.readers)
         except UnsafeCheckpointError as error:
             raise UnsafeCheckpointError(f"{codec.name}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{codec.name}: {error}") from error
-    hashes = [file_hash(path) for path in paths]
+    hashes = [file_hash(path) for path in paths if not _is_settings(path.name)]
     digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    return merge(parts), digest
+    merged = merge(parts)
+    return replace(merged, metadata={**merged.metadata, **settings}), digest
 
 
 def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, str]:
@@ -130,45 +146,48 @@ def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, 
         checkpoint = from_tree(weights)
     except ValueError as error:
         raise ValueError(f"{name}: weights= is a dict, but {error}") from error
+    tensors = {
+        entry: {key: tensor.detach().cpu() for key, tensor in found.items()}
+        for entry, found in checkpoint.candidates.items()
+    }
+    checkpoint = replace(checkpoint, candidates=tensors)
     digest = hashlib.sha256()
-    for key, tensor in sorted(checkpoint.candidates[WHOLE].items()):
+    for key, tensor in sorted(tensors[WHOLE].items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return checkpoint, "a dict of tensors", digest.hexdigest()
 
 
 def _fill(codec: BaseCodec, checkpoint: Checkpoint, source: str) -> None:
     """Convert the entry that fits best and load it."""
-    _ask(codec, "check_metadata", checkpoint.metadata, source)
+    what = f"{codec.name}: {source}"
     wanted = codec.state_dict()
     key_maps = (*codec.key_maps, OWN_NAMES)
-    entry = _choose(checkpoint.candidates, wanted, key_maps, f"{codec.name}: {source}")
-    _ask(codec, "check_tensors", checkpoint.candidates[entry], source)
-    what = f"{codec.name}: {source}" if entry == WHOLE else f"{codec.name}: {source}, {entry},"
+    try:
+        codec.check_metadata(checkpoint.metadata)
+        entry = _choose(checkpoint.candidates, wanted, key_maps)
+        codec.check_tensors(checkpoint.candidates[entry])
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    what = what if entry == WHOLE else f"{what}, {entry},"
     codec.load_state_dict(convert(checkpoint.candidates[entry], wanted, key_maps, what), strict=True)
 
 
-def _ask(codec: BaseCodec, hook: str, values: Mapping[str, Any], source: str) -> None:
-    """A family's own look at a checkpoint, where it has one: a ValueError if that is clearly of another model."""
-    check = getattr(codec, hook, None)
-    if check is not None:
-        try:
-            check(values)
-        except ValueError as error:
-            raise ValueError(f"{codec.name}: {source}: {error}") from error
-
-
 def _choose(
-    candidates: Mapping[str, Mapping[str, Tensor]], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap], what: str
+    candidates: Mapping[str, Mapping[str, Tensor]], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap]
 ) -> str:
-    """The entry that fits best."""
+    """The entry that fits best.
+
+    Raises:
+        ValueError: two that fit alike.
+    """
     fits = {name: fit(tensors, wanted, key_maps)[0] for name, tensors in candidates.items()}
     best = max(fits.values())
     if best[0] == 0:  # nothing fits: the error speaks of the first, which is the whole
         return next(iter(fits))
     chosen = [name for name, value in fits.items() if value == best]
     if len(chosen) > 1:
-        raise ValueError(f"{what}: {' and '.join(chosen)} fit alike: pass the tensors of one as weights=dict")
+        raise ValueError(f"{' and '.join(chosen)} fit alike: pass the tensors of one as weights=dict")
     return chosen[0]
 
 

@@ -37,7 +37,7 @@ from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.group_vq import GroupResidualVQ
 from codeczoo.nn.hifigan import SLOPE, Generator, MultiReceptiveField, ResidualBlock, widest
 from codeczoo.nn.norm import GroupNorm
-from codeczoo.nn.receptive import seen
+from codeczoo.nn.receptive import layers_of, seen
 
 GROUP_WIDTH = 16  # channels that share a group norm's statistics
 LAST_SLOPE = 0.01  # of the leaky ReLU before the encoder's last convolution; all others have 0.1
@@ -168,7 +168,7 @@ class Encoder(nn.Module):
     def seen(self) -> tuple[int, int]:
         """The first and the last sample that frame 0 sees but for the norms' statistics."""
         path = [layer for stage in self.stages for layer in (stage.down, widest(stage))]
-        return seen(nn.ModuleList([self.conv_pre, *path, self.conv_post]), 0, 0)
+        return seen(layers_of(self.conv_pre, *path, self.conv_post), 0, 0)
 
 
 class AcademiCodec(BaseCodec):
@@ -210,7 +210,7 @@ class AcademiCodec(BaseCodec):
         return Encoded(self.quantizer.encode(latent, num_codebooks), lengths // self.hop_length, side)
 
     def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        waveform = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
+        waveform, _ = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
         if "gain" in side:
             waveform = waveform.mul_(side["gain"].to(waveform).view(-1, 1, 1))
         return Decoded(waveform, lengths * self.hop_length)
@@ -264,13 +264,14 @@ class AcademiCodec(BaseCodec):
 
 def _rules(stages: int = 4, kernels: int = 3) -> Iterator[Rule]:
     """The published names count the blocks of all stages in one list."""
+    unit, convs = r"(\d+)\.conv(\d)\.(.+)", r"convs\2.\1.\3"
     for i in range(stages):
         yield Rule(rf"encoder\.stages\.{i}\.down\.(.+)", rf"encoder.ups.{i}.\1")
         for j in range(kernels):
             at = kernels * i + j
-            yield Rule(rf"encoder\.stages\.{i}\.blocks\.{j}\.(.+)", rf"encoder.resblocks.{at}.\1")
+            yield Rule(rf"encoder\.stages\.{i}\.blocks\.{j}\.{unit}", rf"encoder.resblocks.{at}.{convs}")
             yield Rule(rf"encoder\.stages\.{i}\.norms\.{j}\.(.+)", rf"encoder.normalize.{at}.\1")
-            yield Rule(rf"decoder\.blocks\.{i}\.blocks\.{j}\.(.+)", rf"generator.resblocks.{at}.\1")
+            yield Rule(rf"decoder\.blocks\.{i}\.blocks\.{j}\.{unit}", rf"generator.resblocks.{at}.{convs}")
     yield Rule(r"decoder\.(.+)", r"generator.\1")
     levels = (r"quantizer.quantizer_modules.\1.embedding.weight", r"quantizer.quantizer_modules2.\1.embedding.weight")
     yield Rule(r"quantizer\.groups\.(\d+)\.codebooks", levels, lambda *books: torch.stack(books))

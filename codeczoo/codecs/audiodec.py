@@ -109,7 +109,7 @@ class Vocoder(Generator):
             strides,
             [2 * stride for stride in strides],
             lambda channels: MultiGroup(
-                channels, config.vocoder_kernel, config.vocoder_dilations, config.vocoder_groups, causal=True
+                channels, config.vocoder_kernel, config.vocoder_dilations, config.vocoder_groups
             ),
             causal=True,
             last_slope=0.01,
@@ -117,7 +117,7 @@ class Vocoder(Generator):
         self.mean = nn.Parameter(torch.empty(config.dim))
         self.scale = nn.Parameter(torch.empty(config.dim))
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         return super().forward(self.normalise(x), lengths)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -157,7 +157,10 @@ class AudioDec(BaseCodec):
         return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
 
     def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        waveform, _, _ = self._stream_decode(codes, self._stream_decode_start(len(codes)))
+        if self.start_from_zeros:
+            waveform, _, _ = self._stream_decode(codes, self._stream_decode_start(len(codes)))
+        else:
+            waveform, _ = self.decoder(self.quantizer.decode(codes))
         return Decoded(waveform, lengths * self.hop_length)
 
     # -- streaming ------------------------------------------------------------------------------
@@ -226,7 +229,7 @@ ENCODER = (*_stack_rules("encoder", "encoder", "encoder.conv", "projector.projec
 VOCODER = (
     Rule(r"decoder\.conv_pre\.(.+)", r"input_conv.conv.\1"),
     Rule(r"decoder\.ups\.(\d+)\.(.+)", r"upsamples.\1.deconv.\2"),
-    Rule(r"decoder\.blocks\.(\d+)\.(convs\d\.\d+)\.(.+)", r"blocks.\1.\2.conv.\3"),
+    Rule(r"decoder\.blocks\.(\d+)\.block\.(\d+)\.conv(\d)\.(.+)", r"blocks.\1.convs\3.\2.conv.\4"),
     Rule(r"decoder\.conv_post\.(.+)", r"output_conv.conv.\1"),
     Rule(r"decoder\.(.+)", r"\1"),  # mean, scale, blocks.*.conv_out
 )

@@ -38,8 +38,9 @@ from codeczoo.codecs import dac_file
 from codeczoo.codecs.dac_file import DACFile
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import ResidualFactorizedVQ
-from codeczoo.nn.receptive import seen
+from codeczoo.nn.receptive import layers_of, seen
 from codeczoo.nn.snake import Snake, SnakeUnits
+from codeczoo.nn.tiles import in_tiles
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,18 @@ class DACConfig:
         return self.latent_dim or self.encoder_dim << len(self.encoder_rates)
 
 
+class SnakeConv(nn.Module):
+    """[B, C, T] → [B, C', T]: how both networks end."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.snake = Snake(in_channels)
+        self.conv = Conv1d(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.conv(self.snake(x), lengths)
+
+
 class EncoderBlock(nn.Module):
     """[B, C, T] → [B, 2C, T / stride]."""
 
@@ -71,9 +84,8 @@ class EncoderBlock(nn.Module):
         pad = -(-stride // 2)
         self.down = Conv1d(channels, 2 * channels, 2 * stride, stride, padding=(pad, pad))
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        x = self.snake(self.units(x, lengths), inplace=True)
-        return self.down(x, lengths), None if lengths is None else self.down.out_length(lengths)
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.down(self.snake(self.units(x, lengths), inplace=True), lengths)
 
 
 class DecoderBlock(nn.Module):
@@ -86,10 +98,9 @@ class DecoderBlock(nn.Module):
         self.up = ConvTranspose1d(channels, channels // 2, 2 * stride, stride, trim=(trim, trim))
         self.units = SnakeUnits(channels // 2)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        x = self.up(self.snake(x, inplace=True), lengths)
-        lengths = None if lengths is None else self.up.out_length(lengths)
-        return self.units(x, lengths), lengths
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.up(self.snake(x), lengths)
+        return self.units(x, None if lengths is None else self.up.out_length(lengths))
 
 
 class Encoder(nn.Module):
@@ -103,14 +114,13 @@ class Encoder(nn.Module):
         for stride in config.encoder_rates:
             self.blocks.append(EncoderBlock(channels, stride))
             channels *= 2
-        self.snake = Snake(channels)
-        self.last = Conv1d(channels, config.latent_channels, 3)
+        self.last = SnakeConv(channels, config.latent_channels, 3)
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        x = self.first(waveform, lengths)
-        for block in self.blocks:
-            x, lengths = block(x, lengths)
-        return self.last(self.snake(x, inplace=True), lengths), lengths
+        x, lengths = in_tiles([self.first, self.blocks[0]], waveform, lengths)
+        for block in self.blocks[1:]:
+            x, lengths = in_tiles([block], x, lengths)
+        return self.last(x, lengths), lengths
 
 
 class Decoder(nn.Module):
@@ -124,14 +134,14 @@ class Decoder(nn.Module):
         for stride in config.decoder_rates:
             self.blocks.append(DecoderBlock(channels, stride))
             channels //= 2
-        self.snake = Snake(channels)
-        self.last = Conv1d(channels, 1, 7)
+        self.last = SnakeConv(channels, 1, 7)
 
     def forward(self, latent: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x = self.first(latent, lengths)
-        for block in self.blocks:
-            x, lengths = block(x, lengths)
-        return self.last(self.snake(x, inplace=True), lengths).tanh_(), lengths
+        for block in self.blocks[:-1]:
+            x, lengths = in_tiles([block], x, lengths)
+        x, lengths = in_tiles([self.blocks[-1], self.last], x, lengths)
+        return x.tanh_(), lengths
 
 
 class DAC(BaseCodec):
@@ -151,10 +161,10 @@ class DAC(BaseCodec):
             config.latent_channels, config.num_codebooks, config.codebook_size, config.codebook_dim
         )
         self.decoder = Decoder(config)
-        first, last = seen(self.encoder, 0, 0)
+        first, last = seen(layers_of(self.encoder), 0, 0)
         self.encode_context = Context(-first, max(last - self.hop_length + 1, 0))
         self.latency = (last + 1) / self.sample_rate
-        first, last = seen(self.decoder, 0, self.hop_length - 1)
+        first, last = seen(layers_of(self.decoder), 0, self.hop_length - 1)
         self.decode_context = Context(-first, last)
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
@@ -240,32 +250,36 @@ UNIT = ("snake1", "conv1", "snake2", "conv2")
 
 def _descript() -> dict[str, str]:
     """Our module names → the authors': places in nested sequences."""
-    names = {}
-    for side, flat, up in (("encoder", "encoder.block", False), ("decoder", "decoder.model", True)):
-        names |= {
-            f"{side}.first": f"{flat}.0",
-            f"{side}.snake": f"{flat}.{STAGES + 1}",
-            f"{side}.last": f"{flat}.{STAGES + 2}",
-        }
+    names: dict[str, str] = {}
+    for side, sequence in (("encoder", "encoder.block"), ("decoder", "decoder.model")):
+        names[f"{side}.first"] = f"{sequence}.0"
+        names[f"{side}.last.snake"] = f"{sequence}.{STAGES + 1}"
+        names[f"{side}.last.conv"] = f"{sequence}.{STAGES + 2}"
+        parts = ("units.0", "units.1", "units.2", "snake", "down")
+        if side == "decoder":
+            parts = ("snake", "up", "units.0", "units.1", "units.2")
         for i in range(STAGES):
-            ours, theirs = f"{side}.blocks.{i}", f"{flat}.{i + 1}.block"
-            names[f"{ours}.snake"] = f"{theirs}.{0 if up else 3}"
-            names[f"{ours}.{'up' if up else 'down'}"] = f"{theirs}.{1 if up else 4}"
-            for j in range(3):
-                names |= {f"{ours}.units.{j}.{part}": f"{theirs}.{j + 2 * up}.block.{n}" for n, part in enumerate(UNIT)}
+            for j, part in enumerate(parts):
+                ours, theirs = f"{side}.blocks.{i}.{part}", f"{sequence}.{i + 1}.block.{j}"
+                if part.startswith("units"):
+                    names |= {f"{ours}.{layer}": f"{theirs}.block.{k}" for k, layer in enumerate(UNIT)}
+                else:
+                    names[ours] = theirs
     return names
 
 
 def _transformers() -> dict[str, str]:
     """Our module names → those of Hugging Face transformers."""
-    names = {}
+    names: dict[str, str] = {}
     for side, resample, theirs_resample in (("encoder", "down", "conv1"), ("decoder", "up", "conv_t1")):
-        names |= {f"{side}.first": f"{side}.conv1", f"{side}.snake": f"{side}.snake1", f"{side}.last": f"{side}.conv2"}
+        names[f"{side}.first"] = f"{side}.conv1"
+        names[f"{side}.last.snake"] = f"{side}.snake1"
+        names[f"{side}.last.conv"] = f"{side}.conv2"
         for i in range(STAGES):
             ours, theirs = f"{side}.blocks.{i}", f"{side}.block.{i}"
             names |= {f"{ours}.snake": f"{theirs}.snake1", f"{ours}.{resample}": f"{theirs}.{theirs_resample}"}
             for j in range(3):
-                names |= {f"{ours}.units.{j}.{part}": f"{theirs}.res_unit{j + 1}.{part}" for part in UNIT}
+                names |= {f"{ours}.units.{j}.{layer}": f"{theirs}.res_unit{j + 1}.{layer}" for layer in UNIT}
     return names
 
 

@@ -162,10 +162,10 @@ def _encode_windows(codec: DAC, rows: Tensor, samples: int, num_codebooks: int) 
     """[B, 1, T] → codes [B, K, windows * frames], and the frames of a window. All windows stand beside each other."""
     encoder, decoder = without_padding(codec.encoder), without_padding(codec.decoder)
     samples = -(-max(samples, 1) // codec.hop_length) * codec.hop_length
-    frames = out_length(encoder, samples)
-    step = out_length(decoder, frames)
+    frames = out_length(layers_of(encoder), samples)
+    step = out_length(layers_of(decoder), frames)
     if step < 1:
-        first, last = seen(encoder, *seen(decoder, 0, 0))
+        first, last = seen(layers_of(encoder, decoder), 0, 0)
         raise ValueError(
             f"a window of {samples / codec.sample_rate:g} s is too short: without padding {codec.name} needs "
             f"{(last - first + 1) / codec.sample_rate:.2f} s; win_duration=None codes a clip of any length whole"
@@ -183,9 +183,9 @@ def _encode_windows(codec: DAC, rows: Tensor, samples: int, num_codebooks: int) 
 
 def _delay(encoder: nn.Module, decoder: nn.Module) -> int:
     """Zeros before the first window: half of what the network without padding takes more than it gives back."""
-    given = out_length(decoder, out_length(encoder, 0))
-    needed = given
-    for layer in reversed([*layers_of(encoder), *layers_of(decoder)]):
+    layers = layers_of(encoder, decoder)
+    given = needed = out_length(layers, 0)
+    for layer in reversed(layers):
         needed = _needed(layer, needed)
     return (needed - given) // 2
 
@@ -219,7 +219,7 @@ def decompress(codec: DAC, file: DACFile) -> Audio:
 def _decode_windows(codec: DAC, codes: Tensor, frames: int) -> Tensor:
     """[B, K, windows * frames] → [B, 1, T]; a last window that is not full is decoded by itself."""
     decoder = without_padding(codec.decoder)
-    if out_length(decoder, frames) < 1:
+    if out_length(layers_of(decoder), frames) < 1:
         raise ValueError(f"windows of {frames} frames are too short for {codec.name}: nothing comes out of them")
     if codes.shape[-1] % frames:
         raise ValueError(f"{codes.shape[-1]} frames are not whole windows of {frames}")

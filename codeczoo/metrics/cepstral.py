@@ -7,7 +7,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from codeczoo.metrics.pair import Pair, Result
-from codeczoo.metrics.pool import Started, WorkerPool, answered, channel_means, shared_pool
+from codeczoo.metrics.pool import Started, WorkerPool, channel_means, shared_pool
 
 
 def mcd(
@@ -42,13 +42,9 @@ def start_mcd(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
     mono = pair.mono()
     x, y = (side[:, 0].numpy() for side in (mono.reference, mono.estimate))
     rate = pair.sample_rate
-    reasons = mono.row_reasons(
-        [("silent_reference", mono.silent_reference), ("silent_estimate", mono.silent_estimate)]
-    )
+    reasons = mono.row_reasons([("silent_reference", mono.silent_reference), ("silent_estimate", mono.silent_estimate)])
     futures = [
-        answered(reason)
-        if reason
-        else pool.submit("mel_cepstral_distortion", x[item, :end], y[item, :end], rate, seconds=end / rate)
+        pool.submit("mel_cepstral_distortion", (x[item, :end], y[item, :end], rate), seconds=end / rate, reason=reason)
         for item, (end, (reason,)) in enumerate(zip(pair.lengths.tolist(), reasons, strict=True))
     ]
     return Started(futures, lambda: {"mcd": channel_means([[future] for future in futures])})

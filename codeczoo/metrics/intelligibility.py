@@ -125,7 +125,7 @@ def correlations(
             rows = order[first : first + max(piece // (BANDS * RUN * max(sizes[first] // HOP, 1)), 1)]
             first += len(rows)
             longest = max(sizes[first - len(rows)], FRAME + 1)
-            frames = _frames(*(_fit(side[rows], longest) for side in (x, y)), lengths[rows], recipe)
+            frames = _frames(_fit(x[rows], longest), _fit(y[rows], longest), lengths[rows], recipe)
             counts[rows.cpu()], framed[rows.cpu()] = frames.counts.cpu(), frames.framed.cpu()
             for name, measure in measures.items():
                 scores[name][rows.cpu()] = _over_runs(frames, measure, recipe, piece)

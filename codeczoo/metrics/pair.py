@@ -13,7 +13,7 @@ from torch import Tensor
 from codeczoo.base.ragged import check_lengths, valid_mask
 from codeczoo.base.resampling import Filter, resample, resampled_length
 
-Undefined = tuple[str, Tensor]  # a reason, and the [B, C] (or [B]) bool mask of where it holds
+Undefined = tuple[str, Tensor]  # a reason, and where it holds: bool [B, C], [B · C], [B] or []
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +98,12 @@ class Pair:
         # Half precision holds neither the sums nor the logarithms of any metric.
         dtype = torch.promote_types(torch.promote_types(reference.dtype, estimate.dtype), torch.float32)
         reference, estimate = reference.detach().to(dtype), estimate.detach().to(reference.device, dtype)
-        ends = [
-            torch.full((len(side),), side.shape[-1]) if given is None else check_lengths(given, len(side), limit, "samples")
-            for side, given, limit in (
-                (reference, lengths, reference.shape[-1]),
-                (estimate, lengths if estimate_lengths is None else estimate_lengths, estimate.shape[-1]),
-            )
-        ]
-        ends = [end.to(reference.device) for end in ends]
+        theirs = lengths if estimate_lengths is None else estimate_lengths
+        ends = []
+        for side, given in ((reference, lengths), (estimate, theirs)):
+            batch, longest = len(side), side.shape[-1]
+            end = torch.full((batch,), longest) if given is None else check_lengths(given, batch, longest, "samples")
+            ends.append(end.to(reference.device))
         shorter, longer = torch.minimum(*ends), torch.maximum(*ends)
         cut = cls._make(reference, estimate, ends, shorter, int(sample_rate))
         if bool((shorter == longer).all()):
@@ -163,6 +161,14 @@ class Pair:
         """[B, C] bool."""
         return _constant(self.estimate, self.lengths)
 
+    def single(self) -> Pair:
+        """In float32, which is all that some packages know."""
+        return self._view("single", lambda side: side.float())
+
+    def double(self) -> Pair:
+        """On the CPU in float64."""
+        return self._view("double", lambda side: side.cpu().double())
+
     def resampled(self, sample_rate: int, name: Filter) -> Pair:
         """At another rate, made once for all metrics that want it."""
         if sample_rate == self.sample_rate:
@@ -174,15 +180,15 @@ class Pair:
         )
 
     def resampled_for_pesq(self, sample_rate: int) -> Pair:
-        """At another rate as julius has it, bit by bit: PESQ's alignment can tip over on the last one.
+        """At another rate as julius has it, bit by bit, because PESQ's alignment can tip over on the last one.
 
-        On the CPU and in float32, and with lengths rounded down.
+        On the CPU, in float32, and with lengths rounded down.
         """
         if sample_rate == self.sample_rate:
             return self
-        single = self._view("single", lambda side: side.cpu().float())
-        view = single.resampled(sample_rate, "julius")
-        return replace(view, lengths=single.lengths * sample_rate // self.sample_rate)
+        here = self._view("here", lambda side: side.cpu().float())
+        view = here.resampled(sample_rate, "julius")
+        return replace(view, lengths=here.lengths * sample_rate // self.sample_rate, _views={})
 
     def mono(self) -> Pair:
         """With channels mixed to one, on the CPU and in float64."""
@@ -210,7 +216,7 @@ class Pair:
         shape = self.reference.shape[:2]
         found = [[reason] * shape[1] for reason in self.reasons]
         for reason, mask in reasons:
-            holds = mask.reshape(len(self), -1).expand(shape).tolist()
+            holds = (mask.reshape(len(self), -1) if mask.ndim else mask).expand(shape).tolist()
             found = [
                 [before or (reason if here else None) for before, here in zip(*rows, strict=True)]
                 for rows in zip(found, holds, strict=True)

@@ -6,14 +6,16 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from codeczoo.metrics.pair import Pair, Result
-from codeczoo.metrics.pool import Reply, Started, WorkerPool, answered, channel_means, shared_pool
+from codeczoo.metrics.pool import Reply, Started, WorkerPool, channel_means, shared_pool
 
 # The C code has room for 50 utterances and writes on behind it. One takes at least 0.2 s of speech and 0.2 s of
 # pause, so that shorter clips than this are safe; after a longer one the worker is replaced, whether it died or not.
 PESQ_SAFE_SECONDS = 20.0
+
 
 class Band(NamedTuple):
     """One of PESQ's two standards."""
@@ -103,31 +105,30 @@ def start_pesq(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
 
 def submit_pesq(pair: Pair, band: Band, pool: WorkerPool, *, upsample: bool = False) -> list[list[Future[Reply]]]:
     """A task for each channel of each item, [B][C]. `upsample`: judge clips of a lower rate than the standard's too."""
-    if pair.sample_rate < band.rate and not upsample:
-        reason = f"rate_below_{band.rate // 1000}k"
-        return [[answered(before or reason) for before in row] for row in pair.row_reasons()]
     view = pair.resampled_for_pesq(band.rate)
     x, y = (side.cpu().numpy() for side in (view.reference, view.estimate))
+    low = torch.tensor(pair.sample_rate < band.rate and not upsample)
     reasons = pair.row_reasons(
         [
+            (f"rate_below_{band.rate // 1000}k", low),
             ("too_short", view.lengths < band.shortest),
             ("silent_reference", pair.silent_reference),
             ("silent_estimate", pair.silent_estimate),
         ]
     )
-    futures = []
-    for item, end in enumerate(view.lengths.tolist()):
-        seconds = end / band.rate
-        limits = {"seconds": seconds, "last": seconds > PESQ_SAFE_SECONDS}
-        futures.append(
-            [
-                answered(reason)
-                if reason
-                else pool.submit("pesq", x[item, c, :end], y[item, c, :end], band.rate, band.mode, **limits)
-                for c, reason in enumerate(reasons[item])
-            ]
-        )
-    return futures
+    return [
+        [
+            pool.submit(
+                "pesq",
+                (x[item, channel, :end], y[item, channel, :end], band.rate, band.mode),
+                seconds=end / band.rate,
+                last=end > PESQ_SAFE_SECONDS * band.rate,
+                reason=reason,
+            )
+            for channel, reason in enumerate(reasons[item])
+        ]
+        for item, end in enumerate(view.lengths.tolist())
+    ]
 
 
 def start_visqol(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
@@ -135,13 +136,9 @@ def start_visqol(pair: Pair, names: Collection[str], pool: WorkerPool) -> Starte
     del names
     mono = pair.mono().resampled(VISQOL_RATE, "hann")
     x, y = (side[:, 0].numpy() for side in (mono.reference, mono.estimate))
-    reasons = mono.row_reasons(
-        [("silent_reference", mono.silent_reference), ("silent_estimate", mono.silent_estimate)]
-    )
+    reasons = mono.row_reasons([("silent_reference", mono.silent_reference), ("silent_estimate", mono.silent_estimate)])
     futures = [
-        answered(reason)
-        if reason
-        else pool.submit("visqol", x[item, :end], y[item, :end], "audio", seconds=end / VISQOL_RATE)
+        pool.submit("visqol", (x[item, :end], y[item, :end], "audio"), seconds=end / VISQOL_RATE, reason=reason)
         for item, (end, (reason,)) in enumerate(zip(mono.lengths.tolist(), reasons, strict=True))
     ]
     return Started(futures, lambda: {"visqol": channel_means([[future] for future in futures])})

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from codeczoo.metrics.pair import Pair, Result
-from codeczoo.metrics.pool import Reply, Started, WorkerPool, answered, shared_pool
+from codeczoo.metrics.pool import Reply, Started, WorkerPool, shared_pool
 
 PRAAT = {"step": 0.01, "floor": 50.0, "ceiling": 800.0, "voicing": 0.45}
 FEWEST_VOICED = 10  # frames voiced in both, below which no statistic of them is given
@@ -112,9 +112,7 @@ def start_pitch(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started
     x, y = (side[:, 0].numpy() for side in (mono.reference, mono.estimate))
     rate = pair.sample_rate
     futures = [
-        answered(reason)
-        if reason
-        else pool.submit("praat_pitches", x[item, :end], y[item, :end], rate, seconds=end / rate, **PRAAT)
+        pool.submit("praat_pitches", (x[item, :end], y[item, :end], rate), PRAAT, seconds=end / rate, reason=reason)
         for item, (end, reason) in enumerate(zip(pair.lengths.tolist(), pair.reasons, strict=True))
     ]
 

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
@@ -37,18 +38,14 @@ ONE_THREAD = dict.fromkeys(
 )
 
 
+Request = tuple[str, tuple[Any, ...], dict[str, Any]]  # a task, its arguments and its options
+
+
 class Reply(NamedTuple):
     """What became of a task: its value, or why there is none."""
 
     value: Any
     reason: str | None
-
-
-def answered(reason: str) -> Future[Reply]:
-    """In the place of a task that need not be tried."""
-    future: Future[Reply] = Future()
-    future.set_result(Reply(None, reason))
-    return future
 
 
 class Started(NamedTuple):
@@ -97,7 +94,14 @@ class WorkerPool:
         self._lock = threading.Lock()
 
     def submit(
-        self, task: str, *arguments: Any, seconds: float, last: bool = False, **options: Any
+        self,
+        task: str,
+        arguments: Sequence[Any],
+        options: Mapping[str, Any] | None = None,
+        *,
+        seconds: float,
+        last: bool = False,
+        reason: str | None = None,
     ) -> Future[Reply]:
         """Have one task of `worker.TASKS` done.
 
@@ -105,21 +109,26 @@ class WorkerPool:
             arguments, options: what the task takes; NumPy arrays and plain values.
             seconds: the clip's duration, for the time limit.
             last: replace the worker after this task, because it may leave the process damaged.
+            reason: why it need not even be tried; then that is the reply.
 
         Returns:
             A future of a `Reply`, which is `crashed` or `timeout` where the worker was lost. It raises only what is no
             clip's fault: RuntimeError when no worker can start, ImportError when a library is missing.
         """
+        if reason is not None:
+            done: Future[Reply] = Future()
+            done.set_result(Reply(None, reason))
+            return done
         limit = self.timeout or 60 + 10 * seconds
-        return self._threads.submit(self._run, task, arguments, options, limit, last)
+        return self._threads.submit(self._run, (task, tuple(arguments), dict(options or {})), limit, last)
 
-    def _run(self, task: str, arguments: tuple, options: Mapping[str, Any], limit: float, last: bool) -> Reply:
+    def _run(self, request: Request, limit: float, last: bool) -> Reply:
         worker: _Worker | None = getattr(self._mine, "worker", None)
         if worker is None:
             worker = self._mine.worker = _Worker()
             with self._lock:
                 self._workers.add(worker)
-        reply = worker.ask(task, arguments, options, limit)
+        reply = worker.ask(request, limit)
         if last or not worker.alive:
             worker.end()
             self._mine.worker = None
@@ -166,12 +175,17 @@ class _Worker:
                 f"a metric worker could not start: {sys.executable} ended with status {self._process.wait()}"
             ) from None
 
-    def ask(self, task: str, arguments: tuple, options: Mapping[str, Any], limit: float) -> Reply:
+    def ask(self, request: Request, limit: float) -> Reply:
         late = threading.Event()
-        alarm = threading.Timer(limit, lambda: (late.set(), self._process.kill()))
+
+        def expire() -> None:
+            late.set()
+            self._process.kill()
+
+        alarm = threading.Timer(limit, expire)
         alarm.start()
         try:
-            pickle.dump((task, arguments, dict(options)), self._requests, protocol=5)
+            pickle.dump(request, self._requests, protocol=5)
             self._requests.flush()
             kind, value = pickle.load(self._replies)
         except (OSError, EOFError, pickle.UnpicklingError):
@@ -183,16 +197,16 @@ class _Worker:
             self.alive, kind, value = False, "undefined", "timeout"
         if kind == "missing":
             raise ImportError(f"a library that metrics need does not import: {value}")
-        return Reply(value, None) if kind == "value" else Reply(None, value if kind == "undefined" else f"error: {value}")
+        if kind == "value":
+            return Reply(value, None)
+        return Reply(None, value if kind == "undefined" else f"error: {value}")
 
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
         for pipe in (self._requests, self._replies):
-            try:
+            with suppress(OSError):  # a request may be left in the buffer
                 pipe.close()
-            except OSError:  # a request was left in the buffer
-                pass
 
 
 def usable_cores() -> int:

@@ -25,15 +25,16 @@ class Scale(NamedTuple):
     window: int  # samples; the hop is a quarter of it
     mels: int | None  # None: the bins of the transform themselves
     power: int  # to which the magnitude is raised inside the logarithm
-    magnitudes: bool  # whether the difference of the magnitudes counts beside that of their logarithms
+    magnitudes: bool = False  # whether the difference of the magnitudes counts beside that of their logarithms
+    rms: bool = False  # root mean square over a frame's bins, in place of the mean of absolute values
 
 
 DISTANCES: Mapping[str, tuple[Scale, ...]] = {
-    "mel": (Scale(2048, 150, 2, True), Scale(512, 80, 2, True)),
-    "mel_dac": tuple(Scale(32 << i, 5 << i, 1, False) for i in range(7)),
-    "stft": (Scale(2048, None, 2, True), Scale(512, None, 2, True)),
+    "mel": (Scale(2048, 150, 2, magnitudes=True), Scale(512, 80, 2, magnitudes=True)),
+    "mel_dac": tuple(Scale(32 << i, 5 << i, 1) for i in range(7)),
+    "stft": (Scale(2048, None, 2, magnitudes=True), Scale(512, None, 2, magnitudes=True)),
+    "lsd": (Scale(2048, None, 2, rms=True),),
 }
-LSD_WINDOW = 2048
 CLAMP = 1e-5  # magnitudes below it count as it, inside a logarithm
 SHORTEST = max(scale.window for scales in DISTANCES.values() for scale in scales) // 2  # no reflection up to here
 
@@ -110,7 +111,7 @@ def lsd(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor |
 
 def spectral_distances(pair: Pair, names: Collection[str]) -> dict[str, Result]:
     """Those of `names` that are of this kind, from one set of transforms."""
-    wanted = [name for name in (*DISTANCES, "lsd") if name in names]
+    wanted = [name for name in DISTANCES if name in names]
     batch, channels, _ = pair.reference.shape
     sums = {name: torch.zeros(batch * channels, dtype=torch.float64) for name in wanted}
     signals = torch.stack([side.flatten(0, 1) for side in (pair.reference, pair.estimate)])
@@ -138,31 +139,24 @@ def _distances(signals: Tensor, lengths: Tensor, sample_rate: int, names: Collec
     """Reference and estimate [2, R, T] of rows at least about as long as one another → [R] float64 for each name."""
     signals = _reflect(signals[..., : int(lengths.max())], lengths)
     sums = {name: torch.zeros(len(lengths), dtype=torch.float64) for name in names}
-    scales = [(name, scale) for name in names for scale in DISTANCES.get(name, ())]
-    windows = {scale.window for _, scale in scales} | ({LSD_WINDOW} if "lsd" in names else set())
-    for window in sorted(windows):
-        hop = window // 4
-        counts = 1 + lengths // hop
+    for window in sorted({scale.window for name in names for scale in DISTANCES[name]}):
+        users = [(name, scale) for name in names for scale in DISTANCES[name] if scale.window == window]
+        counts = 1 + lengths // (window // 4)
         for first, magnitude in _spectra(signals, window, int(counts.max())):
             valid = torch.arange(first, first + magnitude.shape[2], device=lengths.device) < counts[:, None]
-            log_ratio = None
-            if (window == LSD_WINDOW and "lsd" in names) or any(s.window == window and s.mels is None for _, s in scales):
-                log_ratio = _log_ratio(magnitude)
-            if window == LSD_WINDOW and "lsd" in names:
-                frames = log_ratio.square().mean(-1).sqrt() * 2  # of powers, hence twice
-                sums["lsd"] += _mean(frames, valid, counts)
-            for name, scale in scales:
-                if scale.window != window:
-                    continue
-                if scale.mels is None:
-                    seen, difference = magnitude, log_ratio
-                else:
+            ratios: dict[int | None, Tensor] = {}  # log10 of estimate over reference, once for each number of mels
+            for name, scale in users:
+                seen = magnitude
+                if scale.mels is not None:
                     seen = magnitude @ mel_filters(sample_rate, window, scale.mels, signals.dtype, signals.device)
-                    difference = _log_ratio(seen)
-                frames = difference.abs().mean(-1) * scale.power
+                if scale.mels not in ratios:
+                    ratios[scale.mels] = _log_ratio(seen)
+                ratio = ratios[scale.mels]
+                frames = scale.power * (ratio.square().mean(-1).sqrt() if scale.rms else ratio.abs().mean(-1))
                 if scale.magnitudes:
                     frames = frames + (seen[0] - seen[1]).abs().mean(-1)
-                sums[name] += _mean(frames, valid, counts)
+                own = double(torch.where(valid, frames, 0.0)).sum(-1)
+                sums[name] += (own / counts.to(own.device)).cpu()
     return sums
 
 
@@ -179,7 +173,7 @@ def _reflect(signals: Tensor, lengths: Tensor) -> Tensor:
 
 def _spectra(signals: Tensor, window: int, frames: int) -> Iterator[tuple[int, Tensor]]:
     """Magnitudes [2, R, F, window / 2 + 1] of consecutive runs of frames, each with the index of its first one."""
-    hann = torch.hann_window(window, dtype=signals.dtype, device=signals.device)
+    hann = torch.hann_window(window, dtype=torch.float64).to(signals.device, signals.dtype)  # float32 rounds its cosine
     framed = signals[..., SHORTEST - window // 2 :].unfold(-1, window, window // 4)
     limit = PIECE_CPU if signals.device.type == "cpu" else PIECE_DEVICE
     step = max(limit // (signals.shape[1] * window), 1)
@@ -189,14 +183,9 @@ def _spectra(signals: Tensor, window: int, frames: int) -> Iterator[tuple[int, T
 
 
 def _log_ratio(magnitude: Tensor) -> Tensor:
-    """log10 of the clamped estimate [1] over the clamped reference [0]: one logarithm where the text has two."""
+    """log10 of the clamped estimate [1] over the clamped reference [0]: one logarithm in place of two."""
     clamped = magnitude.clamp(min=CLAMP)
     return (clamped[1] / clamped[0]).log10_()
-
-
-def _mean(frames: Tensor, valid: Tensor, counts: Tensor) -> Tensor:
-    """This run's part [R] float64 of the mean over each row's own frames; frames and valid are [R, F]."""
-    return (double(torch.where(valid, frames, 0.0)).sum(-1) / counts.to(frames.device)).cpu()
 
 
 @lru_cache(maxsize=64)

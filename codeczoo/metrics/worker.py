@@ -14,6 +14,7 @@ import os
 import pickle
 import platform
 import sys
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -48,9 +49,7 @@ def praat_pitch(waveform: Array, rate: float, step: float, floor: float, ceiling
 
     sound = parselmouth.Sound(waveform, rate)
     try:
-        pitch = sound.to_pitch_ac(
-            time_step=step, pitch_floor=floor, pitch_ceiling=ceiling, voicing_threshold=voicing
-        )
+        pitch = sound.to_pitch_ac(time_step=step, pitch_floor=floor, pitch_ceiling=ceiling, voicing_threshold=voicing)
     except parselmouth.PraatError as error:
         if "must not be less than" in str(error):  # than three periods of the floor
             raise Undefined("too_short") from None
@@ -188,6 +187,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
     _leave_no_core()
     _flush_denormals()
     _send(replies, ("ready", None))
@@ -220,9 +220,10 @@ def _leave_no_core() -> None:
 
 
 def _flush_denormals() -> None:
-    """Let numbers below 1e-38 count as zero, where that is known how: PESQ's filters end in them, at a fifth of its time.
+    """Let numbers below 1e-38 count as zero: PESQ's filters end in them, and spend a fifth of its time there.
 
-    Its result does not change (a test compares all golden pairs). This is what torch.set_flush_denormal does.
+    Its result does not change (a test compares all golden pairs). This is what torch.set_flush_denormal does; it is
+    done on Linux and x86-64 only.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return

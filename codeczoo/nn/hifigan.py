@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
-from codeczoo.nn.receptive import seen
+from codeczoo.nn.receptive import layers_of, seen
 from codeczoo.nn.tiles import in_tiles
 
 SLOPE = 0.1  # of leaky ReLU; torch's default is 0.01
@@ -27,43 +27,49 @@ KERNEL = 7  # of the generator's first and last convolution
 State = Any  # a tree of tensors [B, ...]
 
 
-class ResidualBlock(nn.Module):
-    """[B, C, T] → [B, C, T]. For each dilation: x plus leaky ReLU, dilated conv, leaky ReLU, plain conv. x stays."""
+class ResidualUnit(nn.Module):
+    """[B, C, T] → [B, C, T]: x plus leaky ReLU, dilated conv, leaky ReLU, plain conv. x stays as it is."""
+
+    def __init__(self, channels: int, kernel_size: int, dilation: int, groups: int, causal: bool) -> None:
+        super().__init__()
+        padding = "causal" if causal else "same"
+        self.conv1 = Conv1d(channels, channels, kernel_size, dilation=dilation, groups=groups, padding=padding)
+        self.conv2 = Conv1d(channels, channels, kernel_size, groups=groups, padding=padding)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        y = self.conv1(F.leaky_relu(x, SLOPE), lengths)
+        return self.conv2(F.leaky_relu_(y, SLOPE), lengths).add_(x)
+
+    def start(self, batch_size: int) -> State:
+        return [self.conv1.start(batch_size), self.conv2.start(batch_size)]
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        y, first = self.conv1.step(F.leaky_relu(x, SLOPE), state[0])
+        y, second = self.conv2.step(F.leaky_relu_(y, SLOPE), state[1])
+        return y.add_(x), [first, second]
+
+
+class ResidualBlock(nn.ModuleList):
+    """[B, C, T] → [B, C, T]: one residual unit for each dilation. x stays as it is."""
 
     def __init__(
         self, channels: int, kernel_size: int, dilations: Sequence[int], groups: int = 1, *, causal: bool = False
     ) -> None:
-        super().__init__()
-        padding = "causal" if causal else "same"
-
-        def conv(dilation: int) -> Conv1d:
-            return Conv1d(channels, channels, kernel_size, dilation=dilation, groups=groups, padding=padding)
-
-        self.convs1 = nn.ModuleList([conv(dilation) for dilation in dilations])
-        self.convs2 = nn.ModuleList([conv(1) for _ in dilations])
-        self.reach = sum(layer.left for layer in (*self.convs1, *self.convs2))  # steps it sees to the left, at least
+        super().__init__(ResidualUnit(channels, kernel_size, dilation, groups, causal) for dilation in dilations)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return in_tiles(self._run, x, lengths, self.reach)
-
-    def _run(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            y = dilated(F.leaky_relu(x, SLOPE), lengths)
-            x = plain(F.leaky_relu_(y, SLOPE), lengths).add_(x)
-        return x
+        return in_tiles(list(self), x, lengths)[0]
 
     def start(self, batch_size: int) -> State:
-        return [layer.start(batch_size) for layer in (*self.convs1, *self.convs2)]
+        return [unit.start(batch_size) for unit in self]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next steps, and the state after them (causal only)."""
-        count = len(self.convs1)
-        first, second = list(state[:count]), list(state[count:])
-        for n, (dilated, plain) in enumerate(zip(self.convs1, self.convs2, strict=True)):
-            y, first[n] = dilated.step(F.leaky_relu(x, SLOPE), first[n])
-            y, second[n] = plain.step(F.leaky_relu_(y, SLOPE), second[n])
-            x = y.add_(x)
-        return x, [*first, *second]
+        after = []
+        for unit, before in zip(self, state, strict=True):
+            x, new = unit.step(x, before)
+            after.append(new)
+        return x, after
 
 
 class MultiReceptiveField(nn.Module):
@@ -80,22 +86,36 @@ class MultiReceptiveField(nn.Module):
         return total.div_(len(self.blocks))
 
 
-class MultiGroup(ResidualBlock):
-    """[B, C, T] → [B, C, T]: one residual block on `copies` of x side by side, each in a group of its own, and their
-    mix (AudioDec): several views of x for one grouped convolution."""
+class Copies(nn.Module):
+    """[B, C, T] → [B, count * C, T]: x, and x again."""
 
-    def __init__(
-        self, channels: int, kernel_size: int, dilations: Sequence[int], copies: int = 3, *, causal: bool = False
-    ) -> None:
-        super().__init__(copies * channels, kernel_size, dilations, copies, causal=causal)
-        self.copies = copies
-        self.conv_out = Conv1d(copies * channels, channels, 1, bias=False)
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self.conv_out(super().forward(x.repeat(1, self.copies, 1), lengths))
+        return x.repeat(1, self.count, 1)
+
+
+class MultiGroup(nn.Module):
+    """[B, C, T] → [B, C, T]: one residual block on copies of x side by side, each copy a group of the convolutions, and
+    their mix (AudioDec): several residual blocks at the price of one wide grouped one."""
+
+    def __init__(self, channels: int, kernel_size: int, dilations: Sequence[int], groups: int) -> None:
+        super().__init__()
+        width = groups * channels
+        self.copies = Copies(groups)
+        self.block = ResidualBlock(width, kernel_size, dilations, groups, causal=True)
+        self.conv_out = Conv1d(width, channels, 1, bias=False)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return in_tiles([self.copies, *self.block, self.conv_out], x, lengths)[0]
+
+    def start(self, batch_size: int) -> State:
+        return self.block.start(batch_size)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        y, state = super().step(x.repeat(1, self.copies, 1), state)
+        y, state = self.block.step(self.copies(x), state)
         return self.conv_out(y), state
 
 
@@ -127,7 +147,8 @@ class CausalConvTranspose1d(ConvTranspose1d):
 
 
 class Generator(nn.Module):
-    """Latents [B, in_channels, N] → waveform [B, 1, N * product of strides], between -1 and 1."""
+    """Latents [B, in_channels, N] → waveform [B, 1, N * product of strides] between -1 and 1, and its lengths if they
+    were given."""
 
     def __init__(
         self,
@@ -161,19 +182,19 @@ class Generator(nn.Module):
             self.blocks.append(block(channels))
         self.conv_post = Conv1d(channels, 1, KERNEL, padding=padding)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x = self.conv_pre(x, lengths)
         for up, block in zip(self.ups, self.blocks, strict=True):
             x = up(F.leaky_relu_(x, SLOPE), lengths)
             lengths = None if lengths is None else up.out_length(lengths)
             x = block(x, lengths)
-        return self.conv_post(F.leaky_relu_(x, self.last_slope), lengths).tanh_()
+        return self.conv_post(F.leaky_relu_(x, self.last_slope), lengths).tanh_(), lengths
 
     def seen(self) -> tuple[int, int]:
         """The first and the last step of the latents that the samples of step 0 see (not causal)."""
         hop = math.prod(up.stride for up in self.ups)
         stages = zip(self.ups, map(widest, self.blocks), strict=True)
-        return seen(nn.ModuleList([self.conv_pre, *chain(*stages), self.conv_post]), 0, hop - 1)
+        return seen(layers_of(self.conv_pre, *chain(*stages), self.conv_post), 0, hop - 1)
 
     # -- streaming (causal only) ----------------------------------------------------------------
 
@@ -192,6 +213,7 @@ class Generator(nn.Module):
         return x.tanh_(), [pre, *ups, *blocks, post]
 
 
-def widest(block: nn.Module) -> ResidualBlock:
+def widest(module: nn.Module) -> ResidualBlock:
     """Of residual blocks side by side, the one that sees farthest."""
-    return max((part for part in block.modules() if isinstance(part, ResidualBlock)), key=lambda part: part.reach)
+    blocks = (part for part in module.modules() if isinstance(part, ResidualBlock))
+    return max(blocks, key=lambda block: sum(layer.left for layer in layers_of(block)))

@@ -37,7 +37,7 @@ class LSTM(nn.Module):
     def _run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         past = None if state is None else tuple(s.transpose(0, 1).contiguous() for s in state)
         y, (h, c) = self.lstm(x.permute(2, 0, 1), past)
-        return y.permute(1, 2, 0) + x, (h.transpose(0, 1), c.transpose(0, 1))
+        return x + y.permute(1, 2, 0), (h.transpose(0, 1), c.transpose(0, 1))
 
 
 class BidirectionalLSTM(nn.Module):
@@ -54,7 +54,7 @@ class BidirectionalLSTM(nn.Module):
         flip = _flip_index(lengths, len(y))
         for ahead, back in zip(self.ahead, self.back, strict=True):
             y = torch.cat([ahead(y)[0], _flip(back(_flip(y, flip))[0], flip)], dim=-1)
-        return y.permute(1, 2, 0) + torch.cat([x, x], dim=1)
+        return torch.cat([x, x], dim=1).add_(y.permute(1, 2, 0))
 
 
 def _flip_index(lengths: Tensor | None, steps: int) -> Tensor | None:

@@ -19,10 +19,10 @@ def in_pieces(layers: Iterable[nn.Module], pieces: Iterable[Tensor]) -> Iterator
     """Consecutive pieces [B, C, t] of clips of one length → consecutive pieces of what the layers give for the whole.
 
     Args:
-        layers: convolutions (`Conv1d`, `ConvTranspose1d`, `ResidualUnit`), `LSTM`s, and layers that act on each step alone.
+        layers: convolutions of any kind, `LSTM`s, and layers that act on each step alone.
 
     Raises:
-        TypeError: a layer that must see the whole clip, or that gives more steps than it takes.
+        TypeError: a layer that must see the whole clip.
     """
     before: list[nn.Module] = []
     for layer in layers:
@@ -41,6 +41,8 @@ def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
     """
     reach, rate = Fraction(0), Fraction(1)
     for layer in layers:
+        if any(isinstance(part, BidirectionalLSTM | GroupNorm) for part in layer.modules()):
+            raise TypeError(f"{type(layer).__name__} must see the whole clip: it cannot run piece by piece")
         conv = layer.block[1] if isinstance(layer, ResidualUnit) else layer
         if isinstance(conv, Conv1d):
             reach += max(conv.left, conv.span - 1 - conv.left) / rate
@@ -48,6 +50,8 @@ def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
         elif isinstance(conv, ConvTranspose1d):
             reach += Fraction(conv.kernel_size, conv.stride) / rate
             rate *= conv.stride
+        else:
+            reach += getattr(layer, "reach", 0) / rate  # 0: a layer that acts on each step alone
     return math.ceil(reach), rate
 
 

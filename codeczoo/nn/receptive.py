@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TypeVar
 
 from torch import nn
 
-from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
 
 Layer = Conv1d | ConvTranspose1d
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def layers_of(network: nn.Module) -> list[Layer]:
-    """The convolutions of a network, in the order in which it names them, which must be the order it runs them in.
+def layers_of(*modules: nn.Module) -> list[Layer]:
+    """The convolutions of modules, in the order in which they name them, which must be the order they run in.
 
     Side paths (the input of a residual unit) see less than the convolutions that they lead around, and do not count.
     """
-    return [module for module in network.modules() if isinstance(module, Conv1d | ConvTranspose1d)]
+    return [layer for module in modules for layer in module.modules() if isinstance(layer, Conv1d | ConvTranspose1d)]
 
 
-def seen(network: nn.Module, first: int, last: int) -> tuple[int, int]:
+def seen(layers: Sequence[Layer], first: int, last: int) -> tuple[int, int]:
     """The first and the last input step that the output steps `first` to `last` see; negative = before the signal."""
-    for layer in reversed(layers_of(network)):
+    for layer in reversed(layers):
         if isinstance(layer, ConvTranspose1d):  # input n lies in outputs n * stride - left + (0 ... kernel - 1)
             first = -((layer.kernel_size - 1 - first - layer.left) // layer.stride)
             last = (last + layer.left) // layer.stride
@@ -33,9 +34,9 @@ def seen(network: nn.Module, first: int, last: int) -> tuple[int, int]:
     return first, last
 
 
-def out_length(network: nn.Module, length: int) -> int:
-    """Output steps that `length` input steps give."""
-    for layer in layers_of(network):
+def out_length(layers: Sequence[Layer], length: Length) -> Length:
+    """Output steps that `length` input steps give: int or tensor."""
+    for layer in layers:
         length = layer.out_length(length)
     return length
 

@@ -7,31 +7,37 @@ Layers lie in one flat list whose indices are the published ones, activations co
 needed by nobody else it runs in place.
 
 Streaming of a causal net. Under zero padding, `start` is the state of a clip's start and `step` takes it from there.
-Under reflection it is not so simple: a conv's first outputs see the samples 1 ... left mirrored before sample 0, so they
-are not known before those samples are. Hence `begin(x)`: it takes the first steps of a clip in one piece, at least
+Under reflection it is not so simple: a conv's first outputs see the samples 1 ... left mirrored before sample 0, so
+they are not known before those samples are. Hence `begin(x)`: it takes the first steps of a clip in one piece, at least
 `warmup` of them (so many that in every layer all mirrored samples have arrived), and gives their outputs and the state
 after them. The caller holds back what comes before. From then on `step` sees real samples only. The end of a clip may
-leave a strided conv's last window short (`fill`); `end` completes it, for each item by itself.
+leave a strided conv's last window short (`fill`); with `lengths` it is completed for each item by itself.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from codeczoo.base.keymap import Rule
-from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
 from codeczoo.nn.lstm import LSTM, BidirectionalLSTM
 from codeczoo.nn.norm import GroupNorm
 from codeczoo.nn.padding import zero_tail_
 
 Activation = Callable[[int, bool], nn.Module]  # (channels, inplace) -> module
 State = list[Any]  # one entry a layer that mixes time steps
+
+# A CPU spends as long on being given fresh memory for large activations, and on fetching them, as on computing them:
+IN_CACHE = 1 << 21  # values of the largest activation that it works on at once (8 MiB of float32),
+SHORTEST = 10  # though not less than so many hops, below which the weights are what is fetched
 
 
 def elu(channels: int, inplace: bool) -> nn.Module:
@@ -55,7 +61,9 @@ class NormedConv1d(Conv1d):
 class NormedConvTranspose1d(ConvTranspose1d):
     """As `NormedConv1d`; the statistics are of the full output, before it is trimmed."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, *, norm: bool, **options: Any):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, *, norm: bool = False, **options: Any
+    ):
         super().__init__(in_channels, out_channels, kernel_size, stride, **options)
         self.norm = GroupNorm(1, out_channels) if norm else None
 
@@ -101,13 +109,13 @@ class ResidualUnit(nn.Module):
     def start(self, batch_size: int) -> Tensor:
         return self.block[1].start(batch_size)
 
-    def begin(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y, state = self.block[1].begin(self.block[0](x))
-        return self._finish(x, y, None), state
+    def begin(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, state = self.block[1].begin(self.block[0](x), lengths)
+        return self._finish(x, y, lengths), state
 
-    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        y, state = self.block[1].step(self.block[0](x), state)
-        return self._finish(x, y, None), state
+    def step(self, x: Tensor, state: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, state = self.block[1].step(self.block[0](x), state, lengths)
+        return self._finish(x, y, lengths), state
 
     def _finish(self, x: Tensor, y: Tensor, lengths: Tensor | None) -> Tensor:
         y = self.block[3](self.block[2](y), lengths)
@@ -121,72 +129,135 @@ class Stack(nn.Module):
     """Layers one after the other, for whole clips and for chunks."""
 
     layers: nn.ModuleList
+    in_time = False  # causal: a CPU may run it from one stretch of time to the next
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """[B, C, T], lengths [B] or None → [B, C', T'], lengths in the steps of the output. x is not changed
-        (but for a ragged batch's unspecified values)."""
-        for layer in self.layers:
-            if not isinstance(layer, TIME):
-                x = layer(x)
-                continue
-            x = layer(x, lengths)
-            if lengths is not None and isinstance(layer, Conv1d | ConvTranspose1d):
-                lengths = layer.out_length(lengths)
-        return x, lengths
+        """[B, C, T], lengths [B] or None → [B, C', T'], lengths in the steps of the output.
+
+        x is not changed (but for a ragged batch's unspecified values). A CPU runs it in parts that fit its cache.
+        """
+        out_lengths = None if lengths is None else self.out_length(lengths)
+        if x.device.type != "cpu":
+            return _through(self.layers, x, lengths), out_lengths
+        if self.in_time:
+            return self._stretch_by_stretch(x, lengths), out_lengths
+        return self._rows_by_rows(x, lengths), out_lengths
 
     def start(self, batch_size: int) -> State:
         """State at a clip's start under zero padding; under reflection it only has the right shapes."""
         return [layer.start(batch_size) for layer in self.layers if isinstance(layer, TIME)]
 
-    def begin(self, x: Tensor) -> tuple[Tensor, State]:
-        """The first steps of clips, at least `warmup` and whole hops, under the net's own padding → outputs, state."""
-        states = []
+    def begin(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """The first steps of clips under the net's own padding → outputs, and the state after them.
+
+        At least `warmup` steps, or the whole clip; whole hops, or the clip ends here. `lengths` say where each item of
+        a ragged batch ends (all of the steps where it goes on).
+        """
+        return self._run(x, None, lengths)
+
+    def step(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """The next steps → outputs, and the state after them. Shapes are fixed.
+
+        Whole hops, or the clip ends here; `lengths` as in `begin`, 0 where an item has ended before.
+        """
+        return self._run(x, state, lengths)
+
+    def _run(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+        states: State = []
         for layer in self.layers:
-            if isinstance(layer, TIME):
-                x, state = layer.begin(x)
-                states.append(state)
-            else:
+            if not isinstance(layer, TIME):
                 x = layer(x)
+                continue
+            own = () if lengths is None or not isinstance(layer, Conv1d | ResidualUnit) else (lengths,)
+            x, new = layer.begin(x, *own) if state is None else layer.step(x, state[len(states)], *own)
+            states.append(new)
+            lengths = _after(layer, lengths)
         return x, states
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next steps, whole hops → outputs, state. Fixed shapes."""
-        states, rest = [], iter(state)
-        for layer in self.layers:
-            if isinstance(layer, TIME):
-                x, new = layer.step(x, next(rest))
-                states.append(new)
-            else:
-                x = layer(x)
-        return x, states
+    def _stretch_by_stretch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """All of the batch, one stretch of time after the other."""
+        values, rate = self._widest
+        hop = max(math.ceil(1 / rate), 1)
+        length = max(IN_CACHE // math.ceil(len(x) * values * hop), SHORTEST) * hop
+        length, total = max(length, self.warmup), x.shape[-1]
+        starts = range(0, max(total - length, 0) + 1, length)  # the last one takes the rest with it
+        out, state = [], None
+        for start in starts:
+            stop = start + length if start != starts[-1] else total
+            own = None if lengths is None else (lengths - start).clamp(0, stop - start)
+            if own is not None and bool((own == stop - start).all()):
+                own = None
+            y, state = self._run(x[..., start:stop], state, own)
+            out.append(y)
+        return out[0] if len(out) == 1 else torch.cat(out, dim=-1)
 
-    def end(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
-        """The last steps, less than a hop, as many as each item has (at least 1 in the longest) → outputs, lengths."""
-        rest = iter(state)
+    def _rows_by_rows(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """A few items of the batch after the other; all of them together through an LSTM, which gains by it."""
+        values, _ = self._widest
+        rows = max(IN_CACHE // math.ceil(values * x.shape[-1]), 1)
+        if rows >= len(x):
+            return _through(self.layers, x, lengths)
+        for recurrent, run in itertools.groupby(self.layers, lambda layer: isinstance(layer, LSTM | BidirectionalLSTM)):
+            layers = list(run)
+            if recurrent:
+                x = _through(layers, x, lengths)
+                continue
+            owns = itertools.repeat(None) if lengths is None else lengths.split(rows)
+            x = torch.cat([_through(layers, part, own) for part, own in zip(x.split(rows), owns, strict=False)])
+            for layer in layers:
+                lengths = _after(layer, lengths)
+        return x
+
+    def out_length(self, length: Length) -> Length:
+        """Steps that `length` input steps give."""
+        for layer in self.layers:
+            length = _after(layer, length)
+        return length
+
+    def _rates(self) -> Iterator[tuple[nn.Module, Fraction]]:
+        """The layers that change the channels or the rate, and the steps each gives for one of the input."""
+        rate = Fraction(1)
         for layer in self.layers:
             if isinstance(layer, Conv1d):
-                x = layer.end(x, lengths, next(rest))
-                lengths = layer.out_length(lengths)
-            elif isinstance(layer, TIME):
-                x, _ = layer.step(x, next(rest))
-            else:
-                x = layer(x)
-        return x, lengths
+                rate /= layer.stride
+            elif isinstance(layer, ConvTranspose1d):
+                rate *= layer.stride
+            yield layer, rate
+
+    @property
+    def _widest(self) -> tuple[Fraction, Fraction]:
+        """Values of the largest activation for each input step, and the steps of the output for each."""
+        values, rate = Fraction(1), Fraction(1)
+        for layer, rate in self._rates():
+            if isinstance(layer, Conv1d | ConvTranspose1d):
+                channels = layer.weight.shape[isinstance(layer, ConvTranspose1d)]
+                values = max(values, channels * rate)
+        return values, rate
 
     @property
     def warmup(self) -> int:
-        """The input steps that `begin` needs so that every layer's mirrored samples have arrived (0 without reflection)."""
-        need, rate = 0, Fraction(1)  # rate: steps of this layer for one of the input
-        for layer in self.layers:
+        """The input steps that `begin` needs so that in every layer all mirrored samples have arrived; 0 if none are."""
+        need, before = 0, Fraction(1)  # before: the layer's input steps for one of the net's
+        for layer, rate in self._rates():
             conv = layer.block[1] if isinstance(layer, ResidualUnit) else layer
-            if isinstance(conv, Conv1d):
-                if conv.pad_mode == "reflect" and conv.left:
-                    need = max(need, math.ceil((conv.left + 1) / rate))
-                rate /= conv.stride
-            elif isinstance(conv, ConvTranspose1d):
-                rate *= conv.stride
-        hop = max(math.ceil(1 / rate), 1)
+            if isinstance(conv, Conv1d) and conv.pad_mode == "reflect" and conv.left:
+                need = max(need, math.ceil((conv.left + 1) / before))
+            before = rate
+        hop = max(math.ceil(1 / before), 1)
         return -(-need // hop) * hop
+
+
+def _after(layer: nn.Module, length: Any) -> Any:
+    """A length behind a layer: int, tensor, or None as it is."""
+    changes = length is not None and isinstance(layer, Conv1d | ConvTranspose1d)
+    return layer.out_length(length) if changes else length
+
+
+def _through(layers: Iterable[nn.Module], x: Tensor, lengths: Tensor | None) -> Tensor:
+    for layer in layers:
+        x = layer(x, lengths) if isinstance(layer, TIME) else layer(x)
+        lengths = _after(layer, lengths)
+    return x
 
 
 class SEANetEncoder(Stack):
@@ -214,8 +285,9 @@ class SEANetEncoder(Stack):
     ) -> None:
         """`strides` in the order in which they run; width doubles with each. `norm`: GroupNorm after each conv."""
         super().__init__()
-        self.hop_length = math.prod(strides)
-        options = {"padding": "causal" if causal else "same", "pad_mode": pad_mode, "fill": fill, "norm": norm}
+        self.hop_length, self.in_time = math.prod(strides), causal
+        padding = "causal" if causal else "same"
+        options: dict[str, Any] = {"padding": padding, "pad_mode": pad_mode, "fill": fill, "norm": norm}
         layers: list[nn.Module] = [NormedConv1d(channels, filters, kernel, **options)]
         width = filters
         for stride in strides:
@@ -257,9 +329,9 @@ class SEANetDecoder(Stack):
     ) -> None:
         """`strides` in the order in which they run; width halves with each, down to `filters`."""
         super().__init__()
-        self.hop_length = math.prod(strides)
+        self.hop_length, self.in_time = math.prod(strides), causal
         padding = "causal" if causal else "same"
-        options = {"padding": padding, "pad_mode": pad_mode, "fill": fill, "norm": norm}
+        options: dict[str, Any] = {"padding": padding, "pad_mode": pad_mode, "fill": fill, "norm": norm}
         width = filters * 2 ** len(strides)
         layers: list[nn.Module] = [NormedConv1d(dimension, width, kernel, **options)]
         if lstm_layers:

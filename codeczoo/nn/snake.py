@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.tiles import TILE, in_tiles
+from codeczoo.nn.tiles import TILE
 
 EPS = 1e-9
 
@@ -91,12 +91,8 @@ class SnakeUnits(nn.ModuleList):
         eps: float = EPS,
     ) -> None:
         super().__init__(SnakeUnit(channels, dilation, kernel_size, groups, eps) for dilation in dilations)
-        self.reach = sum(unit.conv1.left for unit in self)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return in_tiles(self._run, x, lengths, self.reach, self.reach - sum(unit.conv1.left for unit in self))
-
-    def _run(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for unit in self:
             x = unit(x, lengths)
         return x

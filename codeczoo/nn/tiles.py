@@ -1,42 +1,82 @@
 """Long signals tile by tile, so that what passes from layer to layer stays in a processor's cache.
 
-A CPU spends as long on fetching a 100 MB activation (and on being given fresh memory for it) as on computing it. A
-stack of layers that sees only a few steps to each side can instead run to its end on one stretch of time before it
-turns to the next, at the price of computing the few steps at the seams twice. Nothing else changes: the tiles are the
-whole's own values. On other devices the block runs on all at once.
+A CPU spends as long on fetching a 100 MB activation, and on being given fresh memory for it, as on computing it. A chain
+of layers that sees only a few steps to each side can instead run to its end on one stretch of time before it turns to
+the next, at the price of computing the few steps at the seams twice. Nothing else changes: the tiles are the whole's
+own values. On other devices the chain runs on all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from math import ceil
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-TILE = 1 << 18  # values of one activation for each core: 1 MiB of float32
+from codeczoo.nn.conv import ConvTranspose1d
+from codeczoo.nn.receptive import Layer, layers_of, out_length, seen
 
-Block = Callable[[Tensor, Tensor | None], Tensor]
+TILE = 1 << 19  # values of the largest activation in a tile, for each core: 2 MiB of float32
+SEAM = 1 / 16  # at most this part of a tile is computed twice
 
 
-def in_tiles(block: Block, x: Tensor, lengths: Tensor | None, reach: int, lost: int = 0) -> Tensor:
-    """`block(x, lengths)`, [B, C, T] → [B, C, T - 2 * lost], of a block that does not write into x.
+def in_tiles(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """[B, C, T] through modules one after the other → [B, C', T'] and the lengths there.
 
-    Each item runs by itself and no further than its own length; zeros stand behind it.
+    A long item runs by itself and no further than its own length; zeros stand behind it.
 
     Args:
-        reach: steps that an output sees to each side of its own.
-        lost: steps that are missing at each end of the output (a block without padding loses all of its reach).
+        chain: modules of (x, lengths) → x' with zero padding, the first of which does not write into x.
     """
-    width = max(TILE * torch.get_num_threads() // x.shape[1], 16 * reach)  # the seams take a small part
-    total = x.shape[-1] - 2 * lost
+    layers = layers_of(*chain)
+    total, ends = out_length(layers, x.shape[-1]), None if lengths is None else out_length(layers, lengths)
+    width = _width(layers, total)
     if x.device.type != "cpu" or total <= width:
-        return block(x, lengths)
-    out = x.new_zeros(*x.shape[:-1], total) if lengths is not None else x.new_empty(*x.shape[:-1], total)
-    ends = [x.shape[-1]] * len(x) if lengths is None else lengths.tolist()
-    for i, end in enumerate(ends):
-        for start in range(0, end - 2 * lost, width):
-            stop = min(start + width, end - 2 * lost)
-            first, last = max(start + lost - reach, 0), min(stop + lost + reach, end)
-            tile = block(x[i : i + 1, :, first:last], None)
-            out[i, :, start:stop] = tile[0, :, start - first : stop - first]
-    return out
+        return _run(chain, x, lengths), ends
+    up, down = _rates(layers)
+    make = x.new_empty if ends is None else x.new_zeros
+    out = make(len(x), _channels(layers[-1]), total)
+    for i, length in enumerate([x.shape[-1]] * len(x) if lengths is None else lengths.tolist()):
+        end = out_length(layers, length)
+        for start in range(0, end, width):
+            stop = min(start + width, end)
+            first, last = seen(layers, start, stop - 1)
+            first = max(first, 0) // down * down
+            tile = _run(chain, x[i : i + 1, :, first : min(last + 1, length)], None)
+            skip = start - first * up // down
+            out[i, :, start:stop] = tile[0, :, skip : skip + stop - start]
+    return out, ends
+
+
+def _run(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> Tensor:
+    for module in chain:
+        x = module(x, lengths)
+        lengths = None if lengths is None else out_length(layers_of(module), lengths)
+    return x
+
+
+def _rates(layers: Sequence[Layer]) -> tuple[int, int]:
+    """Output steps for input steps, from the strides: up and down."""
+    up = down = 1
+    for layer in layers:
+        up *= layer.stride if isinstance(layer, ConvTranspose1d) else 1
+        down *= 1 if isinstance(layer, ConvTranspose1d) else layer.stride
+    return up, down
+
+
+def _channels(layer: Layer) -> int:
+    """That it gives."""
+    return layer.weight.shape[1] * layer.groups if isinstance(layer, ConvTranspose1d) else layer.weight.shape[0]
+
+
+def _width(layers: Sequence[Layer], total: int) -> int:
+    """Output steps of a tile, of `total`."""
+    up, down = _rates(layers)
+    largest, rate = 1.0, down / up  # rate: steps for one output step
+    for layer in layers:
+        rate = rate * layer.stride if isinstance(layer, ConvTranspose1d) else rate / layer.stride
+        largest = max(largest, _channels(layer) * rate)
+    first, last = seen(layers, 0, total - 1)
+    seam = (last + 1 - first) * up / down - total
+    return max(int(TILE * torch.get_num_threads() / largest), ceil(seam / SEAM))

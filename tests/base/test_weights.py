@@ -150,6 +150,9 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="elsewhere"):
         load_weights(tiny(), index)
     index.write_text('{"weight_')
+    with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json: not JSON"):
+        load_weights(tiny(), index)
+    index.write_text("[]")
     with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json: not the index"):
         load_weights(tiny(), index)
 
@@ -203,7 +206,7 @@ def test_a_form_of_one_family_is_read_by_its_reader(tmp_path: Path, monkeypatch:
     torch.save(published("transformers"), path)
     with pytest.raises(ValueError, match=r'tokenizer\.onnx: ONNX is read only .*pip install "codeczoo\[onnx\]"'):
         load_weights(tiny(), path)
-    monkeypatch.setattr(TinyCodec, "readers", {".onnx": lambda p: torch.load(p, weights_only=True)}, raising=False)
+    monkeypatch.setattr(TinyCodec, "readers", {".onnx": lambda p: torch.load(p, weights_only=True)})
     loaded(path)
 
 
@@ -335,6 +338,28 @@ def test_plain_values_beside_the_tensors_are_checked_by_the_codec(tmp_path: Path
     with pytest.raises(ValueError, match=r"tiny: .*weights\.pth: it is a network of width 8, not 6"):
         load_weights(tiny(), path)
     assert read_checkpoint(path).metadata == {"kwargs": {"width": 8, "more": [1, "x"]}}
+
+
+def test_settings_in_the_same_folder_are_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(published("authors"), tmp_path / "weights.pt")
+    (tmp_path / "config.json").write_text('{"strides": [2, 2]}')
+    seen: list[Mapping[str, Any]] = []
+    monkeypatch.setattr(TinyCodec, "check_metadata", lambda self, metadata: seen.append(metadata))
+    codec = loaded(tmp_path)
+    assert seen == [{"config": {"strides": [2, 2]}}]
+    assert codec.weights_hash == hashlib.sha256((tmp_path / "weights.pt").read_bytes()).hexdigest()
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tiny: .*config\.json: not JSON"):
+        load_weights(tiny(), tmp_path)
+
+
+def test_a_codec_may_look_at_the_tensors_that_were_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(self: TinyCodec, tensors: Mapping[str, Tensor]) -> None:
+        raise ValueError(f"of another model, {len(tensors)} tensors")
+
+    monkeypatch.setattr(TinyCodec, "check_tensors", check)
+    with pytest.raises(ValueError, match="tiny: a dict of tensors: of another model, 7 tensors"):
+        load_weights(tiny(), {"ema": published("transformers"), "step": 3})
 
 
 def test_candidates_are_the_whole_and_each_entry(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ BORDER = {"g711_ulaw": 4, "g711_alaw": 16}  # steps begin at multiples of this, 
 
 
 def sndfile_decode(octets: np.ndarray, law: str) -> np.ndarray:
-    return sf.read(
-        io.BytesIO(octets.tobytes()), format="RAW", subtype=law, samplerate=8000, channels=1, dtype="int16"
-    )[0]
+    return sf.read(io.BytesIO(octets.tobytes()), format="RAW", subtype=law, samplerate=8000, channels=1, dtype="int16")[
+        0
+    ]
 
 
 def sndfile_encode(samples: np.ndarray, law: str) -> np.ndarray:

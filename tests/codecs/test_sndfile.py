@@ -1,4 +1,4 @@
-"""Opus, Vorbis and MP3: aligned to the sample, at their own length, at the bitrate that they say, the same every time."""
+"""Opus, Vorbis and MP3: aligned to the sample, at their own length, at the bitrate they say, the same every time."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ def codec(request: pytest.FixtureRequest) -> BaseCodec:
 
 
 def stereo(clip: torch.Tensor) -> torch.Tensor:
-    return torch.cat([clip, 0.5 * clip.roll(7, dims=-1)])
+    """[2, T]: a source left of the middle. (One that reached an ear later would be brought nearer by joint stereo.)"""
+    return torch.cat([clip, 0.5 * clip])
 
 
 def test_output_aligns_with_input_to_the_sample(codec: BaseCodec) -> None:
     rate = codec.sample_rate
-    lengths = [577, 1105, 5000, rate // 2 + 1, 2 * rate + 17]
+    lengths = [577, 1105, 5000, rate + 17]
     for channels in codec.channels:
         clips = [chirp(n, rate, seed=n) for n in lengths]
         heard = codec.decode(codec.encode([stereo(c) if channels == 2 else c for c in clips], rate))
         assert heard.channels == channels and heard.lengths.tolist() == lengths
         for clip, back in zip(clips, heard.split(), strict=True):
-            # In the shortest clips the encoders have hardly begun, and noise weighs as much as the tone.
-            slack = 2 if codec.name in HYBRID and clip.shape[-1] < rate // 2 else 0
-            assert abs(lag(clip[0], back[0])) <= slack, f"{clip.shape[-1]} samples, {channels} channels"
+            slack = 0 if codec.name not in HYBRID else 1 if clip.shape[-1] >= 5000 else 2
+            for side, heard_side in zip(clip.expand(channels, -1), back, strict=True):
+                assert abs(lag(side, heard_side)) <= slack, f"{clip.shape[-1]} samples, {channels} channels"
 
 
 def test_speech_aligns_too(codec: BaseCodec) -> None:
-    clip = speech(codec.sample_rate, 4.0)
+    clip = speech(codec.sample_rate, 2.5)
     heard = codec.decode(codec.encode(clip, codec.sample_rate)).waveform[0]
     assert abs(lag(clip[0], heard[0])) <= (1 if codec.name in HYBRID else 0)
 
@@ -81,7 +82,7 @@ def test_bitrate_is_that_of_the_file_and_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize("ladder", ["opus", "vorbis", "mp3"])
 def test_more_bits_sound_better(ladder: str) -> None:
-    clip = Audio.of(speech(48000, 6.0), 48000)
+    clip = Audio.of(speech(24000, 5.0), 24000)
     rungs = {"opus": (6, 12, 64, 128), "vorbis": (48, 64, 96, 128), "mp3": (32, 48, 64, 96, 128, 192)}[ladder]
     quality = [
         si_sdr(clip.waveform[0, 0], load_codec(f"{ladder}_{rung}k", device="cpu").reconstruct(clip).waveform[0, 0])
@@ -94,7 +95,7 @@ def test_more_bits_sound_better(ladder: str) -> None:
 def test_a_clip_has_one_encoding(name: str) -> None:
     """Every time, in every batch, whatever stands beside it: also where mono, stereo and more come together."""
     codec = load_codec(name, device="cpu")
-    clips = [files.read(path) for path in embedded_clips()[3:9]]
+    clips = [(clip[:, : rate // 2], rate) for clip, rate in map(files.read, embedded_clips()[3:9])]
     clips.append((chirp(30000, 48000).repeat(6, 1), 48000))
     assert {len(clip) for clip, _ in clips} == {1, 2, 6}
     batch = codec.encode([{"array": clip.numpy(), "sampling_rate": rate} for clip, rate in clips])
@@ -135,7 +136,9 @@ def test_what_is_too_little_for_two_channels_is_mono() -> None:
     assert codec.reconstruct(clip, 8000).channels == 2
 
 
-def test_silence_is_coded_and_stays_silent(codec: BaseCodec) -> None:
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_silence_is_coded_and_stays_silent(name: str) -> None:
+    codec = load_codec(name, device="cpu")
     heard = codec.reconstruct(torch.zeros(2, 12345), 24000)
     assert heard.lengths.tolist() == [12345] and float(heard.waveform.abs().max()) < 1e-3
 

@@ -1,0 +1,189 @@
+"""BigCodec: one codebook of 8192 at 80 frames a second, and a large network on either side of it.
+
+Paper: "BigCodec: Pushing the Limits of Low-Bitrate Neural Speech Codec" (arXiv 2409.05377). Upstream:
+Aria-K-Alethia/BigCodec.
+
+    encoder: conv; for each stride: residual units of dilation 1, 3, 9, activation, strided conv; LSTM; activation, conv
+    decoder: conv; LSTM; for each stride: activation, transposed conv, residual units; activation, conv, tanh
+
+Every activation is anti-aliased SnakeBeta. The LSTMs run forward only, but convolutions and filters look both ways, so
+there is no stream; long clips run in passes that equal the whole. A clip is filled up with zeros to whole frames.
+(Upstream's script adds a whole frame of zeros where the clip is whole already; its benchmark wrapper, like us, does not.)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.variant import Variant
+from codeczoo.nn.alias_free import AliasFreeSnake, AliasFreeUnits
+from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.factorized_vq import FactorizedVQ
+from codeczoo.nn.lstm import LSTM
+from codeczoo.nn.pieces import in_pieces
+
+
+@dataclass(frozen=True)
+class BigCodecConfig:
+    """The network's numbers."""
+
+    sample_rate: int = 16000  # Hz
+    encoder_dim: int = 48  # channels after the first convolution; each stride doubles them
+    decoder_dim: int = 1536  # channels before the first stride; each halves them
+    strides: Sequence[int] = (2, 2, 2, 5, 5)  # of the encoder
+    latent_dim: int = 1024
+    codebook_size: int = 8192
+    codebook_dim: int = 8
+    lstm_layers: int = 2
+
+
+class Layers(nn.Module):
+    """Layers one after the other, each with lengths in its own steps."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, lengths)
+            if lengths is not None and isinstance(layer, Conv1d | ConvTranspose1d):
+                lengths = layer.out_length(lengths)
+        return x
+
+
+def _encoder(config: BigCodecConfig) -> Layers:
+    channels = config.encoder_dim
+    layers: list[nn.Module] = [Conv1d(1, channels, 7)]
+    for stride in config.strides:
+        padding = (-(-stride // 2),) * 2
+        layers += [AliasFreeUnits(channels), AliasFreeSnake(channels)]
+        layers.append(Conv1d(channels, 2 * channels, 2 * stride, stride, padding=padding))
+        channels *= 2
+    layers += [LSTM(channels, config.lstm_layers), AliasFreeSnake(channels)]
+    return Layers([*layers, Conv1d(channels, config.latent_dim, 3)])
+
+
+def _decoder(config: BigCodecConfig) -> Layers:
+    channels = config.decoder_dim
+    layers: list[nn.Module] = [Conv1d(config.latent_dim, channels, 7), LSTM(channels, config.lstm_layers)]
+    for stride in reversed(config.strides):
+        trim = (-(-stride // 2), stride // 2)
+        layers.append(AliasFreeSnake(channels))
+        layers.append(ConvTranspose1d(channels, channels // 2, 2 * stride, stride, trim=trim))
+        channels //= 2
+        layers.append(AliasFreeUnits(channels))
+    return Layers([*layers, AliasFreeSnake(channels), Conv1d(channels, 1, 7)])
+
+
+class BigCodec(BaseCodec):
+    """Codes [B, 1, N] at 80 frames a second."""
+
+    Config = BigCodecConfig
+    config: BigCodecConfig
+    hop_length: int
+
+    def __init__(self, config: BigCodecConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.sample_rate = config.sample_rate
+        self.hop_length = math.prod(config.strides)
+        self.codebook_sizes = (config.codebook_size,)
+        self.codebook_choices = (1,)
+        self.encoder = _encoder(config)
+        self.quantizer = FactorizedVQ(config.latent_dim, config.codebook_size, config.codebook_dim)
+        self.decoder = _decoder(config)
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        frames = -(-lengths // self.hop_length)
+        latent = self.encode_latent(waveform, dense_or_none(frames * self.hop_length, self._whole(waveform)))
+        return Encoded(self.quantizer.encode(latent)[:, None], frames)
+
+    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, 1, T] → what is quantised, [B, latent_dim, ceil(T / hop)]; `lengths` are whole frames."""
+        return self.encoder(F.pad(waveform, (0, self._whole(waveform) - waveform.shape[-1])), lengths)
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        latent = self.quantizer.decode(codes[:, 0])
+        waveform = self.decoder(latent, dense_or_none(lengths, codes.shape[-1])).tanh_()
+        return Decoded(waveform, lengths * self.hop_length)
+
+    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+        """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
+        whole = F.pad(waveform[..., : int(lengths[0])], (0, -int(lengths[0]) % self.hop_length))
+        latents = in_pieces(self.encoder.layers, whole.split(max(samples, self.hop_length), dim=-1))
+        codes = torch.cat([self.quantizer.encode(latent) for latent in latents], dim=-1)
+        return Encoded(codes[:, None], -(-lengths // self.hop_length))
+
+    def _decode_long(
+        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+    ) -> Decoded:
+        pieces = (self.quantizer.decode(piece[:, 0]) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
+        waveform = torch.cat([piece.tanh_() for piece in in_pieces(self.decoder.layers, pieces)], dim=-1)
+        return Decoded(waveform, lengths * self.hop_length)
+
+    def _whole(self, waveform: Tensor) -> int:
+        return -(-waveform.shape[-1] // self.hop_length) * self.hop_length
+
+
+# -- key map ------------------------------------------------------------------------------------------
+
+STAGES = 5  # strides of the published model
+UNIT = {"act1": 0, "conv1": 1, "act2": 2, "conv2": 3}
+
+
+def _modules() -> dict[str, str]:
+    """Our module names → the authors': places in nested sequences."""
+    names = {f"encoder.layers.{3 * STAGES + 1}": f"CodecEnc.block.{STAGES + 1}"}  # the LSTM
+    names |= {"decoder.layers.1": "generator.model.1", "encoder.layers.0": "CodecEnc.block.0"}
+    names |= {"decoder.layers.0": "generator.model.0"}
+    for i in range(2):
+        names[f"encoder.layers.{3 * STAGES + 2 + i}"] = f"CodecEnc.block.{STAGES + 2 + i}"
+        names[f"decoder.layers.{3 * STAGES + 2 + i}"] = f"generator.model.{STAGES + 2 + i}"
+    for i in range(STAGES):
+        down, up = f"CodecEnc.block.{i + 1}.block", f"generator.model.{i + 2}.block"
+        first, second = 3 * i + 1, 3 * i + 2  # where the stage begins in our lists
+        names |= {f"encoder.layers.{first + 1}": f"{down}.3", f"encoder.layers.{first + 2}": f"{down}.4"}
+        names |= {f"decoder.layers.{second}": f"{up}.0", f"decoder.layers.{second + 1}": f"{up}.1"}
+        for j in range(3):
+            for part, place in UNIT.items():
+                names[f"encoder.layers.{first}.{j}.{part}"] = f"{down}.{j}.block.{place}"
+                names[f"decoder.layers.{second + 2}.{j}.{part}"] = f"{up}.{j + 2}.block.{place}"
+    return names
+
+
+def _as_conv(weight: Tensor) -> Tensor:
+    return weight[..., None]
+
+
+def _per_channel(parameter: Tensor) -> Tensor:
+    return parameter[None, :, None]
+
+
+BigCodec.key_maps = (
+    KeyMap(
+        "bigcodec",
+        (
+            Rule(r"quantizer\.codebook", "generator.quantizer.layers.0._codebook.weight"),
+            Rule(r"quantizer\.(\w+_proj)\.weight", r"generator.quantizer.layers.0.\1.weight", _as_conv),
+            Rule(r"quantizer\.(\w+_proj)\.bias", r"generator.quantizer.layers.0.\1.bias"),
+            *(
+                rule
+                for ours, theirs in _modules().items()
+                for rule in (
+                    Rule(rf"{re.escape(ours)}\.snake\.(alpha|beta)", rf"{theirs}.act.\1", _per_channel),
+                    Rule(rf"{re.escape(ours)}\.(lstm\.\w+|weight|bias)", rf"{theirs}.\1"),
+                )
+            ),
+        ),
+        unused=(r".+\.(upsample|downsample\.lowpass)\.filter",),  # computed here
+    ),
+)

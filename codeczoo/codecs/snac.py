@@ -1,0 +1,331 @@
+"""SNAC: codebooks at different rates, the coarse ones for what changes slowly.
+
+Paper: "SNAC: Multi-Scale Neural Audio Codec" (arXiv 2410.14411). Upstream: hubertsiuzdak/snac.
+
+DAC with depthwise convolutions in its residual units, attention inside windows of 32 frames in the 32 and 44 kHz models,
+and a quantiser whose level k has one code for each `vq_strides[k]` frames: `Codes.strides`, and `Codes.level(k)` for
+one level's codes. A clip is filled up with zeros to whole windows, as upstream does (2048 samples at 24 kHz, 12288 at 32
+and 44.1), so a short clip has many codes of silence.
+
+The decoder adds noise, scaled by what it decodes. Upstream draws it anew at every call. Here it is a function of
+`noise_seed` and of the place in the clip alone, so that decoding is repeatable, in a batch, alone and in passes;
+`codec.noise_seed = None` switches it off, another number gives another draw.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.variant import Variant
+from codeczoo.nn.attention import Attention, everything
+from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.factorized_vq import FactorizedVQ
+from codeczoo.nn.receptive import seen
+from codeczoo.nn.rotary import Rotary
+from codeczoo.nn.snake import Snake, SnakeUnits
+
+NOISE_BLOCK = 4096  # samples that are drawn at once
+HEAD_DIM = 64
+
+Noise = Callable[[int, int, int], Tensor]  # (block, first step, last step) -> [steps] or [B, 1, steps]
+
+
+@dataclass(frozen=True)
+class SNACConfig:
+    """The network's numbers."""
+
+    sample_rate: int  # Hz
+    encoder_dim: int
+    encoder_rates: Sequence[int]
+    decoder_dim: int
+    decoder_rates: Sequence[int]
+    vq_strides: Sequence[int]
+    window: int | None = None  # frames of attention; None = no attention
+    codebook_size: int = 4096
+    codebook_dim: int = 8
+    head_dim: int = HEAD_DIM
+
+
+class WindowAttention(nn.Module):
+    """[B, C, N] → [B, C, N]: x plus attention inside consecutive windows; N is a whole number of them."""
+
+    def __init__(self, channels: int, window: int, head_dim: int) -> None:
+        super().__init__()
+        self.window, self.rotary = window, Rotary(head_dim)
+        self.norm = nn.LayerNorm(channels)
+        self.attention = Attention(channels, channels // head_dim, head_dim)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        batch, channels, frames = x.shape
+        windows = self.norm(x.mT).reshape(-1, self.window, channels)  # [B * windows, window, C]
+        rotation = self.rotary(torch.arange(self.window, device=x.device), x.dtype)
+        return x + self.attention(windows, everything(self.window), rotation).view(batch, frames, channels).mT
+
+
+class EncoderBlock(nn.Module):
+    """[B, C, T] → [B, 2C, T / stride]."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.units = SnakeUnits(channels, groups=channels)
+        self.snake = Snake(channels)
+        self.down = Conv1d(channels, 2 * channels, 2 * stride, stride, padding=(-(-stride // 2),) * 2)
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        return self.down(self.snake(self.units(x, lengths), inplace=True), lengths)
+
+
+class DecoderBlock(nn.Module):
+    """[B, C, N] → [B, C / 2, N * stride]: upsampling, noise, residual units."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.snake = Snake(channels)
+        self.up = ConvTranspose1d(channels, half, 2 * stride, stride, trim=(-(-stride // 2), stride // 2))
+        self.noise_gain = Conv1d(half, half, 1, bias=False)
+        self.units = SnakeUnits(half, groups=half)
+
+    def forward(self, x: Tensor, lengths: Tensor | None, noise: Tensor | None) -> Tensor:
+        """`noise` [steps of the output] or [B, 1, steps]; `lengths` count the input's steps."""
+        x = self.up(self.snake(x, inplace=True), lengths)
+        if noise is not None:
+            x = torch.addcmul(x, self.noise_gain(x), noise)
+        return self.units(x, None if lengths is None else self.up.out_length(lengths))
+
+
+class Encoder(nn.Module):
+    """Waveform [B, 1, T], T whole windows → latent [B, C, N]."""
+
+    def __init__(self, config: SNACConfig) -> None:
+        super().__init__()
+        channels = config.encoder_dim
+        self.first = Conv1d(1, channels, 7)
+        self.blocks = nn.ModuleList()
+        for stride in config.encoder_rates:
+            self.blocks.append(EncoderBlock(channels, stride))
+            channels *= 2
+        self.attention = WindowAttention(channels, config.window, config.head_dim) if config.window else nn.Identity()
+        self.last = Conv1d(channels, channels, 7, groups=channels)
+
+    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.first(waveform, lengths)
+        for block in self.blocks:
+            x = block(x, lengths)
+            lengths = None if lengths is None else block.down.out_length(lengths)
+        return self.last(self.attention(x), lengths)
+
+
+class Decoder(nn.Module):
+    """Latent [B, C, N], N whole windows → waveform [B, 1, N * hop]."""
+
+    def __init__(self, latent_dim: int, config: SNACConfig) -> None:
+        super().__init__()
+        channels = config.decoder_dim
+        self.first = Conv1d(latent_dim, latent_dim, 7, groups=latent_dim)
+        self.widen = Conv1d(latent_dim, channels, 1)
+        self.attention = WindowAttention(channels, config.window, config.head_dim) if config.window else nn.Identity()
+        self.blocks = nn.ModuleList()
+        for stride in config.decoder_rates:
+            self.blocks.append(DecoderBlock(channels, stride))
+            channels //= 2
+        self.snake = Snake(channels)
+        self.last = Conv1d(channels, 1, 7)
+
+    def forward(self, latent: Tensor, lengths: Tensor | None = None, noise: Noise | None = None, at: int = 0) -> Tensor:
+        """`at`: the frame of the clip at which `latent` begins, which the noise depends on."""
+        x = self.attention(self.widen(self.first(latent, lengths)))
+        for i, block in enumerate(self.blocks):
+            at, steps = at * block.up.stride, x.shape[-1] * block.up.stride
+            x = block(x, lengths, None if noise is None else noise(i, at, at + steps).to(x))
+            lengths = None if lengths is None else block.up.out_length(lengths)
+        return self.last(self.snake(x, inplace=True), lengths).tanh_()
+
+
+class MultiScaleVQ(nn.Module):
+    """Residual levels, each on the mean of `stride` frames."""
+
+    def __init__(self, latent_dim: int, config: SNACConfig) -> None:
+        super().__init__()
+        self.strides = tuple(config.vq_strides)
+        sizes = (config.codebook_size, config.codebook_dim)
+        self.levels = nn.ModuleList(FactorizedVQ(latent_dim, *sizes) for _ in self.strides)
+
+    def encode(self, latent: Tensor) -> list[Tensor]:
+        """[B, C, N] → a list of codes [B, N / stride]."""
+        codes = []
+        for level, stride in zip(self.levels, self.strides, strict=True):
+            codes.append(level.encode(F.avg_pool1d(latent, stride)))
+            latent = latent - level.decode(codes[-1]).repeat_interleave(stride, dim=-1)
+        return codes
+
+    def decode(self, codes: Sequence[Tensor]) -> Tensor:
+        """A list of codes [B, N / stride] of the first levels → [B, C, N]."""
+        pairs = zip(self.levels, codes, self.strides, strict=False)
+        parts = (level.decode(code).repeat_interleave(stride, dim=-1) for level, code, stride in pairs)
+        return functools.reduce(torch.add, parts)
+
+
+class SNAC(BaseCodec):
+    """Codes [B, K, N] whose level k has one code for each `strides[k]` frames, at the left of its row."""
+
+    Config = SNACConfig
+    config: SNACConfig
+    hop_length: int
+
+    def __init__(self, config: SNACConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.noise_seed: int | None = 0
+        self.sample_rate = config.sample_rate
+        self.hop_length = math.prod(config.encoder_rates)
+        self.strides = tuple(config.vq_strides)
+        self.codebook_sizes = (config.codebook_size,) * len(self.strides)
+        self.codebook_choices = tuple(range(1, len(self.strides) + 1))
+        self.window = math.lcm(self.strides[0], config.window or 1)  # frames that a clip is filled up to
+        latent_dim = config.encoder_dim << len(config.encoder_rates)
+        self.encoder = Encoder(config)
+        self.quantizer = MultiScaleVQ(latent_dim, config)
+        self.decoder = Decoder(latent_dim, config)
+        first, last = seen(self.encoder.blocks, 0, 0)
+        self._reach = max(-first, last) // self.hop_length + 8  # frames; the 8 are the convolutions of 7 around the blocks
+        first, last = seen(self.decoder.blocks, 0, self.hop_length - 1)
+        self._decoder_reach = max(-first, last) + 8
+
+    # -- encode ---------------------------------------------------------------------------------
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        frames = self._frames(lengths)
+        return Encoded(self._pack(self.encode_levels(waveform, lengths)[:num_codebooks]), frames)
+
+    def encode_levels(self, waveform: Tensor, lengths: Tensor) -> list[Tensor]:
+        """[B, 1, T] → codes [B, N / stride] by level."""
+        return self.quantizer.encode(self.encode_latent(waveform, lengths))
+
+    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """[B, 1, T] → what is quantised, [B, C, N]."""
+        unit = self.window * self.hop_length
+        waveform = F.pad(waveform, (0, -waveform.shape[-1] % unit))
+        whole = self._frames(lengths) * self.hop_length
+        return self.encoder(waveform, dense_or_none(whole, waveform.shape[-1]))
+
+    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+        """One clip, exactly, in stretches of whole windows with the context that they see."""
+        total, hop = int(self._frames(lengths)[0]), self.hop_length
+        waveform = F.pad(waveform[..., : int(lengths[0])], (0, total * hop - int(lengths[0])))
+        pieces: list[list[Tensor]] = []
+        for first, start, stop, last in self._stretches(total, samples // hop, self._reach):
+            levels = self.encode_levels(waveform[..., first * hop : last * hop], lengths.new_tensor([(last - first) * hop]))
+            cuts = zip(levels, self.strides, strict=True)
+            pieces.append([level[:, (start - first) // s : (stop - first) // s] for level, s in cuts])
+        levels = [torch.cat(parts, dim=-1) for parts in zip(*pieces, strict=True)]
+        return Encoded(self._pack(levels[:num_codebooks]), self._frames(lengths))
+
+    def _pack(self, levels: Sequence[Tensor]) -> Tensor:
+        """Levels [B, N / stride] as [B, K, N], at the left of their rows."""
+        frames = levels[0].shape[-1] * self.strides[0]
+        return torch.stack([F.pad(level, (0, frames - level.shape[-1])) for level in levels], dim=1)
+
+    # -- decode ---------------------------------------------------------------------------------
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        latent = self.quantizer.decode(self._unpack(codes))
+        lengths = self._whole_windows(lengths)
+        waveform = self.decoder(latent, dense_or_none(lengths, latent.shape[-1]), self._noise())
+        return Decoded(waveform, lengths * self.hop_length)
+
+    def _decode_long(
+        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+    ) -> Decoded:
+        levels, total = self._unpack(codes), int(self._whole_windows(lengths)[0])
+        pieces = []
+        for first, start, stop, last in self._stretches(total, frames, self._decoder_reach):
+            cuts = zip(levels, self.strides, strict=False)
+            latent = self.quantizer.decode([level[:, first // s : last // s] for level, s in cuts])
+            piece = self.decoder(latent, None, self._noise(), first)
+            pieces.append(piece[..., (start - first) * self.hop_length : (stop - first) * self.hop_length])
+        return Decoded(torch.cat(pieces, dim=-1), lengths.new_tensor([total * self.hop_length]))
+
+    def _unpack(self, codes: Tensor) -> list[Tensor]:
+        """[B, K, N] → levels [B, N / stride], filled up with code 0 to whole windows."""
+        codes = F.pad(codes, (0, -codes.shape[-1] % self.window))
+        return [codes[:, k, : codes.shape[-1] // stride] for k, stride in enumerate(self.strides[: codes.shape[1]])]
+
+    def _noise(self) -> Noise | None:
+        return None if self.noise_seed is None else functools.partial(seeded_noise, self.noise_seed)
+
+    # -- small parts ----------------------------------------------------------------------------
+
+    def _frames(self, samples: Tensor) -> Tensor:
+        return self._whole_windows(-(-samples // self.hop_length))
+
+    def _whole_windows(self, frames: Tensor) -> Tensor:
+        return -(-frames // self.window) * self.window
+
+    def _stretches(self, total: int, frames: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
+        """(first, start, stop, last) in frames: each stretch `start` to `stop` within its context, whole windows all."""
+        around = -(-reach // self.window) * self.window
+        step = max((frames - 2 * around) // self.window, 1) * self.window
+        for start in range(0, total, step):
+            stop = min(start + step, total)
+            yield max(start - around, 0), start, stop, min(stop + around, total)
+
+
+def seeded_noise(seed: int, block: int, first: int, last: int) -> Tensor:
+    """Standard normal noise of a decoder block from step `first` to `last` of a clip, [steps] float32 on the CPU."""
+    begin = first // NOISE_BLOCK
+    draws = []
+    for i in range(begin, -(-last // NOISE_BLOCK)):
+        generator = np.random.Generator(np.random.Philox(key=[seed, (block << 48) + i]))
+        draws.append(torch.from_numpy(generator.standard_normal(NOISE_BLOCK, dtype=np.float32)))
+    return torch.cat(draws)[first - begin * NOISE_BLOCK : last - begin * NOISE_BLOCK]
+
+
+# -- key maps -----------------------------------------------------------------------------------------
+
+STAGES = 4
+UNIT = ("snake1", "conv1", "snake2", "conv2")
+
+
+def _key_map(attention: bool) -> KeyMap:
+    """The authors' places in nested sequences; with attention everything behind it lies one place further."""
+    names = {"encoder.first": "encoder.block.0", "decoder.first": "decoder.model.0", "decoder.widen": "decoder.model.1"}
+    names["encoder.last"] = f"encoder.block.{STAGES + 1 + attention}"
+    names["decoder.snake"] = f"decoder.model.{STAGES + 2 + attention}"
+    names["decoder.last"] = f"decoder.model.{STAGES + 3 + attention}"
+    for i in range(STAGES):
+        down, up = f"encoder.block.{i + 1}.block", f"decoder.model.{i + 2 + attention}.block"
+        names |= {f"encoder.blocks.{i}.snake": f"{down}.3", f"encoder.blocks.{i}.down": f"{down}.4"}
+        names |= {f"decoder.blocks.{i}.snake": f"{up}.0", f"decoder.blocks.{i}.up": f"{up}.1"}
+        names[f"decoder.blocks.{i}.noise_gain"] = f"{up}.2.linear"
+        for j in range(3):
+            for n, part in enumerate(UNIT):
+                names[f"encoder.blocks.{i}.units.{j}.{part}"] = f"{down}.{j}.block.{n}"
+                names[f"decoder.blocks.{i}.units.{j}.{part}"] = f"{up}.{j + 3}.block.{n}"
+    places = (("encoder", f"encoder.block.{STAGES + 1}"), ("decoder", "decoder.model.2"))
+    level = r"quantizer\.levels\.(\d+)\."
+    return KeyMap(
+        "snac" + (" with attention" if attention else ""),
+        (
+            *(Rule(rf"{re.escape(ours)}\.(\w+)", rf"{theirs}.\1") for ours, theirs in names.items()),
+            *(Rule(rf"{side}\.attention\.norm\.(\w+)", rf"{place}.norm.\1") for side, place in places),
+            *(Rule(rf"{side}\.attention\.attention\.in_proj\.weight", f"{place}.to_qkv.weight") for side, place in places),
+            *(Rule(rf"{side}\.attention\.attention\.out_proj\.weight", f"{place}.to_out.weight") for side, place in places),
+            Rule(level + "codebook", r"quantizer.quantizers.\1.codebook.weight"),
+            Rule(level + r"(in_proj|out_proj)\.(\w+)", r"quantizer.quantizers.\1.\2.\3"),
+        ),
+        unused=(r".+\.rel_pos\.inv_freq",),
+    )
+
+
+SNAC.key_maps = (_key_map(attention=False), _key_map(attention=True))

@@ -1,0 +1,57 @@
+"""How good is it? Every metric by name, one call for all of them, and statistics of codes.
+
+    from codeczoo import metrics
+
+    scores = metrics.evaluate(original, codec.reconstruct(original))     # two Audio
+    scores["stoi"]                                                       # float64 [B], NaN where undefined
+    scores.reasons["stoi"]                                               # None, or why
+
+`METRICS` is the table of all of them. Each is also a function of (reference, estimate, sample_rate, lengths) on tensors
+[B, C, T] whose docstring is its definition.
+"""
+
+from codeczoo.metrics.cepstral import mcd
+from codeczoo.metrics.codes import CodeStatistics, CodeSummary, LevelSummary, code_statistics
+from codeczoo.metrics.intelligibility import estoi, stoi
+from codeczoo.metrics.pair import Result
+from codeczoo.metrics.perceptual import pesq_nb, pesq_wb, visqol
+from codeczoo.metrics.pitch import f0_corr, f0_ffe, f0_gpe, f0_rmse, vuv_error
+from codeczoo.metrics.pool import WorkerPool
+from codeczoo.metrics.samples import si_sdr, snr, waveform
+from codeczoo.metrics.scores import Scores, Summary, evaluate
+from codeczoo.metrics.spectral import lsd, mel, mel_dac, stft
+from codeczoo.metrics.table import DEFAULT_METRICS, METRICS, Metric, metric_names
+
+__all__ = [
+    "DEFAULT_METRICS",
+    "METRICS",
+    "CodeStatistics",
+    "CodeSummary",
+    "LevelSummary",
+    "Metric",
+    "Result",
+    "Scores",
+    "Summary",
+    "WorkerPool",
+    "code_statistics",
+    "estoi",
+    "evaluate",
+    "f0_corr",
+    "f0_ffe",
+    "f0_gpe",
+    "f0_rmse",
+    "lsd",
+    "mcd",
+    "mel",
+    "mel_dac",
+    "metric_names",
+    "pesq_nb",
+    "pesq_wb",
+    "si_sdr",
+    "snr",
+    "stft",
+    "stoi",
+    "visqol",
+    "vuv_error",
+    "waveform",
+]

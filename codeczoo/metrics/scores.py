@@ -1,0 +1,245 @@
+"""One call for all metrics: `evaluate(reference, estimate) -> Scores`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codeczoo.base.audio import Audio, check_rate
+from codeczoo.base.device import choose_device
+from codeczoo.base.ragged import pad_stack
+from codeczoo.metrics.pair import Pair, Result
+from codeczoo.metrics.pool import Started, WorkerPool, shared_pool
+from codeczoo.metrics.table import METRICS, find_metrics
+
+Batch = Audio | Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
+
+
+def evaluate(
+    reference: Batch,
+    estimate: Batch,
+    sample_rate: int | None = None,
+    metrics: str | Collection[str] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    num_workers: int | None = None,
+    pool: WorkerPool | None = None,
+) -> Scores:
+    """Compare estimates with references, clip by clip.
+
+    Args:
+        reference, estimate: an `Audio`; or floating point samples with full scale 1, torch or NumPy, [T], [C, T] or
+            [B, C, T]; or a list of [T] or [C, T] for clips of different lengths. Both with as many clips and channels.
+            Of each clip the longer side is cut to the shorter one; nothing is filled, aligned or normalised.
+        sample_rate: in Hz; needed where one of both is not an `Audio`. Two `Audio` of different rates are compared
+            at the reference's: the estimate is resampled, and `Scores.resampled` says so.
+        metrics: a name, names or patterns (`"superb/*"`) of `METRICS`; None = `DEFAULT_METRICS`.
+        device: where batched metrics are computed; None = where the reference is.
+        num_workers: processes for those that libraries compute; None = one a core. They stay for the next call.
+        pool: a `WorkerPool` of your own instead, with its own time limit.
+
+    Samples in float64 are computed on in float64, all others in float32 with float64 sums.
+
+    Raises:
+        KeyError: an unknown metric (the message says which come near).
+        ImportError: a metric of an extra that is not installed (the message names it).
+        TypeError, ValueError: input of a wrong type, shape or rate; no clip at all.
+    """
+    wanted = find_metrics(metrics)
+    pair, cropped, resampled = _pair(reference, estimate, sample_rate, device)
+    engines: dict[Any, list[str]] = {}
+    for metric in wanted:
+        engines.setdefault(metric.engine, []).append(metric.name)
+    pooled = {metric.engine for metric in wanted if metric.where == "pool"}
+    if pooled and pool is None:
+        pool = shared_pool(num_workers)
+    started: list[Started] = []
+    results: dict[str, Result] = {}
+    try:
+        # The pool works while the device does.
+        started += [engine(pair, names, pool) for engine, names in engines.items() if engine in pooled]
+        for engine, names in engines.items():
+            if engine not in pooled:
+                results |= engine(pair, names)
+        for tasks in started:
+            results |= tasks.finish()
+    except BaseException:
+        for tasks in started:
+            for future in tasks.futures:
+                future.cancel()
+        raise
+    return Scores({metric.name: results[metric.name] for metric in wanted}, pair.sample_rate, cropped, resampled)
+
+
+class Summary(NamedTuple):
+    """One metric over a batch."""
+
+    mean: float  # over the finite values; NaN where there is none
+    defined: int  # clips with a value, infinite ones among them
+    infinite: int
+    undefined: dict[str, int]  # clips without one, by reason
+    stand_ins: dict[str, int]  # clips with a value that stands for none (`superb/...` only), by reason
+
+
+@dataclass(frozen=True, eq=False)
+class Scores(Mapping[str, Tensor]):
+    """Metrics of a batch: a mapping from each one's name to its values [B], float64, NaN where undefined.
+
+    Attributes:
+        results: the same with reasons.
+        sample_rate: at which was compared, in Hz.
+        cropped: [B] int64, the estimate's length less the reference's, in samples; what was too long was cut.
+        resampled: None, or how the estimate was brought to `sample_rate`.
+    """
+
+    results: Mapping[str, Result]
+    sample_rate: int
+    cropped: Tensor
+    resampled: str | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.results:
+            raise KeyError(f"{name!r} was not computed; these were: {', '.join(self.results)}")
+        return self.results[name].values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.results
+
+    @property
+    def reasons(self) -> dict[str, list[str | None]]:
+        """For each metric, for each clip: None, or why its value is NaN (or, of `superb/...`, a stand-in)."""
+        return {name: result.reasons for name, result in self.results.items()}
+
+    def summary(self) -> dict[str, Summary]:
+        """For each metric its mean, and how many clips it is of."""
+        out = {}
+        for name, result in self.results.items():
+            values = result.values
+            finite = values[values.isfinite()]
+            undefined: Counter[str] = Counter()
+            stand_ins: Counter[str] = Counter()
+            for value, reason in zip(values.tolist(), result.reasons, strict=True):
+                if reason is not None:
+                    (undefined if math.isnan(value) else stand_ins)[reason] += 1
+            out[name] = Summary(
+                mean=float(finite.mean()) if len(finite) else math.nan,
+                defined=int((~values.isnan()).sum()),
+                infinite=int(values.isinf().sum()),
+                undefined=dict(undefined),
+                stand_ins=dict(stand_ins),
+            )
+        return out
+
+    def mean(self) -> dict[str, float]:
+        """For each metric the mean over its finite values; `summary` tells how many those are."""
+        return {name: summary.mean for name, summary in self.summary().items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in types that JSON has: None for NaN, "inf" and "-inf" for those."""
+        return {
+            "sample_rate": self.sample_rate,
+            "resampled": self.resampled,
+            "cropped": self.cropped.tolist(),
+            "values": {name: [_plain(value) for value in values.tolist()] for name, values in self.items()},
+            "reasons": {name: list(result.reasons) for name, result in self.results.items()},
+        }
+
+    def __repr__(self) -> str:
+        clips = len(self.cropped)
+        head = f"Scores of {clips} clip{'' if clips == 1 else 's'} at {self.sample_rate} Hz"
+        lines = [f"{head} (estimate resampled: {self.resampled})" if self.resampled else head]
+        for name, summary in self.summary().items():
+            metric = METRICS[name]
+            notes = [f"{metric.better} is better"]
+            if summary.infinite:
+                notes.append(f"{summary.infinite} infinite")
+            notes += [f"{count} undefined: {reason}" for reason, count in summary.undefined.items()]
+            notes += [f"{count} stood in for: {reason}" for reason, count in summary.stand_ins.items()]
+            lines.append(f"  {name:<16}{summary.mean:>12.5g} {metric.unit:<6}{', '.join(notes)}")
+        if cut := int((self.cropped != 0).sum()):
+            lines.append(f"  lengths differed in {cut} of {clips}: the longer side was cut (see .cropped)")
+        return "\n".join(lines)
+
+
+def _plain(value: float) -> float | str | None:
+    return None if math.isnan(value) else str(value) if math.isinf(value) else value
+
+
+def _pair(
+    reference: Batch, estimate: Batch, sample_rate: int | None, device: str | torch.device | None
+) -> tuple[Pair, Tensor, str | None]:
+    """Both sides as one `Pair`; the differences of their lengths [B]; how the estimate was resampled, if it was."""
+    rate = None if sample_rate is None else check_rate(sample_rate)
+    x, y = _audio("reference", reference, rate), _audio("estimate", estimate, rate)
+    if not len(x) or not len(y):
+        raise ValueError("no clips were given: the batch is empty")
+    resampled = None
+    if x.sample_rate != y.sample_rate:
+        resampled = f"{y.sample_rate} Hz to {x.sample_rate} Hz, filter hann"
+        y = y.resample(x.sample_rate)
+    place = choose_device(device) if device is not None else x.device
+    x, y = x.to(place), y.to(place)
+    pair = Pair.of(x.waveform, y.waveform, x.sample_rate, x.lengths, y.lengths)
+    return pair, (y.lengths - x.lengths).cpu(), resampled
+
+
+def _audio(name: str, given: Batch, rate: int | None) -> Audio:
+    """One side in whatever form as an `Audio`. Unlike `Audio.of` it lets NaN pass, which is a clip's own affair."""
+    if isinstance(given, Audio):
+        if rate not in (None, given.sample_rate):
+            raise ValueError(f"sample_rate={rate} was given, but the {name} is an Audio at {given.sample_rate} Hz")
+        return given
+    if rate is None:
+        raise ValueError(f"the {name} is a bare array and has no sample rate: pass sample_rate= (in Hz)")
+    if isinstance(given, list | tuple):
+        clips = [_clip(f"clip {i} of the {name}", clip) for i, clip in enumerate(given)]
+        if not clips:
+            raise ValueError(f"the {name} is an empty list")
+        if len({len(clip) for clip in clips}) > 1:
+            raise ValueError(f"the clips of the {name} differ in channels: {sorted({len(clip) for clip in clips})}")
+        waveform, lengths = pad_stack(clips)
+    else:
+        waveform = _tensor(f"the {name}", given)
+        if not 1 <= waveform.ndim <= 3:
+            raise ValueError(f"the {name} must be [T], [C, T] or [B, C, T]; its shape is {tuple(waveform.shape)}")
+        waveform = waveform.reshape((1,) * (3 - waveform.ndim) + waveform.shape)
+        lengths = torch.full((len(waveform),), waveform.shape[-1])
+    if waveform.shape[1] > 64 and waveform.shape[1] > waveform.shape[2]:
+        raise ValueError(
+            f"the {name} has {waveform.shape[1]} channels of {waveform.shape[2]} samples: the axes look swapped; "
+            "channels come before time"
+        )
+    return Audio(waveform, lengths, rate)
+
+
+def _clip(what: str, given: Any) -> Tensor:
+    """[C, T] of [T] or [C, T]."""
+    clip = _tensor(what, given)
+    if not 1 <= clip.ndim <= 2:
+        raise ValueError(f"{what} must be [T] or [C, T]; its shape is {tuple(clip.shape)}")
+    return clip.reshape(-1, clip.shape[-1])
+
+
+def _tensor(what: str, given: Any) -> Tensor:
+    if not isinstance(given, Tensor | np.ndarray):
+        raise TypeError(f"{what} must be an Audio, a torch tensor or a NumPy array; it is {type(given).__name__}")
+    tensor = torch.from_numpy(np.ascontiguousarray(given)) if isinstance(given, np.ndarray) else given
+    if not tensor.is_floating_point():
+        raise TypeError(
+            f"{what} must hold floating point samples with full scale 1; its type is {tensor.dtype}. "
+            "For 16-bit integers: samples / 32768"
+        )
+    return tensor

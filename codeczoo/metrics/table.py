@@ -1,0 +1,148 @@
+"""The table of all metrics: what `evaluate`, the benchmark and the documentation know of them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from codeczoo.metrics.cepstral import mcd, start_mcd
+from codeczoo.metrics.intelligibility import estoi, intelligibility, stoi
+from codeczoo.metrics.pair import Pair, Result
+from codeczoo.metrics.perceptual import pesq_nb, pesq_wb, start_pesq, start_visqol, visqol
+from codeczoo.metrics.pitch import f0_corr, f0_ffe, f0_gpe, f0_rmse, start_pitch, vuv_error
+from codeczoo.metrics.pool import Started, WorkerPool
+from codeczoo.metrics.samples import sample_distances, si_sdr, snr, waveform
+from codeczoo.metrics.spectral import lsd, mel, mel_dac, spectral_distances, stft
+from codeczoo.metrics.superb import (
+    start_superb,
+    superb_distances,
+    superb_f0corr,
+    superb_mel,
+    superb_pesq,
+    superb_stft,
+    superb_stoi,
+    superb_waveform,
+)
+
+OnDevice = Callable[[Pair, Collection[str]], dict[str, Result]]
+InPool = Callable[[Pair, Collection[str], WorkerPool], Started]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the table.
+
+    Attributes:
+        name: under which `evaluate` knows it.
+        function: of (reference, estimate, sample_rate, lengths) → Result; its docstring is the definition.
+        engine: computes all metrics of its kind together: at once on the device, or as tasks of the pool.
+        better: which way is better.
+        unit: of its values; empty = none.
+        where: what is computed where.
+        requires: modules that it imports, and the extra of codeczoo that installs them.
+        default: whether `evaluate` computes it unless told otherwise.
+    """
+
+    name: str
+    function: Callable[..., Result]
+    engine: OnDevice | InPool
+    better: Literal["higher", "lower"]
+    unit: str = ""
+    where: Literal["device", "pool"] = "device"
+    requires: tuple[str, ...] = ()
+    extra: str | None = None
+    default: bool = True
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the definition."""
+        return (self.function.__doc__ or "").split("\n")[0].split(";")[0].rstrip(".")
+
+    def check_installed(self) -> None:
+        """Raises ImportError, naming what to install, where a module is missing."""
+        for module in self.requires:
+            if importlib.util.find_spec(module) is None:
+                wanted = f"codeczoo[{self.extra}]" if self.extra else module
+                raise ImportError(f"metric {self.name!r} needs {module}: pip install '{wanted}'")
+
+
+def _pooled(
+    name: str,
+    function: Callable[..., Result],
+    engine: InPool,
+    better: Literal["higher", "lower"],
+    unit: str = "",
+    requires: tuple[str, ...] = (),
+    extra: str | None = None,
+    default: bool = True,
+) -> Metric:
+    return Metric(name, function, engine, better, unit, "pool", requires, extra, default)
+
+
+_PRAAT, _ITU = ("parselmouth",), ("pesq",)
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("mel", mel, spectral_distances, "lower"),
+        Metric("mel_dac", mel_dac, spectral_distances, "lower"),
+        Metric("stft", stft, spectral_distances, "lower"),
+        Metric("waveform", waveform, sample_distances, "lower"),
+        Metric("si_sdr", si_sdr, sample_distances, "higher", "dB"),
+        Metric("snr", snr, sample_distances, "higher", "dB"),
+        _pooled("pesq_wb", pesq_wb, start_pesq, "higher", "MOS", _ITU),
+        _pooled("pesq_nb", pesq_nb, start_pesq, "higher", "MOS", _ITU),
+        Metric("stoi", stoi, intelligibility, "higher"),
+        Metric("estoi", estoi, intelligibility, "higher"),
+        _pooled("f0_corr", f0_corr, start_pitch, "higher", "", _PRAAT),
+        _pooled("f0_rmse", f0_rmse, start_pitch, "lower", "cents", _PRAAT),
+        _pooled("vuv_error", vuv_error, start_pitch, "lower", "", _PRAAT),
+        _pooled("f0_gpe", f0_gpe, start_pitch, "lower", "", _PRAAT, default=False),
+        _pooled("f0_ffe", f0_ffe, start_pitch, "lower", "", _PRAAT, default=False),
+        Metric("lsd", lsd, spectral_distances, "lower"),
+        _pooled("mcd", mcd, start_mcd, "lower", "dB", ("pyworld",), "mcd", default=False),
+        _pooled("visqol", visqol, start_visqol, "higher", "MOS", ("visqol",), "visqol", default=False),
+        Metric("superb/mel", superb_mel, superb_distances, "lower", default=False),
+        Metric("superb/stft", superb_stft, superb_distances, "lower", default=False),
+        Metric("superb/waveform", superb_waveform, superb_distances, "lower", default=False),
+        _pooled("superb/pesq", superb_pesq, start_superb, "higher", "MOS", _ITU, default=False),
+        Metric("superb/stoi", superb_stoi, superb_distances, "higher", default=False),
+        _pooled("superb/f0corr", superb_f0corr, start_superb, "higher", "", _PRAAT, default=False),
+    )
+}
+
+DEFAULT_METRICS: tuple[str, ...] = tuple(metric.name for metric in METRICS.values() if metric.default)
+
+
+def metric_names(pattern: str = "*") -> list[str]:
+    """The names that match a pattern like `superb/*`, in the table's order."""
+    return [name for name in METRICS if fnmatchcase(name, pattern)]
+
+
+def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
+    """The metrics of those names or patterns, each once; None = the default ones.
+
+    Raises:
+        KeyError: a name that is not in the table (the message says which come near).
+        ValueError: no name at all.
+        ImportError: a metric whose package is not installed.
+    """
+    if names is None:
+        names = DEFAULT_METRICS
+    found: dict[str, Metric] = {}
+    for name in [names] if isinstance(names, str) else names:
+        matches = metric_names(name) if isinstance(name, str) else []
+        if not matches:
+            near = get_close_matches(str(name), METRICS, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(METRICS)}"
+            raise KeyError(f"there is no metric {name!r}; {hint}")
+        found |= {match: METRICS[match] for match in matches}
+    if not found:
+        raise ValueError(f"no metric was named; there are: {', '.join(METRICS)}")
+    for metric in found.values():
+        metric.check_installed()
+    return list(found.values())

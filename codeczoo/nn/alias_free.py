@@ -1,0 +1,85 @@
+"""Anti-aliased activations: at twice the rate, between two low-pass filters (BigVGAN, arXiv 2206.04658; StyleGAN3).
+
+A pointwise function makes frequencies above the signal's own; computed at the signal's rate they fold back as noise.
+Here the signal is taken to twice its rate, goes through SnakeBeta, and comes back through the same filter.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.padding import pad
+from codeczoo.nn.snake import SnakeBeta
+from codeczoo.nn.tiles import in_tiles
+
+TAPS = 12
+REACH = 6  # steps that an activation's output sees to each side: 3 on the way up, 3 on the way down
+
+
+@functools.lru_cache(maxsize=8)
+def half_band_filter(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[TAPS] a sinc that cuts at half the upper rate's band, in a Kaiser window; its taps sum to 1."""
+    cutoff, half_width = 0.25, 0.3
+    attenuation = 2.285 * (TAPS // 2 - 1) * math.pi * 4 * half_width + 7.95  # dB
+    window = torch.kaiser_window(TAPS, False, beta=0.1102 * (attenuation - 8.7), dtype=torch.float64)
+    time = torch.arange(TAPS, dtype=torch.float64) - (TAPS - 1) / 2
+    taps = 2 * cutoff * window * torch.sinc(2 * cutoff * time)
+    return (taps / taps.sum()).to(device, dtype)
+
+
+class AliasFreeSnake(nn.Module):
+    """[B, C, T] → [B, C, T]: SnakeBeta at twice the rate. The edge sample stands beyond a clip's ends."""
+
+    reach = REACH
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.snake = SnakeBeta(channels)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        channels = x.shape[1]
+        taps = half_band_filter(x.dtype, x.device).expand(channels, 1, TAPS)
+        x = pad(x, lengths, 5, 5, "replicate")
+        x = F.conv_transpose1d(x, 2 * taps, stride=2, groups=channels)[..., 15:-15]  # 2T
+        x = self.snake(x)
+        x = pad(x, None if lengths is None else 2 * lengths, 5, 6, "replicate")
+        return F.conv1d(x, taps, stride=2, groups=channels)
+
+
+class AliasFreeUnit(nn.Module):
+    """[B, C, T] → [B, C, T]: x plus activation, dilated convolution, activation, convolution of width 1."""
+
+    def __init__(self, channels: int, dilation: int, kernel_size: int = 7) -> None:
+        super().__init__()
+        self.act1 = AliasFreeSnake(channels)
+        self.conv1 = Conv1d(channels, channels, kernel_size, dilation=dilation)
+        self.act2 = AliasFreeSnake(channels)
+        self.conv2 = Conv1d(channels, channels, 1)
+        self.reach = 2 * REACH + self.conv1.left
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        y = self.conv1(self.act1(x, lengths), lengths)
+        return self.conv2(self.act2(y, lengths)).add_(x)
+
+
+class AliasFreeUnits(nn.ModuleList):
+    """[B, C, T] → [B, C, T]: residual units of growing dilation, one after the other."""
+
+    def __init__(self, channels: int, dilations: Sequence[int] = (1, 3, 9)) -> None:
+        super().__init__(AliasFreeUnit(channels, dilation) for dilation in dilations)
+        self.reach = sum(unit.reach for unit in self)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return in_tiles(self._run, x, lengths, self.reach)
+
+    def _run(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        for unit in self:
+            x = unit(x, lengths)
+        return x

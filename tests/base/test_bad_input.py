@@ -1,0 +1,249 @@
+"""Bad input: a table of what goes wrong, and what is then said. Each message names the thing and the way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from codeczoo import Audio, Codes, load_codec
+from codeczoo.base import files
+from codeczoo.base.resampling import resample
+from tests.sound import chirp
+
+T = torch.zeros(100)
+
+
+@dataclass(frozen=True)
+class Case:
+    """`act(folder)` must raise exactly `error`, and its message must hold every one of `says`."""
+
+    name: str
+    act: Callable[[Path], Any]
+    error: type[Exception]
+    says: tuple[str, ...]
+
+
+def ulaw() -> Any:
+    return load_codec("g711_ulaw", device="cpu")
+
+
+def opus() -> Any:
+    return load_codec("opus_24k", device="cpu")
+
+
+def encode(audio: Any, *args: Any, **options: Any) -> Callable[[Path], Any]:
+    return lambda folder: ulaw().encode(audio, *args, **options)
+
+
+def decode(codes: Any) -> Callable[[Path], Any]:
+    return lambda folder: ulaw().decode(codes)
+
+
+def codes_of(values: torch.Tensor, codec: str = "g711_ulaw", sizes: tuple[int, ...] = (256,), **more: Any) -> Codes:
+    full = torch.full((len(values),), values.shape[-1])
+    return Codes(**{"codes": values, "lengths": full, "num_samples": full, "sample_rate": 8000, "codec": codec,
+                    "codebook_sizes": sizes, "frame_rate": 8000.0, **more})  # fmt: skip
+
+
+def with_value(value: int) -> torch.Tensor:
+    codes = torch.zeros(3, 1, 10, dtype=torch.int64)
+    codes[2, 0, 7] = value
+    return codes
+
+
+def spoilt(value: float) -> torch.Tensor:
+    clip = torch.zeros(2, 50)
+    clip[1, 3] = value
+    return clip
+
+
+def written(name: str, data: bytes) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(data)
+        return folder / name
+
+    return make
+
+
+def cut(suffix: str, keep: float) -> Callable[[Path], Path]:
+    """A file of which only the beginning is there."""
+
+    def make(folder: Path) -> Path:
+        path = folder / f"cut{suffix}"
+        files.write(path, chirp(24000, 24000), 24000)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * keep)])
+        return path
+
+    return make
+
+
+def load(make: Callable[[Path], Path]) -> Callable[[Path], Any]:
+    return lambda folder: ulaw().encode(make(folder))
+
+
+FORMS = ("a path", "NumPy", "Audio", "'array'", "list")
+
+CASES = [
+    # -- what is not audio
+    Case("None", encode(None), TypeError, ("it is NoneType", *FORMS)),
+    Case("a number", encode(3.0, 8000), TypeError, ("it is float", *FORMS)),
+    Case("bytes", encode(b"RIFF"), TypeError, ("it is bytes", *FORMS)),
+    Case("a set", encode({"a.wav"}), TypeError, ("it is set", *FORMS)),
+    Case("None in a list", encode([T, None], 8000), TypeError, ("clip 1", "NoneType", *FORMS)),
+    Case("a list of numbers", encode([0.1, 0.2], 8000), TypeError, ("list of numbers", "numpy.asarray")),
+    Case("an empty list", encode([], 8000), ValueError, ("no audio was given",)),
+    Case("an array of objects", encode(np.array([[1.0], None], dtype=object), 8000), TypeError, ("objects", "list")),
+    Case("an array of strings", encode(np.array(["a.wav"]), 8000), TypeError, ("<U5", "not audio")),
+    Case("a dict of nothing", encode({}), ValueError, ("'array'", "'bytes'", "'path'")),
+    Case("a dict of other things", encode({"audio": T}), ValueError, ("['audio']", "'array'")),
+    Case("a dict without rate", encode({"array": T}), ValueError, ("'sampling_rate'",)),
+    Case("a batch in a list", encode([Audio.of(torch.zeros(2, 1, 9), 8000)]), ValueError, ("one clip", "holds 2")),
+    # -- types and shapes
+    Case("16-bit integers", encode(np.zeros(9, np.int16), 8000), TypeError, ("torch.int16", "samples / 32768")),
+    Case("int64", encode(torch.zeros(9, dtype=torch.int64), 8000), TypeError, ("torch.int64", "floating point")),
+    Case("bool", encode(np.zeros(9, bool), 8000), TypeError, ("torch.bool", "floating point")),
+    Case("complex", encode(torch.zeros(9, dtype=torch.complex64), 8000), TypeError, ("complex64", "floating point")),
+    Case("integers in a list", encode([T, T.short()], 8000), TypeError, ("clip 1", "torch.int16")),
+    Case("no axis", encode(np.float32(0.5), 8000), TypeError, ("float32", *FORMS)),
+    Case("no axis, an array", encode(np.array(0.5), 8000), ValueError, ("[T], [C, T] or [B, C, T]", "()")),
+    Case("four axes", encode(torch.zeros(1, 1, 1, 9), 8000), ValueError, ("[B, C, T]", "(1, 1, 1, 9)")),
+    Case("a batch inside a list", encode([torch.zeros(2, 1, 9)], 8000), ValueError, ("clip 0", "[C, T]", "(2, 1, 9)")),
+    Case("axes swapped", encode(torch.zeros(16000, 2), 8000), ValueError, ("16000 channels", "swapped", "[C, T]")),
+    Case("axes of a batch swapped", encode(torch.zeros(3, 500, 2), 8000), ValueError, ("clip 0", "500 channels")),
+    # -- content
+    Case("no samples", encode(torch.zeros(0), 8000), ValueError, ("no samples", "(1, 0)")),
+    Case("no samples in a list", encode([T, T[:0]], 8000), ValueError, ("clip 1", "no samples")),
+    Case("no channels", encode(torch.zeros(0, 9), 8000), ValueError, ("no samples", "(0, 9)")),
+    Case("no clips", encode(torch.zeros(0, 1, 9), 8000), ValueError, ("no audio was given",)),
+    Case("NaN", encode(spoilt(torch.nan), 8000), ValueError, ("1 of 100 samples are NaN or infinite",)),
+    Case("infinity", encode([T, spoilt(-torch.inf)], 8000), ValueError, ("clip 1", "NaN or infinite")),
+    # -- sample rates
+    Case("no rate", encode(T), ValueError, ("sample rate", "pass sample_rate=")),
+    Case("no rate in a list", encode([T, T]), ValueError, ("clip 0", "pass sample_rate=")),
+    Case("rate 0", encode(T, 0), ValueError, ("sample_rate", "positive", "it is 0")),
+    Case("rate negative", encode(T, -16000), ValueError, ("sample_rate", "positive", "-16000")),
+    Case("rate NaN", encode(T, torch.nan), ValueError, ("sample_rate", "positive", "nan")),
+    Case("rate infinite", encode(T, float("inf")), ValueError, ("sample_rate", "positive", "inf")),
+    Case("rate broken", encode(T, 44100.5), ValueError, ("whole number", "44100.5")),
+    Case("rate a string", encode(T, "16000"), TypeError, ("number of Hz", "'16000'")),
+    Case("rate a bool", encode(T, True), TypeError, ("number of Hz", "True")),
+    Case("rate of a dict", encode({"array": T, "sampling_rate": 0}), ValueError, ("positive", "it is 0")),
+    Case("rate of a dict missing", encode({"array": T, "sampling_rate": None}), TypeError, ("number of Hz", "None")),
+    Case("rate against an Audio's", encode(Audio.of(T, 8000), 16000), ValueError, ("sample_rate=16000", "8000 Hz")),
+    Case("rates differ", lambda _: ulaw().reconstruct([Audio.of(T, 8000), Audio.of(T, 16000)]), ValueError,
+         ("differ in sample rate", "[8000, 16000]", "sample_rate=")),
+    Case("channels differ", lambda _: ulaw().reconstruct([T, torch.zeros(2, 9)], 8000), ValueError,
+         ("differ in channel count", "[1, 2]", "channels=")),
+    Case("resample to 0", lambda _: Audio.of(T, 8000).resample(0), ValueError, ("new_rate", "positive", "0")),
+    Case("resample integers", lambda _: resample(T.long(), 8000, 16000), TypeError, ("floating point", "int64")),
+    # -- how many bits
+    Case("codebooks too many", encode(T, 8000, num_codebooks=40), ValueError,
+         ("g711_ulaw has 1 codebooks", "num_codebooks=40 was asked for")),
+    Case("codebooks 0", encode(T, 8000, num_codebooks=0), ValueError, ("g711_ulaw", "num_codebooks=0")),
+    Case("codebooks a float", encode(T, 8000, num_codebooks=1.0), TypeError, ("num_codebooks", "whole number", "1.0")),
+    Case("codebooks a bool", encode(T, 8000, num_codebooks=True), TypeError, ("num_codebooks", "True")),
+    Case("bitrate unknown", encode(T, 8000, bitrate=6000), ValueError, ("g711_ulaw", "64000 bit/s", "bitrate=6000")),
+    Case("bitrate unknown, Opus", lambda _: opus().encode(T, 8000, bitrate=6000), ValueError,
+         ("opus_24k", "24000 bit/s", "bitrate=6000")),
+    Case("bitrate NaN", encode(T, 8000, bitrate=torch.nan), ValueError, ("64000 bit/s", "bitrate=nan")),
+    Case("bitrate a string", encode(T, 8000, bitrate="64k"), TypeError, ("number of bit/s", "'64k'")),
+    Case("bitrate and codebooks", encode(T, 8000, num_codebooks=1, bitrate=64000), ValueError, ("not both",)),
+    Case("bitrate at loading", lambda _: load_codec("opus_24k", bitrate=1), ValueError, ("opus_24k", "24000 bit/s")),
+    # -- codes
+    Case("codes None", decode(None), TypeError, ("Codes or an integer tensor [B, K, N]", "NoneType")),
+    Case("codes an array", decode(np.zeros((1, 1, 9), np.int64)), TypeError, ("integer tensor [B, K, N]", "ndarray")),
+    Case("codes of floats", decode(torch.zeros(1, 1, 9)), TypeError, ("integers", "torch.float32")),
+    Case("codes of bools", decode(torch.zeros(1, 1, 9, dtype=torch.bool)), TypeError, ("integers", "torch.bool")),
+    Case("codes [K, N]", decode(torch.zeros(1, 9, dtype=torch.int64)), ValueError, ("[B, K, N]", "(1, 9)")),
+    Case("codebooks too many in codes", decode(torch.zeros(1, 8, 9, dtype=torch.int64)), ValueError,
+         ("K at most 1 for g711_ulaw", "(1, 8, 9)")),
+    Case("codebooks none in codes", decode(torch.zeros(1, 0, 9, dtype=torch.int64)), ValueError, ("g711_ulaw", "K")),
+    Case("no frames", decode(torch.zeros(1, 1, 0, dtype=torch.int64)), ValueError, ("no frames to decode", "item 0")),
+    Case("no frames in one item",
+         decode(codes_of(torch.zeros(2, 1, 9, dtype=torch.int64), lengths=torch.tensor([9, 0]))), ValueError,
+         ("no frames to decode", "item 1")),
+    Case("no items", decode(torch.zeros(0, 1, 9, dtype=torch.int64)), ValueError, ("no codes to decode", "empty")),
+    Case("a code too high", decode(with_value(256)), ValueError,
+         ("g711_ulaw", "code 256 at item 2, codebook 0, frame 7", "0 to 255")),
+    Case("a code negative", decode(with_value(-1)), ValueError, ("code -1 at item 2, codebook 0, frame 7", "0 to 255")),
+    Case("a code far out", decode(codes_of(with_value(2**40))), ValueError, (str(2**40), "out of range", "0 to 255")),
+    Case("codes of another codec", lambda _: ulaw().decode(load_codec("g711_alaw", device="cpu").encode(T, 8000)),
+         ValueError, ("made by g711_alaw", "g711_ulaw cannot decode them")),
+    Case("codes of no codec", decode(codes_of(with_value(0), "mine")), ValueError, ("made by mine", "g711_ulaw")),
+    Case("noise as a file", lambda _: opus().decode(torch.randint(0, 256, (1, 1, 500))), ValueError,
+         ("opus_24k", "item 0", "not a whole OPUS file")),
+    Case("Codes of floats", lambda _: codes_of(torch.zeros(1, 1, 9)), TypeError, ("Codes.codes", "integer tensor")),
+    Case("Codes with too long lengths", lambda _: codes_of(with_value(0), lengths=torch.tensor([11, 1, 1])), ValueError,
+         ("lengths", "frames", "10")),
+    Case("Codes with too few lengths", lambda _: codes_of(with_value(0), lengths=torch.tensor([1])), ValueError,
+         ("lengths must be [3]", "(1,)")),
+    Case("Codes with too few sizes", lambda _: codes_of(with_value(0), sizes=()), ValueError,
+         ("1 codebooks", "0 codebook_sizes")),
+    Case("Codes with a side value short", lambda _: codes_of(with_value(0), side={"gain": torch.ones(2)}), ValueError,
+         ("'gain'", "[3, ...]", "(2,)")),
+    # -- names
+    Case("a codec unknown", lambda _: load_codec("opus_25k"), KeyError, ("'opus_25k'", "did you mean", "'opus_24k'")),
+    Case("a codec None", lambda _: load_codec(None), TypeError, ("name is a string", "None")),
+    Case("a device unknown", lambda _: load_codec("mulaw", device="gpu"), ValueError, ("'gpu'", "choose of", "cpu")),
+    Case("a precision unknown", lambda _: load_codec("g711_ulaw", precision="half"), ValueError, ("exact", "'half'")),
+    Case("streaming what looks ahead", lambda _: opus().stream(), ValueError, ("opus_24k is not causal", "encode()")),
+    # -- files
+    Case("a file missing", encode("nowhere.wav"), FileNotFoundError, ("no audio file", "'nowhere.wav'")),
+    Case("a folder", lambda folder: ulaw().encode(folder), FileNotFoundError, ("no audio file",)),
+    Case("a file missing in a dict", encode({"path": "nowhere.mp3"}), FileNotFoundError, ("'nowhere.mp3'",)),
+    Case("a file empty", load(written("empty.wav", b"")), ValueError, ("empty.wav", "the file is empty")),
+    Case("a text named .wav", load(written("text.wav", b"This is no audio. " * 99)), ValueError,
+         ("text.wav", "not readable as audio")),
+    Case("bytes of no format", encode({"bytes": b"This is no audio. " * 99}), ValueError, ("not readable as audio",)),
+    Case("bytes empty", encode({"bytes": b""}), ValueError, ("empty",)),
+    Case("a header without samples", load(cut(".wav", 0.0009)), ValueError, ("cut.wav",)),
+    *[
+        Case(f"{suffix} cut at {keep:.0%}", load(cut(suffix, keep)), ValueError, (f"cut{suffix}",))
+        for suffix in (".wav", ".flac", ".ogg", ".opus")
+        for keep in (0.1, 0.5, 0.97)
+    ],
+    Case("one bad file of a list", lambda folder: ulaw().encode([T, cut(".wav", 0.5)(folder)], 8000), ValueError,
+         ("clip 1", "cut.wav", "truncated")),
+    # -- writing
+    Case("an unknown suffix", lambda folder: Audio.of(T, 8000).save(folder / "a.aac"), ValueError,
+         ("'.aac'", ".wav", ".mp3")),
+    Case("no folder", lambda folder: Audio.of(T, 8000).save(folder / "no" / "a.wav"), FileNotFoundError,
+         ("a.wav", "no folder")),
+    Case("NaN into a file", lambda folder: files.write(folder / "a.wav", T + torch.nan, 8000), ValueError, ("NaN",)),
+    Case("nothing into a file", lambda folder: files.write(folder / "a.wav", T[:0], 8000), ValueError, ("(1, 0)",)),
+    Case("Opus at 44.1 kHz", lambda folder: Audio.of(T, 44100).save(folder / "a.opus"), ValueError,
+         ("44100", "48000", "resample")),
+    Case("MP3 at 96 kHz", lambda folder: Audio.of(T, 96000).save(folder / "a.mp3"), ValueError, ("a.mp3", "96000")),
+    Case("MP3 of six channels", lambda folder: Audio.of(torch.zeros(6, 99), 8000).save(folder / "a.mp3"), ValueError,
+         ("6 channels", "mix")),
+    # -- the types themselves
+    Case("Audio of integers", lambda _: Audio(T[None, None].short(), torch.tensor([9]), 8000), TypeError,
+         ("floating point", "Audio.of()")),
+    Case("Audio [T]", lambda _: Audio(T, torch.tensor([9]), 8000), ValueError, ("[B, C, T]", "(100,)")),
+    Case("Audio without rate", lambda _: Audio(T[None, None], torch.tensor([9]), None), TypeError, ("sample_rate",)),
+    Case("Audio at rate NaN", lambda _: Audio(T[None, None], torch.tensor([9]), torch.nan), ValueError, ("nan",)),
+    Case("Audio with lengths too long", lambda _: Audio(T[None, None], torch.tensor([101]), 8000), ValueError,
+         ("lengths", "100 samples")),
+    Case("Audio with lengths of floats", lambda _: Audio(T[None, None], torch.tensor([9.0]), 8000), TypeError,
+         ("whole numbers of samples", "float32")),
+    Case("an item that is not there", lambda _: Audio.of(T, 8000)[1], IndexError, ("item 1 of a batch of 1",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_is_an_error_that_says_what_and_what_to_do(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(case.error) as caught:
+        case.act(tmp_path)
+    assert caught.type is case.error
+    message = str(caught.value)
+    missing = [words for words in case.says if words not in message]
+    assert not missing, f"{missing} not in: {message}"
+    assert not re.search(r"Traceback|<codeczoo|object at 0x", message)

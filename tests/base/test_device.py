@@ -1,0 +1,70 @@
+"""Where a codec computes: what is asked for by name, else by the environment, else the best there is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from codeczoo import load_codec
+from codeczoo.base.device import available_devices, choose_device, matmul_precision
+
+HAS_CUDA = torch.cuda.is_available()
+HAS_MPS = torch.backends.mps.is_available()
+
+
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CODECZOO_DEVICE", raising=False)
+
+
+def test_the_best_device_is_taken_when_none_is_named() -> None:
+    best = "cuda" if HAS_CUDA else "mps" if HAS_MPS else "cpu"
+    assert choose_device().type == best
+    assert load_codec("g711_ulaw").device.type == best
+
+
+def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODECZOO_DEVICE", "cpu")
+    assert choose_device().type == "cpu"
+    assert load_codec("g711_ulaw").device.type == "cpu"
+    monkeypatch.setenv("CODECZOO_DEVICE", "no such device")
+    assert choose_device("cpu") == choose_device(torch.device("cpu")) == torch.device("cpu")
+    monkeypatch.setenv("CODECZOO_DEVICE", "")
+    assert choose_device().type in ("cuda", "mps", "cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "xpu", "meta", "cuda:99", "cuda", "mps"])
+def test_a_device_that_is_not_there_is_an_error_however_it_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if (name == "cuda" and HAS_CUDA) or (name == "mps" and HAS_MPS):
+        pytest.skip("this machine has one")
+    with pytest.raises(ValueError, match=rf"device='{name}' is .*choose of: .*cpu"):
+        load_codec("g711_ulaw", device=name)
+    monkeypatch.setenv("CODECZOO_DEVICE", name)
+    with pytest.raises(ValueError, match=rf"CODECZOO_DEVICE='{name}' is .*choose of: .*cpu"):
+        load_codec("g711_ulaw")
+
+
+def test_every_available_device_can_be_chosen() -> None:
+    for name in available_devices():
+        codec = load_codec("g711_ulaw", device=name)
+        assert str(codec.device).startswith(name)
+        codes = codec.encode(torch.zeros(100), 8000)
+        assert codes.device.type == codec.device.type == codec.decode(codes.cpu()).device.type
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("exact", False), ("fast", True)])
+def test_precision_is_set_for_a_while_and_put_back(precision: str, allowed: bool) -> None:
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        for value in (True, False):
+            for flag in flags:
+                flag.allow_tf32 = value
+            with matmul_precision(precision):
+                assert [flag.allow_tf32 for flag in flags] == [allowed, allowed]
+            with pytest.raises(RuntimeError), matmul_precision(precision):
+                raise RuntimeError
+            assert [flag.allow_tf32 for flag in flags] == [value, value]
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.allow_tf32 = value

@@ -1,0 +1,61 @@
+"""SNAC: golden cases with and without noise, codes at several rates, and noise that can be repeated."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from codeczoo import load_codec
+from codeczoo.codecs.snac import seeded_noise
+from tests import golden_weights
+from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+
+NAMES = ("snac_24khz", "snac_32khz")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden(name: str) -> None:
+    codec = golden_codec(name, name)
+    case, meta = golden_case(name)
+    codes = codec.encode(case["audio"], codec.sample_rate)
+    levels = [case[f"codes_{k}"] for k in range(len(codec.strides))]
+    for k, level in enumerate(levels):
+        assert_codes_agree(codes.level(k)[0][None], level, case[f"codes_stable_{k}"])
+    assert_audio_agrees(codec.encode_latent(case["audio"], torch.tensor([case["audio"].shape[-1]])), case["latent"])
+    latent = codec.quantizer.decode(levels)
+    assert_audio_agrees(latent, case["quantized"])
+    assert_audio_agrees(codec.decoder(latent.clone()), case["reconstruction"])
+
+    def noise(block: int, first: int, last: int) -> torch.Tensor:
+        draw = golden_weights.noise(f"{meta['seed']}/decoder-noise/{block}/0", last) * 3**0.5
+        return torch.from_numpy(draw[first:last])
+
+    assert_audio_agrees(codec.decoder(latent.clone(), noise=noise), case["reconstruction_with_noise"])
+
+
+def test_noise_is_repeatable_and_can_be_switched() -> None:
+    codec = load_codec("snac_24khz", weights=golden_state_dict("snac_24khz"), device="cpu")
+    case, _ = golden_case("snac_24khz")
+    codes = codec.encode(case["audio"], codec.sample_rate)
+    first = codec.decode(codes).waveform
+    assert torch.equal(first, codec.decode(codes).waveform)
+    codec.noise_seed = 1
+    assert not torch.allclose(first, codec.decode(codes).waveform, atol=1e-3)
+    codec.noise_seed = None
+    assert_audio_agrees(codec.decode(codes).waveform, case["reconstruction"][..., : case["audio"].shape[-1]])
+
+
+def test_noise_depends_on_the_place_alone() -> None:
+    whole = seeded_noise(0, 2, 0, 20000)
+    assert torch.equal(seeded_noise(0, 2, 5000, 13000), whole[5000:13000])
+    assert not torch.equal(seeded_noise(0, 1, 0, 20000), whole)
+    assert abs(float(whole.std()) - 1) < 0.05
+
+
+def test_codes_know_their_rates_and_bits() -> None:
+    codec = golden_codec("snac_24khz", "snac_24khz")
+    codes = codec.encode(torch.zeros(1, 1, 24000) + 0.1, 24000)  # 12 windows of 2048 samples: 48 frames
+    assert codes.strides == (4, 2, 1)
+    assert [len(codes.level(k)[0]) for k in range(3)] == [12, 24, 48]
+    assert float(codes.num_bits) == (12 + 24 + 48) * 12
+    assert codec.bitrate_of(3) == pytest.approx(984.375)

@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, object]] = {
     "speechtokenizer": {"filters": 4, "dim": 48},
     "bigcodec": {"encoder_dim": 2, "decoder_dim": 64, "latent_dim": 24, "codebook_size": 64},
     "snac": {"encoder_dim": 4, "decoder_dim": 64, "head_dim": 16, "codebook_size": 64},
+    "auv": {"dim": 32, "num_heads": 2, "hidden_dim": 48, "encoder_layers": 2, "decoder_layers": 2, "codebook_size": 96},
     "mimi": {
         "filters": 4,
         "dim": 32,
@@ -31,7 +32,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 # Noise as weights can make a deep network chaotic, which no trained one is: these families get smaller weights, so that
 # float32 can be asked to agree with float64.
-GAIN = {"bigcodec": 0.5}
+GAIN = {"bigcodec": 0.5, "snac": 0.5}
 
 # One variant of each network: the others are the same with other weights, or under another name.
 ROOTS = list({(v.family, repr(sorted(v.network.items()))): name for name, v in reversed(variants().items())}.values())[

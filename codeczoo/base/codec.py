@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -91,6 +92,7 @@ class BaseCodec(nn.Module):
     encode_context: Context | None = None  # receptive field of the encoder in samples; None = not finite
     decode_context: Context | None = None  # of the decoder, in frames
     inexact_passes: tuple[str, ...] = ()  # of "encode" and "decode": where a long clip in passes is not its whole
+    whole_seconds: float = 0.0  # where passes are not exact: what goes in one pass at least, unless the caller says less
 
     def __init__(self, config: Any, variant: Variant) -> None:
         super().__init__()
@@ -221,7 +223,7 @@ class BaseCodec(nn.Module):
             raise ValueError("give num_codebooks or bitrate, not both")
         choices = self.codebook_choices
         if num_codebooks is not None:
-            if isinstance(num_codebooks, bool) or not isinstance(num_codebooks, int):
+            if isinstance(num_codebooks, bool) or not isinstance(num_codebooks, Integral):
                 raise TypeError(f"num_codebooks must be a whole number; it is {num_codebooks!r}")
             if num_codebooks not in choices:
                 has = f"1 to {choices[-1]}" if choices == tuple(range(1, choices[-1] + 1)) else f"{choices}"
@@ -229,9 +231,9 @@ class BaseCodec(nn.Module):
                     f"{self.name} has {len(self.codebook_sizes)} codebooks and encodes with {has} of them; "
                     f"num_codebooks={num_codebooks} was asked for"
                 )
-            return num_codebooks
+            return int(num_codebooks)
         if bitrate is not None:
-            if isinstance(bitrate, bool) or not isinstance(bitrate, int | float):
+            if isinstance(bitrate, bool) or not isinstance(bitrate, Real):
                 raise TypeError(f"bitrate must be a number of bit/s; it is {bitrate!r}")
             for k in choices:
                 rate = self.bitrate_of(k)
@@ -346,7 +348,7 @@ class BaseCodec(nn.Module):
     # -- one part of a batch --------------------------------------------------------------------
 
     def _seconds_per_pass(self) -> float:
-        return self.max_seconds_per_pass or SECONDS_PER_PASS.get(self.device.type, 30.0)
+        return self.max_seconds_per_pass or max(SECONDS_PER_PASS.get(self.device.type, 30.0), self.whole_seconds)
 
     def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
         """Rows that go through the network together, so that a pass stays within `max_seconds_per_pass`."""

@@ -149,6 +149,7 @@ class DAC(BaseCodec):
 
     Config = DACConfig
     config: DACConfig
+    hop_length: int
 
     def __init__(self, config: DACConfig, variant: Variant) -> None:
         super().__init__(config, variant)

@@ -142,7 +142,7 @@ def compress(
     waveform = waveform / waveform.abs().amax((1, 2), keepdim=True).clamp(min=1)
     rows = waveform.flatten(0, 1)[:, None]  # [B * C, 1, T]
     in_windows = win_duration is not None and rows.shape[-1] > win_duration * codec.sample_rate
-    if in_windows:
+    if win_duration is not None and in_windows:
         codes, chunk_length = _encode_windows(codec, rows, int(win_duration * codec.sample_rate), count)
     else:
         codes = codec.encode(rows, codec.sample_rate, count).codes

@@ -31,7 +31,7 @@ from codeczoo.base.variant import Variant
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
-from codeczoo.nn.receptive import seen
+from codeczoo.nn.receptive import layers_of, seen
 from codeczoo.nn.rotary import Rotary
 from codeczoo.nn.snake import Snake, SnakeUnits
 
@@ -197,9 +197,11 @@ class SNAC(BaseCodec):
         self.encoder = Encoder(config)
         self.quantizer = MultiScaleVQ(latent_dim, config)
         self.decoder = Decoder(latent_dim, config)
-        first, last = seen(self.encoder.blocks, 0, 0)
-        self._reach = max(-first, last) // self.hop_length + 8  # frames; the 8 are the convolutions of 7 around the blocks
-        first, last = seen(self.decoder.blocks, 0, self.hop_length - 1)
+        first, last = seen(layers_of(self.encoder.blocks), 0, 0)
+        self._reach = (
+            max(-first, last) // self.hop_length + 8
+        )  # frames; the 8 are the convolutions of 7 around the blocks
+        first, last = seen(layers_of(self.decoder.blocks), 0, self.hop_length - 1)
         self._decoder_reach = max(-first, last) + 8
 
     # -- encode ---------------------------------------------------------------------------------
@@ -225,7 +227,9 @@ class SNAC(BaseCodec):
         waveform = F.pad(waveform[..., : int(lengths[0])], (0, total * hop - int(lengths[0])))
         pieces: list[list[Tensor]] = []
         for first, start, stop, last in self._stretches(total, samples // hop, self._reach):
-            levels = self.encode_levels(waveform[..., first * hop : last * hop], lengths.new_tensor([(last - first) * hop]))
+            levels = self.encode_levels(
+                waveform[..., first * hop : last * hop], lengths.new_tensor([(last - first) * hop])
+            )
             cuts = zip(levels, self.strides, strict=True)
             pieces.append([level[:, (start - first) // s : (stop - first) // s] for level, s in cuts])
         levels = [torch.cat(parts, dim=-1) for parts in zip(*pieces, strict=True)]
@@ -274,7 +278,8 @@ class SNAC(BaseCodec):
 
     def _stretches(self, total: int, frames: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
         """(first, start, stop, last) in frames: each stretch `start` to `stop` within its context, whole windows all."""
-        around = -(-reach // self.window) * self.window
+        # What is wrong at a seam spreads over a whole window of attention before the convolutions carry it on.
+        around = (-(-reach // self.window) + bool(self.config.window)) * self.window
         step = max((frames - 2 * around) // self.window, 1) * self.window
         for start in range(0, total, step):
             stop = min(start + step, total)
@@ -319,8 +324,14 @@ def _key_map(attention: bool) -> KeyMap:
         (
             *(Rule(rf"{re.escape(ours)}\.(\w+)", rf"{theirs}.\1") for ours, theirs in names.items()),
             *(Rule(rf"{side}\.attention\.norm\.(\w+)", rf"{place}.norm.\1") for side, place in places),
-            *(Rule(rf"{side}\.attention\.attention\.in_proj\.weight", f"{place}.to_qkv.weight") for side, place in places),
-            *(Rule(rf"{side}\.attention\.attention\.out_proj\.weight", f"{place}.to_out.weight") for side, place in places),
+            *(
+                Rule(rf"{side}\.attention\.attention\.in_proj\.weight", f"{place}.to_qkv.weight")
+                for side, place in places
+            ),
+            *(
+                Rule(rf"{side}\.attention\.attention\.out_proj\.weight", f"{place}.to_out.weight")
+                for side, place in places
+            ),
             Rule(level + "codebook", r"quantizer.quantizers.\1.codebook.weight"),
             Rule(level + r"(in_proj|out_proj)\.(\w+)", r"quantizer.quantizers.\1.\2.\3"),
         ),

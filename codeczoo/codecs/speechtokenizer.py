@@ -56,6 +56,7 @@ class SpeechTokenizer(BaseCodec):
     config: SpeechTokenizerConfig
     hop_length: int
     inexact_passes = ("encode",)
+    whole_seconds = 60.0
 
     def __init__(self, config: SpeechTokenizerConfig, variant: Variant) -> None:
         super().__init__(config, variant)
@@ -102,7 +103,9 @@ class SpeechTokenizer(BaseCodec):
         """
         last = first + codes.shape[1]
         if not 0 <= first < last <= len(self.codebook_sizes):
-            raise ValueError(f"{self.name} has codebooks 0 to {len(self.codebook_sizes) - 1}; {first} to {last - 1} given")
+            raise ValueError(
+                f"{self.name} has codebooks 0 to {len(self.codebook_sizes) - 1}; {first} to {last - 1} given"
+            )
         codes = self._check_codes(codes).codes.to(self.device)
         vectors = self.quantizer.decode(codes, first)
         return self._decode_vectors(vectors, torch.full((len(codes),), codes.shape[-1], device=self.device)).waveform

@@ -194,19 +194,29 @@ def _stoi(x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
 
 
 def _estoi(x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
-    """Mean correlation [R, J] of the columns of each run after rows and columns were normalised."""
+    """Mean correlation [R, J] of the columns of each run after its rows and columns were normalised."""
     del recipe
-    for axis in (-1, 1):
-        x, y = (_normalised(side, axis) for side in (x, y))
-    return (x * y).sum((1, -1)) / RUN
+    x, y = _normalised_rows(x), _normalised_rows(y)
+    mean_x, mean_y = x.mean(1), y.mean(1)  # of columns: [R, J, RUN]
+    norm = (_column_power(x, mean_x) * _column_power(y, mean_y)).sqrt_()
+    common = (x * y).sum(1) - BANDS * mean_x * mean_y
+    return torch.where(norm > 0, common / norm, 0.0).mean(-1)
 
 
-def _normalised(run: Tensor, axis: int) -> Tensor:
-    """Zero mean and unit norm along an axis; zero where there is no variation but that of rounding."""
-    centred = run - run.mean(axis, keepdim=True)
-    norm = torch.linalg.vector_norm(centred, dim=axis, keepdim=True)
-    rounding = 64 * torch.finfo(run.dtype).eps * torch.linalg.vector_norm(run, dim=axis, keepdim=True)
-    return centred * torch.where(norm > rounding, 1 / norm, 0.0)
+def _normalised_rows(run: Tensor) -> Tensor:
+    """Zero mean and unit norm along the last axis; zero where all that varies is rounding."""
+    mean = run.mean(-1, keepdim=True)
+    run = run - mean
+    power = run.square().sum(-1, keepdim=True)
+    rounding = (64 * torch.finfo(run.dtype).eps * mean) ** 2 * RUN
+    return run.mul_(torch.where(power > rounding, power.rsqrt(), 0.0))
+
+
+def _column_power(run: Tensor, mean: Tensor) -> Tensor:
+    """Σ (run - mean)² over the bands; zero where all that varies is rounding."""
+    total = run.square().sum(1)
+    left = total - BANDS * mean.square()
+    return torch.where(left > 16 * torch.finfo(run.dtype).eps * total, left, 0.0)
 
 
 @lru_cache(maxsize=16)

@@ -179,7 +179,8 @@ def _spectra(signals: Tensor, window: int, frames: int) -> Iterator[tuple[int, T
     step = max(limit // (signals.shape[1] * window), 1)
     for first in range(0, frames, step):
         spectrum = torch.fft.rfft(framed[:, :, first : min(first + step, frames)] * hann)
-        yield first, (spectrum.real.square() + spectrum.imag.square()).sqrt_()
+        squares = torch.view_as_real(spectrum).square()
+        yield first, (squares[..., 0] + squares[..., 1]).sqrt_()
 
 
 def _log_ratio(magnitude: Tensor) -> Tensor:

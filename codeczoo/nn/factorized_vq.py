@@ -7,6 +7,9 @@ only the search looks at directions alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -52,16 +55,20 @@ class ResidualFactorizedVQ(nn.Module):
         """[B, latent_dim, N] → codes [B, K, N] of the first `num_codebooks` levels (None = all)."""
         codes: list[Tensor] = []
         residual = latent
-        for k, level in enumerate(self.levels[:num_codebooks]):
-            if k:
-                residual = residual - self.levels[k - 1].decode(codes[-1])
+        for level in self._first(num_codebooks):
+            if codes:
+                residual = residual - previous.decode(codes[-1])
             codes.append(level.encode(residual))
+            previous = level
         return torch.stack(codes, dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, K, N] of the first K levels → the sum of what they stand for, [B, latent_dim, N]."""
-        first, *others = zip(self.levels, codes.unbind(1), strict=False)
+        first, *others = zip(self._first(codes.shape[1]), codes.unbind(1), strict=True)
         latent = first[0].decode(first[1])
         for level, code in others:
             latent += level.decode(code)
         return latent
+
+    def _first(self, count: int | None) -> Sequence[FactorizedVQ]:
+        return cast(Sequence[FactorizedVQ], self.levels[:count])

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 class GroupNorm(nn.Module):
     """[B, C, T] → [B, C, T]: mean and variance over a group's channels and the item's own time, then an affine map.
 
-    `groups=1` is EnCodec's norm over all channels and all time.
+    `groups=1` is EnCodec's norm over all channels and all time. [B, C, F, T] may stand for [B, C, T]: the statistics
+    are then over all F too.
     """
 
     def __init__(self, groups: int, channels: int, eps: float = 1e-5) -> None:
@@ -30,21 +31,22 @@ class GroupNorm(nn.Module):
         """Each item as if alone, bit for bit, and zeros behind it. On the CPU also far faster than masking."""
         out = torch.empty_like(x)
         for row, normed, length in zip(x, out, lengths.tolist(), strict=True):
-            own = row[None, :, :length]
-            normed[:, :length] = F.group_norm(own, self.groups, self.weight, self.bias, self.eps)[0]
-            normed[:, length:] = 0
+            own = row[None, ..., :length]
+            normed[..., :length] = F.group_norm(own, self.groups, self.weight, self.bias, self.eps)[0]
+            normed[..., length:] = 0
         return out
 
     def all_at_once(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The whole batch without reading the lengths back from the device. Statistics are float32 or better."""
-        batch, channels, total = x.shape
+        batch, total, each = len(x), x.shape[-1], x[0, 0, ..., 0].numel()  # values a channel and step
         behind = (torch.arange(total, device=x.device) >= lengths[:, None])[:, None, None]  # [B, 1, 1, T]
         grouped = x.reshape(batch, self.groups, -1, total)
         grouped = grouped.to(torch.promote_types(x.dtype, torch.float32)).masked_fill(behind, 0)
-        count = (lengths * (channels // self.groups)).clamp(min=1).view(batch, 1, 1, 1)
+        count = (lengths * grouped.shape[2]).clamp(min=1).view(batch, 1, 1, 1)
         mean = grouped.sum((2, 3), keepdim=True) / count
         # Two passes: the variance of small values about a large mean survives float32.
         centred = grouped.sub_(mean).masked_fill_(behind, 0)
         variance = centred.square().sum((2, 3), keepdim=True) / count
-        scale = self.weight.view(self.groups, -1, 1) * (variance + self.eps).rsqrt()  # [B, G, C / G, 1]
-        return torch.addcmul(self.bias.view(self.groups, -1, 1), centred, scale).to(x.dtype).view_as(x)
+        weight, bias = (p.repeat_interleave(each).view(self.groups, -1, 1) for p in (self.weight, self.bias))
+        scale = weight * (variance + self.eps).rsqrt()  # [B, G, C / G, 1]
+        return torch.addcmul(bias, centred, scale).to(x.dtype).view_as(x)

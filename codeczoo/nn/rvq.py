@@ -26,7 +26,7 @@ class ResidualVQ(nn.Module):
         batch, dim, frames = x.shape
         books = at_least_float32(self.codebooks[:num_codebooks])
         residual = x.mT.reshape(-1, dim).to(books.dtype)  # [B * N, dim]
-        halves = books.square().sum(-1) / 2  # [K, size]
+        halves = torch.linalg.vector_norm(books, dim=-1).square_().div_(2)  # [K, size], without a copy of the books
         codes = []
         with matmul_precision("exact"):
             for book, half in zip(books, halves, strict=True):

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.keymap import Rule
+from codeczoo.base.ragged import pad_stack
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
 from codeczoo.nn.lstm import LSTM, BidirectionalLSTM
 from codeczoo.nn.norm import GroupNorm
@@ -192,20 +193,22 @@ class Stack(nn.Module):
         return out[0] if len(out) == 1 else torch.cat(out, dim=-1)
 
     def _rows_by_rows(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """A few items of the batch after the other; all of them together through an LSTM, which gains by it."""
+        """A few items of the batch after the other, or each at its own length if they differ; all of them together
+        through an LSTM, which gains by it."""
         values, _ = self._widest
         rows = max(IN_CACHE // math.ceil(values * x.shape[-1]), 1)
-        if rows >= len(x):
-            return _through(self.layers, x, lengths)
+        if lengths is None and rows >= len(x):
+            return _through(self.layers, x, None)
         for recurrent, run in itertools.groupby(self.layers, lambda layer: isinstance(layer, LSTM | BidirectionalLSTM)):
             layers = list(run)
             if recurrent:
                 x = _through(layers, x, lengths)
-                continue
-            owns = itertools.repeat(None) if lengths is None else lengths.split(rows)
-            x = torch.cat([_through(layers, part, own) for part, own in zip(x.split(rows), owns, strict=False)])
-            for layer in layers:
-                lengths = _after(layer, lengths)
+            elif lengths is None:
+                x = torch.cat([_through(layers, part, None) for part in x.split(rows)])
+            else:
+                own = [x[i : i + 1, :, :length] for i, length in enumerate(lengths.tolist())]
+                items = [_through(layers, item, None)[0] for item in own]
+                x, lengths = pad_stack(items)
         return x
 
     def out_length(self, length: Length) -> Length:
@@ -236,7 +239,7 @@ class Stack(nn.Module):
 
     @property
     def warmup(self) -> int:
-        """The input steps that `begin` needs so that in every layer all mirrored samples have arrived; 0 if none are."""
+        """The input steps that `begin` needs so that in every layer all mirrored samples have come; 0 if none are."""
         need, before = 0, Fraction(1)  # before: the layer's input steps for one of the net's
         for layer, rate in self._rates():
             conv = layer.block[1] if isinstance(layer, ResidualUnit) else layer

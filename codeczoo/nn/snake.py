@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.tiles import TILE
+from codeczoo.nn.tiles import TILE, in_tiles
 
 EPS = 1e-9
 
@@ -93,6 +93,4 @@ class SnakeUnits(nn.ModuleList):
         super().__init__(SnakeUnit(channels, dilation, kernel_size, groups, eps) for dilation in dilations)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        for unit in self:
-            x = unit(x, lengths)
-        return x
+        return in_tiles(list(self), x, lengths)[0]

@@ -1,9 +1,9 @@
 """Long signals tile by tile, so that what passes from layer to layer stays in a processor's cache.
 
-A CPU spends as long on fetching a 100 MB activation, and on being given fresh memory for it, as on computing it. A chain
-of layers that sees only a few steps to each side can instead run to its end on one stretch of time before it turns to
-the next, at the price of computing the few steps at the seams twice. Nothing else changes: the tiles are the whole's
-own values. On other devices the chain runs on all at once.
+A CPU spends as long on fetching a 100 MB activation, and on being given fresh memory for it, as on computing it. A
+chain of layers that sees only a few steps to each side can instead run to its end on one stretch of time before it
+turns to the next, at the price of computing the few steps at the seams twice. Nothing else changes: the tiles are the
+whole's own values. On other devices the chain runs on all at once.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ def in_tiles(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> t
     """
     layers = layers_of(*chain)
     total, ends = out_length(layers, x.shape[-1]), None if lengths is None else out_length(layers, lengths)
-    width = _width(layers, total)
-    if x.device.type != "cpu" or total <= width:
+    usual = _width(layers, total)
+    if x.device.type != "cpu" or _tiles(total, usual) == 1:
         return _run(chain, x, lengths), ends
     up, down = _rates(layers)
     make = x.new_empty if ends is None else x.new_zeros
     out = make(len(x), _channels(layers[-1]), total)
     for i, length in enumerate([x.shape[-1]] * len(x) if lengths is None else lengths.tolist()):
         end = out_length(layers, length)
+        width = ceil(end / _tiles(end, usual))
         for start in range(0, end, width):
             stop = min(start + width, end)
             first, last = seen(layers, start, stop - 1)
@@ -47,6 +48,11 @@ def in_tiles(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> t
             skip = start - first * up // down
             out[i, :, start:stop] = tile[0, :, skip : skip + stop - start]
     return out, ends
+
+
+def _tiles(total: int, usual: int) -> int:
+    """How many: none much smaller or larger than usual. (So a chain inside a tile of another is not split again.)"""
+    return max(round(total / usual), 1)
 
 
 def _run(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -108,6 +108,13 @@ def test_rates_meet_the_codecs(codec: BaseCodec) -> None:
     assert (back.sample_rate, back.lengths.tolist()) == (44100, [44100])
 
 
+def test_rates_of_numpys_types_are_numbers_too(codec: BaseCodec) -> None:
+    expected = codec.encode(CLIP, 8000).codes
+    assert torch.equal(codec.encode(CLIP, 8000, num_codebooks=np.int64(1)).codes, expected)
+    assert torch.equal(codec.encode(CLIP, 8000, bitrate=np.int32(64000)).codes, expected)
+    assert torch.equal(codec.encode(CLIP, 8000, bitrate=np.float32(64000)).codes, expected)
+
+
 def test_half_precision_audio_is_taken(codec: BaseCodec) -> None:
     assert codec.encode(CLIP.half(), 8000).codes.shape == (1, 1, 3000)
 

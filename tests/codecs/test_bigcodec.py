@@ -6,7 +6,14 @@ import torch
 
 from codeczoo import load_codec
 from codeczoo.nn.alias_free import half_band_filter
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict, manifest_of
+from tests.helpers import (
+    assert_audio_agrees,
+    assert_codes_agree,
+    golden_case,
+    golden_codec,
+    golden_state_dict,
+    manifest_of,
+)
 
 NAME, FOLDER = "bigcodec_1k", "bigcodec_16k"
 

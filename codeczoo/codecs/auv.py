@@ -1,0 +1,133 @@
+"""AUV and LLM-Codec: one codebook of 20480 for speech, voices, music and sound, between two conformers.
+
+Papers: "AUV: Teaching Audio Universal Vector Quantization with Single Nested Codebook" (arXiv 2509.21968) and
+"LLM-Codec: Neural Audio Codec Meets Language Model Objectives" (arXiv 2604.17852), which is the same network with
+other weights. Upstream: SWivid/AUV and voidful/llm-codec.
+
+    encoder: STFT; log magnitude and phase of each bin; linear; conformer of 8 layers
+    decoder: conformer of 12 layers; linear; log magnitude and phase; inverse STFT
+
+Attention is over the whole clip, so there is no stream. Upstream counts floor(T / 320) frames and loses what is left
+over, which comes back as zeros; a clip shorter than a frame is filled up to one, where upstream refuses.
+
+Phase is a delicate feature: it jumps by 2π on the negative real axis and is rounding noise where there is no energy, so
+a frame here and there has another code in float32 than in float64, upstream as here.
+
+Long clips go whole up to `whole_seconds`, beyond that in windows with `CONTEXT` seconds to either side, which is not
+exact: attention would have seen more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.passes import Context
+from codeczoo.base.variant import Variant
+from codeczoo.nn.conformer import Conformer, conformer_rules
+from codeczoo.nn.factorized_vq import FactorizedVQ
+from codeczoo.nn.istft import ISTFTHead
+from codeczoo.nn.linear import Linear
+from codeczoo.nn.padding import pad
+
+CONTEXT = 5.0  # seconds to each side of a window of a long clip
+
+
+@dataclass(frozen=True)
+class AUVConfig:
+    """The network's numbers."""
+
+    sample_rate: int = 16000  # Hz
+    hop_length: int = 320
+    n_fft: int = 1280
+    dim: int = 512
+    num_heads: int = 8
+    hidden_dim: int = 2048
+    encoder_layers: int = 8
+    decoder_layers: int = 12
+    codebook_size: int = 20480
+    codebook_dim: int = 8
+
+
+class STFTHead(nn.Module):
+    """Waveform [B, T] → [B, N, dim]: log magnitudes and phases of N = T // hop_length frames, and a linear layer."""
+
+    def __init__(self, dim: int, n_fft: int, hop_length: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.inp = Linear(n_fft + 2, dim)
+
+    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        side = (self.n_fft - self.hop_length) // 2
+        padded = pad(waveform[:, None], lengths, side, side, "reflect")[:, 0]
+        window = torch.hann_window(self.n_fft, dtype=padded.dtype, device=padded.device)
+        spectrum = torch.stft(padded, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
+        features = torch.cat([(spectrum.abs() + 1e-5).log(), spectrum.angle()], dim=1)  # [B, n_fft + 2, N]
+        return self.inp(features.mT)
+
+
+class AUV(BaseCodec):
+    """Codes [B, 1, N] at 50 frames a second."""
+
+    Config = AUVConfig
+    config: AUVConfig
+    hop_length: int
+    inexact_passes = ("encode", "decode")
+    whole_seconds = 80.0  # the reach of upstream's table of positions
+
+    def __init__(self, config: AUVConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
+        self.codebook_sizes = (config.codebook_size,)
+        self.codebook_choices = (1,)
+        frames = round(CONTEXT * config.sample_rate / config.hop_length)
+        self.encode_context = Context(frames * config.hop_length, frames * config.hop_length)
+        self.decode_context = Context(frames, frames)
+        dim, sizes = config.dim, (config.num_heads, config.hidden_dim)
+        self.stft_head = STFTHead(dim, config.n_fft, config.hop_length)
+        self.encoder = Conformer(dim, config.encoder_layers, *sizes)
+        self.quantizer = FactorizedVQ(dim, config.codebook_size, config.codebook_dim)
+        self.decoder = Conformer(dim, config.decoder_layers, *sizes)
+        self.istft_head = ISTFTHead(dim, config.n_fft, config.hop_length)
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        frames = (lengths // self.hop_length).clamp(min=1)
+        return Encoded(self.quantizer.encode(self.encode_latent(waveform, lengths))[:, None], frames)
+
+    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """[B, 1, T] → what is quantised, [B, dim, N]."""
+        short = max(self.hop_length - waveform.shape[-1], 0)
+        waveform = nn.functional.pad(waveform[:, 0], (0, short))
+        lengths = lengths.clamp(min=self.hop_length)
+        x = self.stft_head(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        return self.encoder(x, dense_or_none(lengths // self.hop_length, x.shape[1])).mT
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        own = dense_or_none(lengths, codes.shape[-1])
+        x = self.decoder(self.quantizer.decode(codes[:, 0]).mT, own)
+        return Decoded(self.istft_head(x, own)[:, None], lengths * self.hop_length)
+
+
+# -- key map ------------------------------------------------------------------------------------------
+
+VQ = "tokenizer.vq.quantizers.0."
+
+AUV.key_maps = (
+    KeyMap(
+        "auv",
+        (
+            *conformer_rules("encoder", "tokenizer.conformer"),
+            *conformer_rules("decoder", "token2wav.conformer"),
+            Rule(r"stft_head\.inp\.(\w+)", r"tokenizer.stft_head.inp.\1"),
+            Rule(r"istft_head\.out\.(\w+)", r"token2wav.istft_head.out.\1"),
+            Rule(r"quantizer\.codebook", VQ + "_codebook.weight"),
+            Rule(r"quantizer\.(\w+_proj)\.(\w+)", rf"{VQ}\1.\2"),
+        ),
+        unused=(r".+\.(stft|istft)\.window", r".+\.num_batches_tracked"),
+    ),
+)

@@ -15,6 +15,8 @@ the whole item). For mono, codes and audio are upstream's.
 
 from __future__ import annotations
 
+import itertools
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from codeczoo.base.inputs import collate, read_clips
 from codeczoo.base.resampling import resample
 from codeczoo.nn.conv import ConvTranspose1d
 from codeczoo.nn.loudness import loudness
-from codeczoo.nn.receptive import Layer, layers_of, out_length, seen, without_padding
+from codeczoo.nn.receptive import Layer, layers_of, out_length, without_padding
 
 if TYPE_CHECKING:
     from codeczoo.codecs.dac import DAC
@@ -141,12 +143,13 @@ def compress(
         waveform = waveform * _gain(normalize_db - input_db, waveform)
     waveform = waveform / waveform.abs().amax((1, 2), keepdim=True).clamp(min=1)
     rows = waveform.flatten(0, 1)[:, None]  # [B * C, 1, T]
-    in_windows = win_duration is not None and rows.shape[-1] > win_duration * codec.sample_rate
-    if win_duration is not None and in_windows:
-        codes, chunk_length = _encode_windows(codec, rows, int(win_duration * codec.sample_rate), count)
-    else:
+    window = math.inf if win_duration is None else win_duration * codec.sample_rate
+    whole = rows.shape[-1] <= window
+    if whole:
         codes = codec.encode(rows, codec.sample_rate, count).codes
         chunk_length = codes.shape[-1]
+    else:
+        codes, chunk_length = _encode_windows(codec, rows, int(window), count)
     return DACFile(
         codes=codes,
         chunk_length=chunk_length,
@@ -154,7 +157,7 @@ def compress(
         input_db=input_db.float(),
         channels=original.channels,
         sample_rate=original.sample_rate,
-        padding=not in_windows,
+        padding=whole,
     )
 
 
@@ -165,10 +168,11 @@ def _encode_windows(codec: DAC, rows: Tensor, samples: int, num_codebooks: int) 
     frames = out_length(layers_of(encoder), samples)
     step = out_length(layers_of(decoder), frames)
     if step < 1:
-        first, last = seen(layers_of(encoder, decoder), 0, 0)
+        layers, hop = layers_of(encoder, decoder), codec.hop_length
+        enough = next(n for n in itertools.count(samples, hop) if out_length(layers, n) > 0)
         raise ValueError(
-            f"a window of {samples / codec.sample_rate:g} s is too short: without padding {codec.name} needs "
-            f"{(last - first + 1) / codec.sample_rate:.2f} s; win_duration=None codes a clip of any length whole"
+            f"a window of {samples} samples is too short: without padding {codec.name} makes nothing of less than "
+            f"{enough} ({enough / codec.sample_rate:.2f} s); win_duration=None codes a clip of any length whole"
         )
     delay = _delay(encoder, decoder)
     count = -(-rows.shape[-1] // step)

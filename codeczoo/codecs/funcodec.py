@@ -37,7 +37,6 @@ from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.ragged import pad_stack
 from codeczoo.base.variant import Variant
-from codeczoo.nn.conv import Length
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules
 from codeczoo.nn.seanet2d import SEANetDecoder2d, SEANetEncoder2d
@@ -73,7 +72,10 @@ class FunCodecConfig:
 
 
 class SpectralEncoder(SEANetEncoder2d):
-    """Waveform [B, 1, T] → latents [B, dim, N], N = ceil((T // stft_hop + 1) / 2)."""
+    """Waveform [B, 1, T] → latents [B, dim, N], N = ceil((T // stft_hop + 1) / 2).
+
+    The waveform may be of a finer type than the weights: in bins that are almost empty, rounding decides on the phase.
+    """
 
     def __init__(self, config: FunCodecConfig, n_fft: int) -> None:
         strides = list(zip(config.frequency_strides, config.strides, strict=True))
@@ -88,14 +90,11 @@ class SpectralEncoder(SEANetEncoder2d):
         self.n_fft, self.stft_hop = n_fft, config.stft_hop
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        spectrum = stft(at_least_float32(x[:, 0]), self.n_fft, self.stft_hop, lengths)
+        spectrum = stft(x[:, 0], self.n_fft, self.stft_hop, lengths)
         magnitude = spectrum.abs().clamp_(min=MAGNITUDE_FLOOR)
         features = torch.stack([magnitude.log(), spectrum.real / magnitude, spectrum.imag / magnitude], dim=1)
-        return super().forward(features.to(x.dtype), None if lengths is None else lengths // self.stft_hop + 1)
-
-    def out_length(self, length: Length) -> Length:
-        """Frames that `length` columns of the STFT give."""
-        return super().out_length(length)
+        columns = None if lengths is None else lengths // self.stft_hop + 1
+        return super().forward(features.to(self.layers[0].weight.dtype), columns)
 
 
 class SpectralDecoder(SEANetDecoder2d):
@@ -148,3 +147,116 @@ class FunCodec(BaseCodec):
             self.encoder = SEANetEncoder(1, dim, filters, strides, causal=False, norm=True)
             self.decoder = SEANetDecoder(1, dim, filters, strides[::-1], causal=False, norm=True)
         self.quantizer = ResidualVQ(config.num_codebooks, config.codebook_size, dim)
+
+    # -- encode ---------------------------------------------------------------------------------
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        waveform, scale = normalise(waveform, lengths)
+        scale = scale.to(torch.promote_types(self.dtype, torch.float32))
+        waveform = waveform if self.config.n_fft else waveform.to(self.dtype)
+        window = self._frames_per_window()
+        if waveform.shape[-1] // self.hop_length <= window:
+            latent, _ = self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        else:
+            items = zip(waveform, lengths.tolist(), strict=True)
+            latent, _ = pad_stack([self._encode_in_windows(item[None, :, :n])[0] for item, n in items])
+        codes = [self.quantizer.encode(part, num_codebooks) for part in latent.split(window, dim=-1)]
+        steps = lengths // self.config.stft_hop + 1 if self.config.n_fft else lengths
+        return Encoded(torch.cat(codes, dim=-1), self.encoder.out_length(steps), {"scale": scale})
+
+    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+        return self._encode(waveform, lengths, num_codebooks)
+
+    def _encode_in_windows(self, waveform: Tensor) -> Tensor:
+        """One clip [1, 1, T] of RMS 1 → latents [1, dim, N].
+
+        All windows end on the same part of a hop, because in a frequency model the number of STFT columns, odd or even,
+        decides on which of them the frames lie.
+        """
+        hop, window = self.hop_length, self._frames_per_window()
+        whole, rest = divmod(waveform.shape[-1], hop)
+        starts = window_starts(whole, window, self._frames_in(OVERLAP_SECONDS))
+        pieces = [self.encoder(waveform[..., start * hop : (start + window) * hop + rest])[0] for start in starts]
+        return join(pieces, starts)
+
+    # -- decode ---------------------------------------------------------------------------------
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        vectors = self.quantizer.decode(codes)
+        if codes.shape[-1] <= self._frames_per_window():
+            waveform, _ = self.decoder(vectors, dense_or_none(lengths, codes.shape[-1]))
+        else:
+            items = zip(vectors, lengths.tolist(), strict=True)
+            waveform, _ = pad_stack([self._decode_in_windows(item[None, :, :n])[0] for item, n in items])
+        if "scale" in side:
+            waveform = waveform * side["scale"][..., None].to(waveform.dtype)
+        else:
+            _say_scale_is_missing(self.name)
+        steps = self.decoder.out_length(lengths)
+        return Decoded(waveform, (steps - 1) * self.config.stft_hop if self.config.n_fft else steps)
+
+    def _decode_long(
+        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+    ) -> Decoded:
+        return self._decode(codes, lengths, side, num_samples)
+
+    def _decode_in_windows(self, vectors: Tensor) -> Tensor:
+        """One clip [1, dim, N] → [1, 1, T] of RMS 1."""
+        window = self._frames_per_window()
+        starts = window_starts(vectors.shape[-1], window, self._frames_in(OVERLAP_SECONDS))
+        pieces = [self.decoder(vectors[..., start : start + window])[0] for start in starts]
+        return join(pieces, [start * self.hop_length for start in starts], round(FADE_SECONDS * self.sample_rate))
+
+    def _frames_per_window(self) -> int:
+        return self._frames_in(max(self.max_seconds_per_pass or WHOLE_SECONDS, LEAST_SECONDS))
+
+    def _frames_in(self, seconds: float) -> int:
+        return int(seconds * self.sample_rate / self.hop_length)
+
+    # -- weights --------------------------------------------------------------------------------
+
+    def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raises ValueError if the codebooks were never filled: upstream would then fill them from what it is given."""
+        if not bool(tensors.get("quantizer.rq.model.inited", torch.ones(())).all()):
+            raise ValueError("its codebooks were never trained (quantizer.rq.model.inited is 0)")
+
+
+def normalise(waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, 1, T], zeros behind each item's length → the same at an RMS of 1, and the RMS [B, 1] that it had; both in
+    float64 where the device has it."""
+    waveform = waveform if waveform.device.type == "mps" else waveform.double()
+    power = waveform[:, 0].square().sum(-1, keepdim=True) / lengths[:, None]
+    scale = power.sqrt() + SCALE_FLOOR
+    return waveform / scale[..., None], scale
+
+
+@functools.cache
+def _say_scale_is_missing(name: str) -> None:
+    log.warning("%s: these codes come without a scale, so they are decoded at a loudness of RMS 1 (scale 1)", name)
+
+
+# -- key map ------------------------------------------------------------------------------------------
+
+
+def _key_map(name: str, transposed: Sequence[int]) -> KeyMap:
+    """`transposed`: the indices of the decoder's transposed convs."""
+    return KeyMap(
+        name,
+        (
+            *seanet_rules("encoder", "encoder.model"),
+            *seanet_rules("decoder", "decoder.model", transposed),
+            Rule(r"quantizer\.codebooks", "quantizer.rq.model.embed"),
+        ),
+        unused=(
+            r"quantizer\.rq\.model\.(inited|cluster_size|embed_avg)",
+            r"(enc|dec)_trans_func\.window",  # the STFT's
+            r"(discriminator|mel_spec_transforms)\..+",  # of training
+        ),
+    )
+
+
+FunCodec.key_maps = (
+    _key_map("funcodec, four stages", (3, 6, 9, 12)),
+    _key_map("funcodec, five stages", (3, 6, 9, 12, 15)),
+    _key_map("funcodec, three residual units a stage", (3, 8, 13, 18)),
+)

@@ -220,6 +220,7 @@ def _transposed_by_products(x: Tensor, weight: Tensor, bias: Tensor | None, stri
     _, out, kernel = weight.shape
     lap = kernel // stride - 1
     width = max(TILE // (out * kernel), 512)
+    flat = weight.flatten(1)
     x = F.pad(x, (lap, lap))
     each = x.shape[-1]
     joined = batch > 1 and batch * each <= width  # short items end to end: the weights are read once for all
@@ -227,7 +228,9 @@ def _transposed_by_products(x: Tensor, weight: Tensor, bias: Tensor | None, stri
     y = x.new_empty(len(rows), out, rows.shape[-1], stride)  # of each item's positions the last `lap` stay unused
     for item in range(len(rows)):
         for start in range(0, rows.shape[-1] - lap, width):
-            part = (weight.flatten(1).T @ rows[item, :, start : start + width + lap]).view(out, lap + 1, stride, -1)
+            tile = rows[item, :, start : start + width + lap]
+            part = flat.T @ tile if tile.shape[-1] > FEW else (tile.T @ flat).T  # [out * kernel, T], as is faster
+            part = part.unflatten(0, (out, lap + 1, stride))
             total = part[:, 0, :, lap:]
             for late in range(1, lap + 1):
                 total += part[:, late, :, lap - late : -late]

@@ -7,6 +7,7 @@ only the search looks at directions alone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -53,13 +54,11 @@ class ResidualFactorizedVQ(nn.Module):
 
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
         """[B, latent_dim, N] → codes [B, K, N] of the first `num_codebooks` levels (None = all)."""
-        codes: list[Tensor] = []
-        residual = latent
-        for level in self._first(num_codebooks):
-            if codes:
-                residual = residual - previous.decode(codes[-1])
+        levels = self._first(num_codebooks)
+        residual, codes = latent, [levels[0].encode(latent)]
+        for previous, level in itertools.pairwise(levels):
+            residual = residual - previous.decode(codes[-1])
             codes.append(level.encode(residual))
-            previous = level
         return torch.stack(codes, dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -20,8 +20,7 @@ def stft(x: Tensor, n_fft: int, hop_length: int, lengths: Tensor | None = None) 
     A clip no longer than half a window cannot be mirrored: see `padding.pad`.
     """
     x = pad(x[:, None], lengths, n_fft // 2, n_fft // 2, "reflect")[:, 0]
-    frames = x.unfold(-1, n_fft, hop_length) * torch.hann_window(n_fft, dtype=x.dtype, device=x.device)
-    return torch.fft.rfft(frames).mT
+    return torch.fft.rfft(x.unfold(-1, n_fft, hop_length) * _window(n_fft, x)).mT
 
 
 def istft(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | None = None) -> Tensor:
@@ -30,7 +29,7 @@ def istft(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | None 
     `spectrum` is changed.
     """
     spectrum.imag[:, [0, -1]] = 0  # of a real signal; not every FFT ignores what stands there
-    window = torch.hann_window(n_fft, dtype=spectrum.real.dtype, device=spectrum.device)
+    window = _window(n_fft, spectrum.real)
     frames = torch.fft.irfft(spectrum, n_fft, dim=1).mul_(window[:, None])  # [B, n_fft, N]
     frames = zero_tail_(frames, lengths, -(-n_fft // (2 * hop_length)))  # the frames behind an item that reach into it
     batch, _, steps = frames.shape
@@ -39,6 +38,11 @@ def istft(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | None 
     kept = slice(n_fft // 2, n_fft // 2 + (steps - 1) * hop_length)
     waveform, total = (_overlap_add(part, hop_length)[:, kept] for part in (frames, envelope))
     return waveform / total.clamp(min=1e-11)  # zero behind an item only
+
+
+def _window(n_fft: int, like: Tensor) -> Tensor:
+    """In float32 even where the arithmetic is float64: published networks know no other."""
+    return torch.hann_window(n_fft, dtype=torch.float32, device=like.device).to(like.dtype)
 
 
 def _overlap_add(frames: Tensor, hop_length: int) -> Tensor:

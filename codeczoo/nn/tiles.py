@@ -39,7 +39,7 @@ def in_tiles(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> t
     out = make(len(x), _channels(layers[-1]), total)
     for i, length in enumerate([x.shape[-1]] * len(x) if lengths is None else lengths.tolist()):
         end = out_length(layers, length)
-        width = ceil(end / _tiles(end, usual))
+        width = max(ceil(end / _tiles(end, usual)), 1)
         for start in range(0, end, width):
             stop = min(start + width, end)
             first, last = seen(layers, start, stop - 1)

@@ -1,0 +1,249 @@
+"""S3Tokenizer: CosyVoice's semantic speech tokenizer. It encodes only.
+
+Papers: CosyVoice (arXiv 2407.05407), FunAudioLLM (arXiv 2407.04051), CosyVoice 2 (arXiv 2412.10117). Upstream: the ONNX
+files of the CosyVoice models, and xingchensong/S3Tokenizer in PyTorch; the weights of both load.
+
+Whisper's log-mel spectrogram and encoder, and one codebook: 4096 vectors by direction (v1), or 8 digits of 3 values
+(v2, v3), which also turn their queries and keys by position and remember values through a depthwise convolution.
+Turning tokens into sound takes CosyVoice's flow model, a vocoder and a voice to imitate: that is synthesis, not
+decoding.
+
+Attention sees at most 30 s. A longer clip is cut into windows of 30 s every 26 s, and of each overlap either side's
+outer 2 s are dropped; that is the published definition, but for one thing: upstream opens one more window where the last
+one has reached the end already, and so may lose up to 2 s of tokens. This one does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.base.codec import BaseCodec, Encoded, dense_or_none
+from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.variant import Variant
+from codeczoo.nn.attention import Attention, Sight, everything
+from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.linear import Linear
+from codeczoo.nn.log_mel import HOP, whisper_log_mel
+from codeczoo.nn.rotary import Rotary, Rotation
+from codeczoo.nn.rvq import ResidualVQ
+from codeczoo.nn.transformer import FeedForward
+
+WINDOW, STEP = 3000, 2600  # mel frames of a window of a long clip, and from one to the next
+MEMORY_KERNEL = 31
+
+
+@dataclass(frozen=True)
+class S3TokenizerConfig:
+    """The network's numbers."""
+
+    strides: Sequence[int]  # of the two convolutions
+    num_layers: int
+    version: int  # 1: table of positions and codebook of vectors; 2: rotary positions, memory, digits
+    sample_rate: int = 16000  # Hz
+    mels: int = 128
+    dim: int = 1280
+    num_heads: int = 20
+    hidden_dim: int = 5120
+    codebook_size: int = 4096  # of version 1
+    positions: int = 1500  # rows of the table of version 1
+    num_digits: int = 8  # of version 2, each of 3 values
+
+
+class MemoryAttention(Attention):
+    """Attention, and beside it a depthwise convolution over the values (FSMN, arXiv 1512.08301)."""
+
+    def __init__(self, dim: int, num_heads: int, memory: bool) -> None:
+        super().__init__(dim, num_heads, bias=True)
+        self.memory = Conv1d(dim, dim, MEMORY_KERNEL, groups=dim, bias=False) if memory else None
+
+    def attend(self, x: Tensor, lengths: Tensor | None, sight: Sight, rotation: Rotation | None) -> Tensor:
+        q, k, v = self.project(x, rotation)
+        out = self.merge(sight(q, k, v))
+        if self.memory is None:
+            return out
+        values = v.transpose(1, 2).flatten(2).mT.contiguous()  # [B, dim, T]
+        return out + (self.memory(values, lengths) + values).mT
+
+
+class Block(nn.Module):
+    """[B, T, dim] → [B, T, dim]."""
+
+    def __init__(self, config: S3TokenizerConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.dim)
+        self.attention = MemoryAttention(config.dim, config.num_heads, memory=config.version > 1)
+        self.norm2 = nn.LayerNorm(config.dim)
+        self.feed_forward = FeedForward(config.dim, config.hidden_dim, bias=True)
+
+    def forward(self, x: Tensor, lengths: Tensor | None, sight: Sight, rotation: Rotation | None) -> Tensor:
+        x = x + self.attention.attend(self.norm1(x), lengths, sight, rotation)
+        return x + self.feed_forward(self.norm2(x))
+
+
+class Encoder(nn.Module):
+    """Log-mel [B, mels, F] → [B, N, dim] and lengths."""
+
+    def __init__(self, config: S3TokenizerConfig) -> None:
+        super().__init__()
+        first, second = config.strides
+        self.conv1 = Conv1d(config.mels, config.dim, 3, first, padding=(1, 1))
+        self.conv2 = Conv1d(config.dim, config.dim, 3, second, padding=(1, 1))
+        table = config.version == 1
+        self.positions = nn.Parameter(torch.empty(config.positions, config.dim)) if table else None
+        self.rotary = None if table else Rotary(config.dim // config.num_heads)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+
+    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = F.gelu(self.conv1(mel, lengths))
+        lengths = None if lengths is None else self.conv1.out_length(lengths)
+        x = F.gelu(self.conv2(x, lengths)).mT
+        lengths = None if lengths is None else self.conv2.out_length(lengths)
+        steps = x.shape[1]
+        if self.positions is not None:
+            x = x + self.positions[:steps]
+        rotation = self.rotary(torch.arange(steps, device=x.device), x.dtype) if self.rotary else None
+        sight = everything(steps, lengths)
+        for layer in self.layers:
+            x = layer(x, lengths, sight, rotation)
+        return x
+
+    def tokens(self, frames: Tensor) -> Tensor:
+        """How many tokens so many mel frames give."""
+        return self.conv2.out_length(self.conv1.out_length(frames))
+
+
+class DirectionVQ(nn.Module):
+    """The nearest vector to the direction of the latent."""
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.vq = ResidualVQ(1, size, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, dim] → [B, N]."""
+        return self.vq.encode(F.normalize(x, dim=-1, eps=1e-12).mT)[:, 0]
+
+
+class Ternary(nn.Module):
+    """Eight numbers, each rounded to -1, 0 or 1: the digits of the code, the first counting ones."""
+
+    def __init__(self, dim: int, num_digits: int) -> None:
+        super().__init__()
+        self.project_down = Linear(dim, num_digits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, dim] → [B, N]."""
+        digits = (self.project_down(x).tanh() * 0.9990000128746033).round().long() + 1
+        return (digits * 3 ** torch.arange(digits.shape[-1], device=x.device)).sum(-1)
+
+
+class S3Tokenizer(BaseCodec):
+    """Codes [B, 1, N] at 25 or 50 frames a second."""
+
+    Config = S3TokenizerConfig
+    config: S3TokenizerConfig
+    hop_length: int
+    supports_decode = False
+    why_no_decode = (
+        "it is a tokenizer of content alone; CosyVoice turns its tokens into speech with a flow model, a vocoder and a "
+        "voice to imitate"
+    )
+    readers: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, config: S3TokenizerConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.sample_rate = config.sample_rate
+        self.hop_length = HOP * config.strides[0] * config.strides[1]
+        self.codebook_choices = (1,)
+        self.encoder = Encoder(config)
+        self.quantizer: nn.Module
+        if config.version == 1:
+            self.codebook_sizes = (config.codebook_size,)
+            self.quantizer = DirectionVQ(config.codebook_size, config.dim)
+        else:
+            self.codebook_sizes = (3**config.num_digits,)
+            self.quantizer = Ternary(config.dim, config.num_digits)
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        frames = (lengths // HOP).clamp(min=1)
+        mel = whisper_log_mel(waveform[:, 0], dense_or_none(lengths, waveform.shape[-1]), self.config.mels)
+        if mel.shape[-1] <= WINDOW:
+            x = self.encoder(mel, dense_or_none(frames, mel.shape[-1]))
+            return Encoded(self.quantizer(x)[:, None], self.encoder.tokens(frames))
+        items = [self._in_windows(item[:, :n]) for item, n in zip(mel, frames.tolist(), strict=True)]
+        counts = torch.tensor([len(item) for item in items], device=mel.device)
+        return Encoded(nn.utils.rnn.pad_sequence(items, batch_first=True)[:, None], counts)
+
+    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+        return self._encode(waveform, lengths, num_codebooks)  # its windows are its definition
+
+    def _in_windows(self, mel: Tensor) -> Tensor:
+        """One clip's mel [mels, F] → tokens [N], in windows that overlap by 4 s."""
+        total = mel.shape[-1]
+        starts = [0]
+        while starts[-1] + WINDOW < total:
+            starts.append(starts[-1] + STEP)
+        dropped = int((WINDOW - STEP) // 2 * HOP // self.hop_length)  # tokens at a side that has a neighbour
+        together = max(int(self._seconds_per_pass() * self.sample_rate / HOP / WINDOW), 1)
+        kept = []
+        for first in range(0, len(starts), together):
+            group = starts[first : first + together]
+            lengths = torch.tensor([min(WINDOW, total - start) for start in group], device=mel.device)
+            windows = [F.pad(mel[:, s : s + WINDOW], (0, max(s + WINDOW - total, 0))) for s in group]
+            batch = torch.stack(windows)[..., : int(lengths.max())]
+            tokens = self.quantizer(self.encoder(batch, dense_or_none(lengths, batch.shape[-1])))
+            for start, row, n in zip(group, tokens, self.encoder.tokens(lengths).tolist(), strict=True):
+                kept.append(row[dropped if start else 0 : n - dropped if start != starts[-1] else n])
+        return torch.cat(kept)
+
+
+# -- key map, and the published ONNX form -------------------------------------------------------------
+
+LAYER = r"encoder\.layers\.(\d+)\."
+THEIRS = r"encoder.blocks.\1."
+
+
+def _qkv_bias(query: Tensor, value: Tensor) -> Tensor:
+    return torch.cat([query, torch.zeros_like(query), value])  # keys have none
+
+
+S3Tokenizer.key_maps = (
+    KeyMap(
+        "s3tokenizer",
+        (
+            Rule(r"encoder\.positions", "encoder.positional_embedding"),
+            Rule(
+                LAYER + r"attention\.in_proj\.weight",
+                tuple(f"{THEIRS}attn.{name}.weight" for name in ("query", "key", "value")),
+                lambda *qkv: torch.cat(qkv),
+            ),
+            Rule(
+                LAYER + r"attention\.in_proj\.bias", (f"{THEIRS}attn.query.bias", f"{THEIRS}attn.value.bias"), _qkv_bias
+            ),
+            Rule(LAYER + r"attention\.out_proj\.(\w+)", rf"{THEIRS}attn.out.\2"),
+            Rule(LAYER + r"attention\.memory\.weight", f"{THEIRS}attn.fsmn_block.weight"),
+            Rule(LAYER + r"norm1\.(\w+)", rf"{THEIRS}attn_ln.\2"),
+            Rule(LAYER + r"norm2\.(\w+)", rf"{THEIRS}mlp_ln.\2"),
+            Rule(LAYER + r"feed_forward\.linear1\.(\w+)", rf"{THEIRS}mlp.0.\2"),
+            Rule(LAYER + r"feed_forward\.linear2\.(\w+)", rf"{THEIRS}mlp.2.\2"),
+            Rule(r"quantizer\.vq\.codebooks", "quantizer._codebook.embed", lambda embed: embed[None]),
+            Rule(r"quantizer\.project_down\.(\w+)", r"quantizer._codebook.project_down.\1"),
+        ),
+    ),
+)
+
+
+def _read_onnx(path: Path) -> Mapping[str, Tensor]:
+    from codeczoo.codecs.s3tokenizer_onnx import read_onnx
+
+    return read_onnx(path)
+
+
+S3Tokenizer.readers = {".onnx": _read_onnx}

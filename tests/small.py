@@ -13,14 +13,23 @@ from codeczoo.base.weights import load_weights
 
 # Fewer channels and layers for each family, everything else as published.
 SMALL: dict[str, dict[str, object]] = {
-    "academicodec": {"filters": 8, "block_kernels": (3, 3, 5), "dilations": (1, 2), "codebook_size": 64},
+    "academicodec": {"filters": 8, "block_kernels": (3, 3, 5), "dilations": (2,), "codebook_size": 64},
     "audiodec": {"filters": 4, "dim": 16, "codebook_size": 64, "vocoder_channels": 32, "vocoder_kernel": 5},
+    "encodec": {"filters": 4, "dim": 16, "codebook_size": 64},
+    "dac": {"encoder_dim": 4, "decoder_dim": 64, "codebook_size": 64},
     "speechtokenizer": {"filters": 4, "dim": 48},
     "bigcodec": {"encoder_dim": 2, "decoder_dim": 64, "latent_dim": 24, "codebook_size": 64},
     "funcodec": {"filters": 8, "dim": 32, "codebook_size": 64},
     "snac": {"encoder_dim": 4, "decoder_dim": 64, "head_dim": 16, "codebook_size": 64},
     "auv": {"dim": 32, "num_heads": 2, "hidden_dim": 48, "encoder_layers": 2, "decoder_layers": 2, "codebook_size": 96},
     "s3tokenizer": {"mels": 16, "dim": 24, "num_heads": 2, "hidden_dim": 32, "codebook_size": 20, "num_layers": 2},
+    "unicodec": {
+        "filters": 4, "dim": 32, "codebook_size": 64, "decoder_dim": 64, "hidden_dim": 40, "num_layers": 2,
+        "encoder_layers": 2, "num_heads": 2, "expert_dim": 24,
+    },
+    "wavtokenizer": {
+        "filters": 4, "dim": 32, "codebook_size": 64, "decoder_dim": 64, "hidden_dim": 40, "num_layers": 2,
+    },
     "mimi": {
         "filters": 4,
         "dim": 32,

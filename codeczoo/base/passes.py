@@ -43,7 +43,8 @@ def encode_in_windows(
     assert hop is not None and len(waveform) == 1
     total = int(lengths[0])
     left, right = -(-context.left // hop) * hop, -(-context.right // hop) * hop
-    step = max((samples - left - right) // hop, 1) * hop
+    # At least as long as half of its context, lest a pass of little more than context be mostly work for nothing.
+    step = max((samples - left - right) // hop, (left + right) // (2 * hop), 1) * hop
     pieces = []
     for start in range(0, total, step):
         first, last = max(start - left, 0), min(start + step + right, total)
@@ -70,7 +71,7 @@ def decode_in_windows(
     hop = codec.hop_length
     assert hop is not None and len(codes) == 1
     total = int(lengths[0])
-    step = max(frames - context.left - context.right, 1)
+    step = max(frames - context.left - context.right, (context.left + context.right) // 2, 1)
     pieces = []
     for start in range(0, total, step):
         first, last = max(start - context.left, 0), min(start + step + context.right, total)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,7 @@ from codeczoo.base.variant import Variant
 from codeczoo.nn.alias_free import AliasFreeSnake, AliasFreeUnits
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
+from codeczoo.nn.layers import Layers
 from codeczoo.nn.lstm import LSTM
 from codeczoo.nn.pieces import in_pieces
 
@@ -44,21 +45,6 @@ class BigCodecConfig:
     codebook_size: int = 8192
     codebook_dim: int = 8
     lstm_layers: int = 2
-
-
-class Layers(nn.Module):
-    """Layers one after the other, each with lengths in its own steps."""
-
-    def __init__(self, layers: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        for layer in self.layers:
-            x = layer(x, lengths)
-            if lengths is not None and isinstance(layer, Conv1d | ConvTranspose1d):
-                lengths = layer.out_length(lengths)
-        return x
 
 
 def _encoder(config: BigCodecConfig) -> Layers:

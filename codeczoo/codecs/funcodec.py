@@ -13,12 +13,11 @@ up to 320 samples fewer than the clip had; those samples are zeros. Clips too sh
 upstream refuses, are lengthened by zeros (`nn.padding.pad`).
 
 How sure the numbers are: those of the time models are published; those of the frequency models were found from the
-parameter and operation counts of their model cards. A checkpoint of another shape is refused by name of its tensors.
+parameter and operation counts of their model cards (a checkpoint of other shapes is refused, and its tensors named).
 
-Long clips. Every norm sees the whole clip, so windows cannot be exact. Up to `WHOLE_SECONDS` (or what
-`max_seconds_per_pass` says, but no less than `LEAST_SECONDS`) a clip is one pass; beyond that it runs in windows of that
-length, `OVERLAP_SECONDS` of which each shares with the next, with statistics of their own. The scale is always that of
-the whole clip.
+Long clips. Every norm sees the whole clip, so passes cannot be exact. Up to `WHOLE_SECONDS` (or what
+`max_seconds_per_pass` says, but no less than `LEAST_SECONDS`) a clip is one pass; beyond that it runs in windows of
+that length, which overlap by `OVERLAP_SECONDS` and have norms of their own. The scale is always the whole clip's.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class SpectralEncoder(SEANetEncoder2d):
         magnitude = spectrum.abs().clamp_(min=MAGNITUDE_FLOOR)
         features = torch.stack([magnitude.log(), spectrum.real / magnitude, spectrum.imag / magnitude], dim=1)
         columns = None if lengths is None else lengths // self.stft_hop + 1
-        return super().forward(features.to(self.layers[0].weight.dtype), columns)
+        return super().forward(features.to(next(self.parameters()).dtype), columns)
 
 
 class SpectralDecoder(SEANetDecoder2d):

@@ -6,6 +6,8 @@ convolution does not mind.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,19 +23,28 @@ KERNEL = 7
 
 
 class ConvNeXtBlock(nn.Module):
-    """[B, T, C] → [B, T, C]: x plus a depthwise convolution and two linear layers, scaled by `gamma`."""
+    """[B, T, C] → [B, T, C]: x plus a depthwise convolution and two linear layers, scaled by `gamma` if there is one."""
 
-    def __init__(self, dim: int, hidden_dim: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int,
+        eps: float = EPS,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
+        layer_scale: bool = True,
+    ) -> None:
         super().__init__()
         self.dwconv = Conv1d(dim, dim, KERNEL, groups=dim)
-        self.norm = nn.LayerNorm(dim, EPS)
+        self.norm = nn.LayerNorm(dim, eps)
         self.pwconv1 = Linear(dim, hidden_dim)
+        self.activation = activation
         self.pwconv2 = Linear(hidden_dim, dim)
-        self.gamma = nn.Parameter(torch.empty(dim))
+        self.gamma = nn.Parameter(torch.empty(dim)) if layer_scale else None
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         y = self.norm(self._depthwise(zero_tail_(x.mT, lengths, KERNEL // 2)).mT)
-        return torch.addcmul(x, self.gamma, self.pwconv2(F.gelu(self.pwconv1(y))))
+        y = self.pwconv2(self.activation(self.pwconv1(y)))
+        return y.add_(x) if self.gamma is None else torch.addcmul(x, self.gamma, y)
 
     def _depthwise(self, x: Tensor) -> Tensor:
         """[B, C, T] whose channels are last in memory: in two dimensions there is a kernel that leaves them there."""

@@ -1,15 +1,17 @@
-"""A long clip through convolutions and LSTMs piece by piece, equal to the clip in one piece, in bounded memory."""
+"""A long clip through convolutions, LSTMs and windows of attention piece by piece, equal to the clip in one piece, in bounded memory."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.local_attention import LocalTransformer
 from codeczoo.nn.lstm import LSTM, BidirectionalLSTM
 from codeczoo.nn.norm import GroupNorm
 from codeczoo.nn.seanet import ResidualUnit
@@ -19,14 +21,15 @@ def in_pieces(layers: Iterable[nn.Module], pieces: Iterable[Tensor]) -> Iterator
     """Consecutive pieces [B, C, t] of clips of one length → consecutive pieces of what the layers give for the whole.
 
     Args:
-        layers: convolutions of any kind, `LSTM`s, and layers that act on each step alone.
+        layers: convolutions of any kind, `LSTM`s, `LocalTransformer`s, and others that say their `reach` to either
+            side in steps of their input (0 if they do not) and their `factor`, the steps they give for one (1).
 
     Raises:
         TypeError: a layer that must see the whole clip.
     """
     before: list[nn.Module] = []
     for layer in layers:
-        if isinstance(layer, LSTM):
+        if isinstance(layer, LSTM | LocalTransformer):
             pieces, before = _recur(layer, _convolve(before, pieces)), []
         else:
             before.append(layer)
@@ -51,15 +54,29 @@ def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
             reach += Fraction(conv.kernel_size, conv.stride) / rate
             rate *= conv.stride
         else:
-            reach += getattr(layer, "reach", 0) / rate  # 0: a layer that acts on each step alone
+            reach += getattr(layer, "reach", 0) / rate
+            rate *= getattr(layer, "factor", 1)
     return math.ceil(reach), rate
 
 
-def _recur(lstm: LSTM, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-    state = None
-    for piece in pieces:
-        y, state = lstm.begin(piece) if state is None else lstm.step(piece, state)
+def _recur(layer: LSTM | LocalTransformer, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    state: Any = None
+    for piece in _in_multiples(pieces, getattr(layer, "window", 1)):
+        y, state = layer.begin(piece) if state is None else layer.step(piece, state)
         yield y
+
+
+def _in_multiples(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The same signal in pieces of whole multiples of `size` steps, but for its end."""
+    held: Tensor | None = None
+    for piece in pieces:
+        held = piece if held is None else torch.cat([held, piece], dim=-1)
+        whole = held.shape[-1] // size * size
+        if whole:
+            yield held[..., :whole]
+            held = held[..., whole:]
+    if held is not None and held.shape[-1]:
+        yield held
 
 
 def _convolve(layers: Sequence[nn.Module], pieces: Iterable[Tensor]) -> Iterator[Tensor]:

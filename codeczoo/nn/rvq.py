@@ -26,12 +26,10 @@ class ResidualVQ(nn.Module):
         batch, dim, frames = x.shape
         books = at_least_float32(self.codebooks[:num_codebooks])
         residual = x.mT.reshape(-1, dim).to(books.dtype)  # [B * N, dim]
-        halves = torch.linalg.vector_norm(books, dim=-1).square_().div_(2)  # [K, size], without a copy of the books
         codes = []
         with matmul_precision("exact"):
-            for book, half in zip(books, halves, strict=True):
-                # |x - e|² = |x|² + 2 (|e|²/2 - x · e): the first term is the same for every row.
-                index = torch.addmm(half, residual, book.T, alpha=-1).argmin(-1)  # the first on a tie
+            for book in books:
+                index = nearest(residual, book)
                 residual = residual - F.embedding(index, book)
                 codes.append(index)
         return torch.stack(codes).view(-1, batch, frames).transpose(0, 1)
@@ -44,6 +42,13 @@ class ResidualVQ(nn.Module):
         rows = (codes + offsets).mT.reshape(-1, levels)  # [B * N, K] into all codebooks laid end to end
         vectors = F.embedding_bag(rows, self.codebooks.view(-1, dim), mode="sum")
         return vectors.view(batch, frames, dim).mT
+
+
+def nearest(x: Tensor, book: Tensor) -> Tensor:
+    """Vectors [n, dim] → the index of the nearest row of `book` [size, dim] for each; the first on a tie."""
+    half = torch.linalg.vector_norm(book, dim=-1).square_().div_(2)  # |e|²/2, without a copy of the book
+    # |x - e|² = |x|² + 2 (|e|²/2 - x · e): the first term is the same for every row.
+    return torch.addmm(half, x, book.T, alpha=-1).argmin(-1)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def istft(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | None 
     window = _window(n_fft, spectrum.real)
     frames = torch.fft.irfft(spectrum, n_fft, dim=1).mul_(window[:, None])  # [B, n_fft, N]
     frames = zero_tail_(frames, lengths, -(-n_fft // (2 * hop_length)))  # the frames behind an item that reach into it
-    batch, _, steps = frames.shape
+    steps = frames.shape[-1]
     own = frames.new_ones(1, steps) if lengths is None else valid_mask(lengths, steps).to(frames.dtype)
     envelope = own[:, None] * window.square()[:, None]
     kept = slice(n_fft // 2, n_fft // 2 + (steps - 1) * hop_length)

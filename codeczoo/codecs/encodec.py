@@ -1,0 +1,296 @@
+"""EnCodec: SEANet with an LSTM and up to 32 levels of residual quantisation; one network for 24 kHz, one for 48 kHz.
+
+Paper: "High Fidelity Neural Audio Compression" (arXiv 2210.13438). Upstream: facebookresearch/encodec, and the same
+models in Hugging Face transformers; the checkpoints of both load. Its `.ecdc` files are read and written by ecdc.py.
+
+encodec_24k: mono, causal, the whole clip at once. It streams, which upstream never offered. Its convolutions mirror the
+first samples of a clip, so that the first frame comes with the seventh; from then on each frame comes with its own hop.
+
+encodec_48k: stereo, looks ahead, normalised (GroupNorm) over time. So it works on segments of 1 s that start every
+0.99 s, each brought to a level of 1, coded, decoded, brought back and faded into its neighbours. The level is sent with
+the codes, as the side value `scale`. A clip ends with one or two shorter segments, with statistics of their own.
+
+Told nothing, upstream uses all codebooks, transformers the fewest, and upstream's command line 6 kbit/s: so do we.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.keymap import KeyMap
+from codeczoo.base.ragged import pad_stack
+from codeczoo.base.variant import Variant
+from codeczoo.nn.held_start import HeldStart, State
+from codeczoo.nn.rvq import ResidualVQ, codebook_rule
+from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules, seanet_rules_transformers
+
+
+@dataclass(frozen=True)
+class EncodecConfig:
+    """The network's numbers."""
+
+    sample_rate: int = 24000  # Hz
+    channels: int = 1
+    filters: int = 32  # width of the first convolution
+    strides: Sequence[int] = (2, 4, 5, 8)  # of the encoder
+    dim: int = 128
+    lstm_layers: int = 2
+    num_codebooks: int = 32
+    codebook_choices: Sequence[int] = (2, 4, 8, 16, 32)
+    codebook_size: int = 1024
+    causal: bool = True
+    norm: bool = False  # GroupNorm after each convolution
+    segment: int = 0  # samples; 0 = the clip is not cut
+    segment_stride: int = 0  # samples from the start of a segment to the next one's
+
+
+class Encodec(BaseCodec):
+    """Codes [B, K, N] at 75 frames a second, K one of 2, 4, 8, 16, 32."""
+
+    Config = EncodecConfig
+    config: EncodecConfig
+    hop_length: int
+
+    def __init__(self, config: EncodecConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.sample_rate = config.sample_rate
+        self.channels = (config.channels,)
+        self.hop_length = math.prod(config.strides)
+        self.codebook_sizes = (config.codebook_size,) * config.num_codebooks
+        self.codebook_choices = tuple(config.codebook_choices)
+        self.causal = config.causal
+        self.latency = self.hop_length / config.sample_rate
+
+        options: dict[str, Any] = {"lstm_layers": config.lstm_layers, "causal": config.causal, "norm": config.norm}
+        channels, dim, strides = config.channels, config.dim, tuple(config.strides)
+        self.encoder = SEANetEncoder(channels, dim, config.filters, strides, **options)
+        self.quantizer = ResidualVQ(config.num_codebooks, config.codebook_size, dim)
+        self.decoder = SEANetDecoder(channels, dim, config.filters, strides[::-1], **options)
+        self._encoder_stream = HeldStart(self.encoder, channels, self.hop_length)
+        self._decoder_stream = HeldStart(self.decoder, dim)
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        return Encoded(self.quantizer.encode(latent, num_codebooks), self.encoder.out_length(lengths))
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        waveform = self.decode_latent(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
+        return Decoded(waveform, lengths * self.hop_length)
+
+    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, C, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        return self.encoder(waveform, lengths)[0]
+
+    def decode_latent(self, latent: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, dim, N] → [B, C, N * hop]."""
+        return self.decoder(latent, lengths)[0]
+
+    # -- streaming ------------------------------------------------------------------------------
+
+    def _stream_encode_start(self, batch_size: int) -> State:
+        return self._encoder_stream.start(batch_size)
+
+    def _stream_encode(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, Tensor | None, State]:
+        latent, counts, state = self._encoder_stream.step(waveform, state)
+        return self.quantizer.encode(latent, num_codebooks), counts, state
+
+    def _stream_encode_end(
+        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
+    ) -> tuple[Tensor, Tensor]:
+        latent, counts = self._encoder_stream.end(rest, lengths, state)
+        return self.quantizer.encode(latent, num_codebooks), counts
+
+    def _stream_decode_start(self, batch_size: int) -> State:
+        return self._decoder_stream.start(batch_size)
+
+    def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+        return self._decoder_stream.step(self.quantizer.decode(codes), state)
+
+    def _stream_decode_end(self, state: State) -> tuple[Tensor, Tensor]:
+        held, seen = state["held"], state["seen"]
+        return self._decoder_stream.end(held[..., :0], torch.zeros_like(seen), state)
+
+
+class Segment(NamedTuple):
+    """A stretch of one clip that goes through the network by itself."""
+
+    row: int  # of the batch
+    number: int  # in the clip
+    frame: int  # where it begins in the clip's codes
+    frames: int
+    samples: int  # of audio in it, as many as its frames give if that is not known
+
+
+class SegmentedEncodec(Encodec):
+    """Codes [B, K, N] of segments of up to 150 frames, one after the other, and the side value `scale` [B, S], one a
+    segment, NaN where a clip has fewer. Codes without it decode at a scale of 1: the sound, not its level.
+
+    A clip of T samples has ceil(T / 47520) segments, so that the codes of a clip are 1 % more than 150 a second.
+    """
+
+    def __init__(self, config: EncodecConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.latency = config.segment / config.sample_rate
+        self.segment_frames = -(-config.segment // self.hop_length)
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        clips = [self.segments(row, samples) for row, samples in enumerate(lengths.tolist())]
+        counts = [sum(segment.frames for segment in clip) for clip in clips]
+        codes = waveform.new_zeros(len(clips), num_codebooks, max(counts), dtype=torch.int64)
+        scale = waveform.new_full((len(clips), max(map(len, clips))), torch.nan)
+        for group in self._passes(clips):
+            starts = [segment.number * self.config.segment_stride for segment in group]
+            pieces = [
+                waveform[segment.row, :, start : start + segment.samples]
+                for segment, start in zip(group, starts, strict=True)
+            ]
+            x, own = pad_stack(pieces)
+            level = self.level(x, own)
+            latent = self.encode_latent(x / level[:, None, None], dense_or_none(own, x.shape[-1]))
+            found = self.quantizer.encode(latent, num_codebooks)
+            for segment, value, row in zip(group, level, found, strict=True):
+                scale[segment.row, segment.number] = value
+                codes[segment.row, :, segment.frame : segment.frame + segment.frames] = row[:, : segment.frames]
+        return Encoded(codes, lengths.new_tensor(counts), {"scale": scale})
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        scale = side.get("scale")
+        clips = [
+            self.segments_of(row, frames, None if samples < 0 else samples, None if scale is None else scale[row])
+            for row, (frames, samples) in enumerate(zip(lengths.tolist(), num_samples.tolist(), strict=True))
+        ]
+        stride, hop = self.config.segment_stride, self.hop_length
+        ends = [(len(clip) - 1) * stride + clip[-1].frames * hop for clip in clips]
+        out = self._anchor.new_zeros(len(clips), self.config.channels, max(ends))
+        for group in self._passes(clips):
+            pieces = [codes[segment.row, :, segment.frame : segment.frame + segment.frames] for segment in group]
+            x, own = pad_stack(pieces)
+            y = self.decode_latent(self.quantizer.decode(x), dense_or_none(own, x.shape[-1]))
+            for segment, decoded in zip(group, y, strict=True):
+                decoded = decoded[:, : segment.frames * hop]
+                if scale is not None:
+                    decoded = decoded * scale[segment.row, segment.number]
+                clip = clips[segment.row]
+                self._join(out[segment.row, :, : ends[segment.row]], decoded, segment, clip)
+        return Decoded(out, lengths.new_tensor(ends))
+
+    def level(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B, C, T], zeros behind each item → [B]: the root mean square of the mean of the channels."""
+        return (x.mean(1).square().sum(-1) / lengths).sqrt() + 1e-8
+
+    # Bounded memory and exact, because segments do not see each other.
+
+    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+        return self._encode(waveform, lengths, num_codebooks)
+
+    def _decode_long(
+        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+    ) -> Decoded:
+        return self._decode(codes, lengths, side, num_samples)
+
+    # -- segments -------------------------------------------------------------------------------
+
+    def segments(self, row: int, samples: int) -> list[Segment]:
+        """The segments of a clip of so many samples. One that begins less than a stride before the end is shorter, the
+        one before it, too, if it reaches beyond the end."""
+        segments: list[Segment] = []
+        frame = 0
+        for number, start in enumerate(range(0, samples, self.config.segment_stride)):
+            own = min(self.config.segment, samples - start)
+            segments.append(Segment(row, number, frame, -(-own // self.hop_length), own))
+            frame += segments[-1].frames
+        return segments
+
+    def segments_of(self, row: int, frames: int, samples: int | None, scale: Tensor | None) -> list[Segment]:
+        """The segments of a clip of so many frames, of which the number of samples may not be known.
+
+        Then all of them are full but the last. Only 149 frames and 1 more look like a full segment: the number of
+        scales tells.
+
+        Raises:
+            ValueError: the numbers do not belong together, or a scale is missing.
+        """
+        full, hop = self.segment_frames, self.hop_length
+        count = None if scale is None else int(scale.isfinite().sum())
+        if samples is not None:
+            segments = self.segments(row, samples)
+        else:
+            sizes = [full] * (frames // full) + [frames % full] * (frames % full > 0)
+            if frames % full == 0 and count == len(sizes) + 1:
+                sizes[-1:] = [full - 1, 1]
+            starts = [sum(sizes[:i]) for i in range(len(sizes))]
+            segments = [Segment(row, i, *at, at[1] * hop) for i, at in enumerate(zip(starts, sizes, strict=True))]
+        total = sum(segment.frames for segment in segments)
+        if total != frames:
+            raise ValueError(f"{self.name}: {samples} samples make {total} frames; item {row} has {frames}")
+        if scale is not None and not bool(scale[: len(segments)].isfinite().all()):
+            raise ValueError(f"{self.name}: item {row} has {len(segments)} segments and {count} scales")
+        return segments
+
+    def _passes(self, clips: Sequence[Sequence[Segment]]) -> Iterator[list[Segment]]:
+        """Full segments, as many at once as a pass may hold; then the shorter ones, which end their clips."""
+        size = max(int(self._seconds_per_pass() * self.sample_rate) // self.config.segment, 1)
+        everything = [segment for clip in clips for segment in clip]
+        whole = [segment for segment in everything if segment.samples == self.config.segment]
+        short = [segment for segment in everything if segment.samples < self.config.segment]
+        for kind in (whole, short):
+            for i in range(0, len(kind), size):
+                yield kind[i : i + size]
+
+    def _join(self, out: Tensor, decoded: Tensor, segment: Segment, clip: Sequence[Segment]) -> None:
+        """Put a decoded segment in its place in the clip [C, T], faded into what the one before has left there."""
+        stride, hop = self.config.segment_stride, self.hop_length
+        place = out[:, segment.number * stride :][:, : decoded.shape[-1]]
+        decoded = decoded[:, : place.shape[-1]]  # the last but one may reach beyond the end
+        overlap = 0
+        if segment.number:
+            before = clip[segment.number - 1].frames * hop
+            overlap = min(before - stride, place.shape[-1])
+            # The published weights rise and fall linearly over the length of the first segment.
+            length = clip[0].frames * hop
+            t = torch.linspace(0, 1, length + 2, dtype=torch.float64, device=out.device)[1:-1]
+            weight = 0.5 - (t - 0.5).abs()
+            falls, rises = weight[stride : stride + overlap], weight[:overlap]
+            share = (rises / (rises + falls)).to(out.dtype)
+            place[:, :overlap] += (decoded[:, :overlap] - place[:, :overlap]) * share
+        place[:, overlap:] = decoded[:, overlap:]
+
+
+# -- key maps ---------------------------------------------------------------------------------------
+
+UNUSED = (r"quantizer\..+\.(embed_avg|cluster_size|inited)",)  # of training
+
+
+def _authors(num_codebooks: int) -> KeyMap:
+    return KeyMap(
+        "encodec",
+        (
+            *seanet_rules("encoder", "encoder.model"),
+            *seanet_rules("decoder", "decoder.model", (3, 6, 9, 12)),
+            codebook_rule(r"quantizer\.codebooks", "quantizer.vq.layers.{}._codebook.embed", num_codebooks),
+        ),
+        UNUSED,
+    )
+
+
+def _transformers(num_codebooks: int) -> KeyMap:
+    return KeyMap(
+        "encodec of transformers",
+        (
+            *seanet_rules_transformers("encoder", "encoder.layers"),
+            *seanet_rules_transformers("decoder", "decoder.layers"),
+            codebook_rule(r"quantizer\.codebooks", "quantizer.layers.{}.codebook.embed", num_codebooks),
+        ),
+        UNUSED,
+    )
+
+
+Encodec.key_maps = (_authors(32), _transformers(32))
+SegmentedEncodec.key_maps = (_authors(16), _transformers(16))

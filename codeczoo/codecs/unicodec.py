@@ -1,0 +1,150 @@
+"""UniCodec: one codebook of 16384 in which speech, music and other sound have their own parts.
+
+Paper: "UniCodec: Unified Audio Codec with Single Domain-Adaptive Codebook" (ACL 2025, arXiv 2502.20067). Upstream:
+Jiang-Yidi/UniCodec. (The package `unicodec` on PyPI is something else.)
+
+EnCodec's SEANet encoder without LSTM, a transformer with a mixture of experts, one codebook that is searched in the part
+of the clip's domain, and WavTokenizer's decoder. The domain is `codec.domain`: "speech" (as Codec-SUPERB has it, and
+the default), "music", "audio", or None for the whole codebook; it acts in the search only, and a code tells its domain.
+
+Attention is over the whole clip on both sides, and the choice of experts is a hard one: long clips go whole up to a
+minute, beyond that in windows, whose codes need not be those of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from codeczoo.base.codec import BaseCodec, Encoded, dense_or_none
+from codeczoo.base.device import matmul_precision
+from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.passes import Context
+from codeczoo.base.variant import Variant
+from codeczoo.codecs.wavtokenizer import WavTokenizer, WavTokenizerConfig
+from codeczoo.nn.attention import Attention
+from codeczoo.nn.convnext import vocos_rules
+from codeczoo.nn.moe import MixtureOfExperts
+from codeczoo.nn.rotary import Rotary, neighbours_to_halves
+from codeczoo.nn.rvq import at_least_float32, nearest
+from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
+from codeczoo.nn.transformer import Transformer, TransformerLayer
+
+DOMAINS = {"speech": (0, 4), "music": (4, 8), "audio": (8, 16), None: (0, 16)}  # sixteenths of the codebook
+CONTEXT = 5.0  # seconds to each side of a window of a long clip
+
+
+@dataclass(frozen=True)
+class UniCodecConfig(WavTokenizerConfig):
+    """The network's numbers."""
+
+    strides: Sequence[int] = (2, 4, 5, 8)
+    codebook_size: int = 16384
+    encoder_layers: int = 8
+    num_heads: int = 8
+    expert_dim: int = 2048
+    num_experts: int = 3
+
+
+class UniCodec(WavTokenizer):
+    """Codes [B, 1, N] at 75 a second. The decoder is WavTokenizer's."""
+
+    Config = UniCodecConfig
+    config: UniCodecConfig
+    inexact_passes = ("encode", "decode")
+    whole_seconds = 60.0
+
+    def __init__(self, config: UniCodecConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.domain: str | None = "speech"
+        context = round(CONTEXT * config.sample_rate)
+        self.encode_context = Context(context, context)
+        self.encoder = SEANetEncoder(1, config.dim, config.filters, config.strides, causal=False, lstm_layers=0)
+        self.transformer = Transformer(
+            [
+                TransformerLayer(
+                    config.dim,
+                    Attention(config.dim, config.num_heads),
+                    MixtureOfExperts(config.dim, config.expert_dim, config.num_experts),
+                    layer_scale=(True, False),
+                )
+                for _ in range(config.encoder_layers)
+            ],
+            rotary=Rotary(config.dim // config.num_heads),
+        )
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        return Encoded(self.search(latent), -(-lengths // self.hop_length))
+
+    _encode_long = BaseCodec._encode_long  # its encoder has no LSTM to carry on, but attention
+
+    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        x, lengths = self.encoder(waveform, lengths)
+        return self.transformer(x.mT, lengths).mT
+
+    def search(self, latent: Tensor) -> Tensor:
+        """[B, dim, N] → codes [B, 1, N] of the nearest vectors of the domain's part."""
+        if self.domain not in DOMAINS:
+            raise ValueError(f"codec.domain is one of {', '.join(map(repr, DOMAINS))}; it is {self.domain!r}")
+        first, last = (self.config.codebook_size * part // 16 for part in DOMAINS[self.domain])
+        book = at_least_float32(self.quantizer.codebooks[0, first:last])
+        with matmul_precision("exact"):
+            index = nearest(latent.mT.flatten(0, 1).to(book.dtype), book)
+        return (index + first).view(len(latent), 1, -1)
+
+    def domains_of(self, codes: Tensor) -> Tensor:
+        """The domain that each code belongs to: 0 speech, 1 music, 2 other sound; of codes of any shape."""
+        return (codes * 4 // self.config.codebook_size).clamp(max=2)
+
+
+# -- key map ------------------------------------------------------------------------------------------
+
+ENCODEC = "feature_extractor.encodec."
+LAYER = r"transformer\.layers\.(\d+)\."
+THEIRS = ENCODEC + r"encoder.transformer_enocoder.transformer.layers.\1."  # sic
+HEADS = 8
+
+
+def _halves(qkv: Tensor) -> Tensor:
+    q, k, v = qkv.chunk(3)
+    return torch.cat([neighbours_to_halves(q, HEADS), neighbours_to_halves(k, HEADS), v])
+
+
+def _projected(embedding: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """SimVQ's codebook: frozen vectors, and a learned projection of them all."""
+    return F.linear(embedding.double(), weight.double(), bias.double()).to(embedding)[None]
+
+
+UniCodec.key_maps = (
+    KeyMap(
+        "unicodec",
+        (
+            *seanet_rules("encoder", ENCODEC + "encoder.model"),
+            Rule(LAYER + r"attention\.in_proj\.weight", THEIRS + "self_attn.in_proj_weight", _halves),
+            Rule(LAYER + r"attention\.out_proj\.weight", THEIRS + "self_attn.out_proj.weight"),
+            Rule(LAYER + r"feed_forward\.shared\.(.+)", THEIRS + r"FFNMOE.shared_experts.\2"),
+            Rule(LAYER + r"feed_forward\.(.+)", THEIRS + r"FFNMOE.\2"),
+            Rule(LAYER + r"scale1\.scale", THEIRS + "layer_scale_1.scale"),
+            Rule(LAYER + r"(norm\d\..+)", THEIRS + r"\2"),
+            Rule(
+                r"quantizer\.codebooks",
+                tuple(f"{ENCODEC}quantizer.vq.{name}" for name in ("embedding.weight", "embedding_proj.weight", "embedding_proj.bias")),
+                _projected,
+            ),
+            *vocos_rules("backbone", "backbone"),
+        ),
+        unused=(
+            r"feature_extractor\.encodec\.decoder\..+",  # a whole EnCodec decoder
+            r"feature_extractor\.encodec\.encoder\.mask_emb",
+            r".+\.layers\.\d+\.(linear[12]\.weight|layer_scale_2\.scale)",  # replaced by the experts
+            r"head\.istft\.window",
+            r"(multiperioddisc|multiresddisc|dac|dacdiscriminator|melspec_loss)\..+",  # of training
+        ),
+    ),
+)

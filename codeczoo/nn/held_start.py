@@ -1,0 +1,89 @@
+"""Streaming of a `Stack` that mirrors a clip's first samples: its first outputs wait until those samples have come.
+
+Items of a batch may stand at different places: one in the middle of its clip, another at its start. So the first steps
+are sorted out item by item, which reads from the device where each stands. As soon as all of them run, a step is one
+`Stack.step`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from codeczoo.base.ragged import pad_stack
+from codeczoo.nn.seanet import Stack
+
+State = dict[str, Any]
+
+
+class HeldStart:
+    """A stack as a stream of hops (the input steps of one output, or one input step that gives several outputs).
+
+    Its state: "held", the last hops fed, [B, channels, T]; "seen", how many of an item's hops have come, [B], counted
+    as far as `needed`; and "stack", the stack's own.
+    """
+
+    def __init__(self, stack: Stack, channels: int, hop_length: int = 1) -> None:
+        self.stack, self.channels, self.hop_length = stack, channels, hop_length
+        self.needed = stack.warmup // hop_length  # hops
+
+    def start(self, batch_size: int) -> State:
+        weight = next(self.stack.parameters())
+        return {
+            "held": weight.new_zeros(batch_size, self.channels, (self.needed - 1) * self.hop_length),
+            "seen": torch.zeros(batch_size, dtype=torch.int64, device=weight.device),
+            "stack": self.stack.start(batch_size),
+        }
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+        """The next hops of every item → outputs, how many each item has [B] (None = all), state."""
+        if self._all_run(state):
+            y, stack = self.stack.step(x, state["stack"])
+            return y, None, {**state, "stack": stack}
+        hops = x.shape[-1] // self.hop_length
+        fed = torch.cat([state["held"], x], dim=-1)
+        places, stack = state["seen"].tolist(), state["stack"]
+        outputs = [self._nothing(x)] * len(x)
+        for place in set(places):
+            rows = torch.tensor([i for i, other in enumerate(places) if other == place], device=x.device)
+            if place == self.needed:
+                y, new = self.stack.step(x[rows], _rows(stack, rows))
+            elif place + hops >= self.needed:
+                y, new = self.stack.begin(fed[rows, :, (self.needed - 1 - place) * self.hop_length :])
+            else:
+                continue
+            stack = tree_map(lambda all_, some, rows=rows: all_.index_copy(0, rows, some), stack, new)
+            for row, output in zip(rows.tolist(), y, strict=True):
+                outputs[row] = output
+        seen = (state["seen"] + hops).clamp(max=self.needed)
+        held = fed[..., fed.shape[-1] - state["held"].shape[-1] :]
+        return *pad_stack(outputs), {"held": held, "seen": seen, "stack": stack}
+
+    def end(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """The last steps, less than a hop, as many as each item has, and all that was held back → outputs, counts."""
+        outputs = []
+        for i, (place, own) in enumerate(zip(state["seen"].tolist(), lengths.tolist(), strict=True)):
+            row = slice(i, i + 1)
+            rest, held = x[row, :, :own], state["held"][row]
+            if place == self.needed:
+                y = self.stack.step(rest, _rows(state["stack"], row))[0] if own else None
+            else:
+                clip = torch.cat([held[..., held.shape[-1] - place * self.hop_length :], rest], dim=-1)
+                y = self.stack.begin(clip)[0] if clip.shape[-1] else None
+            outputs.append(self._nothing(x) if y is None else y[0])
+        return pad_stack(outputs)
+
+    def _all_run(self, state: State) -> bool:
+        seen = state["seen"]
+        # While a CUDA graph is captured nothing can be read: what is captured must be a stream that runs.
+        return (seen.is_cuda and torch.cuda.is_current_stream_capturing()) or bool((seen == self.needed).all())
+
+    def _nothing(self, x: Tensor) -> Tensor:
+        return x.new_empty(self.stack.layers[-1].weight.shape[0], 0)
+
+
+def _rows(tree: Any, rows: Tensor | slice) -> Any:
+    return tree_map(lambda tensor: tensor[rows], tree)

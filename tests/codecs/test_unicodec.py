@@ -1,0 +1,45 @@
+"""UniCodec: the golden case, its domains, its packaging."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from codeczoo import load_codec
+from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+
+NAME = "unicodec_24k"
+
+
+def test_golden() -> None:
+    codec = golden_codec(NAME, NAME)
+    case, _ = golden_case(NAME)
+    latent = codec.encode_latent(case["audio"])
+    assert_audio_agrees(latent, case["latent"])
+    assert_codes_agree(codec.encode(case["audio"], codec.sample_rate).codes, case["codes"], case["codes_stable"])
+    assert_audio_agrees(codec.quantizer.decode(case["codes"]), case["quantized"])
+    assert_audio_agrees(codec.decode(case["codes"]).waveform, case["reconstruction"])
+
+
+def test_domains() -> None:
+    codec = load_codec(NAME, weights=golden_state_dict(NAME), device="cpu")
+    case, _ = golden_case(NAME)
+    for domain, number in (("speech", 0), ("music", 1), ("audio", 2)):
+        codec.domain = domain
+        codes = codec.encode(case["audio"], codec.sample_rate).codes
+        assert bool((codec.domains_of(codes) == number).all())
+    codec.domain = None
+    codes = codec.encode(case["audio"], codec.sample_rate).codes
+    assert_codes_agree(codes, case["undivided_codes"], case["undivided_codes_stable"])
+    codec.domain = "opera"
+    with pytest.raises(ValueError, match="'speech', 'music', 'audio', None; it is 'opera'"):
+        codec.encode(case["audio"], codec.sample_rate)
+
+
+def test_a_lightning_checkpoint_with_its_discriminators(tmp_path) -> None:
+    state = golden_state_dict(NAME) | {"multiperioddisc.discriminators.0.weight": torch.ones(3)}
+    file = {"state_dict": state, "epoch": 3, "hyper_parameters": {"sample_rate": 24000}, "optimizer_states": [{"state": {}}]}
+    torch.save(file, tmp_path / "unicode.ckpt")
+    case, _ = golden_case(NAME)
+    audio = load_codec(NAME, weights=tmp_path / "unicode.ckpt", device="cpu").decode(case["codes"])
+    assert_audio_agrees(audio.waveform, case["reconstruction"])

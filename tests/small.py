@@ -27,8 +27,23 @@ SMALL: dict[str, dict[str, object]] = {
         "filters": 4, "dim": 32, "codebook_size": 64, "decoder_dim": 64, "hidden_dim": 40, "num_layers": 2,
         "encoder_layers": 2, "num_heads": 2, "expert_dim": 24,
     },
+    "xcodec2": {
+        "encoder_dim": 2, "dim": 64, "digits": (4, 4), "semantic_layers": 2, "semantic_heads": 2, "semantic_hidden": 48,
+        "decoder_layers": 2, "decoder_heads": 2, "decoder_hidden": 48,
+    },
     "wavtokenizer": {
         "filters": 4, "dim": 32, "codebook_size": 64, "decoder_dim": 64, "hidden_dim": 40, "num_layers": 2,
+    },
+    "sqcodec": {
+        "trend_width": 1,
+        "encoder_dims": (4, 6, 8, 8),
+        "encoder_depths": (1, 1, 1, 1),
+        "decoder_dims": (12, 10, 8, 6, 4),
+        "decoder_depths": (1, 1, 1, 1),
+        "dim": 32,
+        "window": 24,
+        "wide_layers": 1,
+        "local_layers": 2,
     },
     "mimi": {
         "filters": 4,
@@ -43,7 +58,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 # Noise as weights can make a deep network chaotic, which no trained one is: these families get smaller weights, so that
 # float32 can be asked to agree with float64.
-GAIN = {"bigcodec": 0.5, "snac": 0.5}
+GAIN = {"bigcodec": 0.5, "dac": 0.5, "snac": 0.5, "sqcodec": 0.5}
 
 # One variant of each network: the others are the same with other weights, or under another name.
 ROOTS = list({(v.family, repr(sorted(v.network.items()))): name for name, v in reversed(variants().items())}.values())[

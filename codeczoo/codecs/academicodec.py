@@ -24,6 +24,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +96,9 @@ class Stage(nn.Module):
         super().__init__()
         side, width = (kernel_size - stride) // 2, 2 * channels
         self.down = Conv1d(channels, width, kernel_size, stride, padding=(side, side))
-        self.blocks = nn.ModuleList([ResidualBlock(width, size, dilations) for size in block_kernels])
-        self.norms = nn.ModuleList([GroupNorm(width // GROUP_WIDTH, width, eps=1e-6) for _ in block_kernels])
+        blocks = nn.ModuleList(ResidualBlock(width, size, dilations) for size in block_kernels)
+        norms = nn.ModuleList(GroupNorm(width // GROUP_WIDTH, width, eps=1e-6) for _ in block_kernels)
+        self.blocks, self.norms = cast(Sequence[ResidualBlock], blocks), cast(Sequence[GroupNorm], norms)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x = self.down(F.leaky_relu_(x, SLOPE), lengths)
@@ -140,10 +144,11 @@ class Encoder(nn.Module):
         super().__init__()
         width = config.filters
         self.conv_pre = Conv1d(1, width, 7)
-        self.stages = nn.ModuleList()
+        stages = nn.ModuleList()
         for stride, size in zip(reversed(config.strides), reversed(config.kernel_sizes), strict=True):
-            self.stages.append(Stage(width, stride, size, config.block_kernels[::-1], config.dilations))
+            stages.append(Stage(width, stride, size, config.block_kernels[::-1], config.dilations))
             width *= 2
+        self.stages = cast(Sequence[Stage], stages)
         self.conv_post = Conv1d(width, width, 3)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -206,8 +211,12 @@ class AcademiCodec(BaseCodec):
         # A clip shorter than a frame becomes one; what stands behind it is zeros.
         waveform = F.pad(waveform, (0, max(self.hop_length - waveform.shape[-1], 0)))
         lengths = lengths.clamp(min=self.hop_length)
-        latent = self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
         return Encoded(self.quantizer.encode(latent, num_codebooks), lengths // self.hop_length, side)
+
+    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, 1, T], at least a frame of each → what is quantised, [B, dim, floor(T / hop)]."""
+        return self.encoder(waveform, lengths)
 
     def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         waveform, _ = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
@@ -228,35 +237,38 @@ class AcademiCodec(BaseCodec):
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip, exactly. What a stage's norms make of its blocks is known once the blocks' moments over the whole
         clip are; the clip passes once for each stage's moments, and once more for the codes."""
-        total = int(lengths[0])
-        waveform, side = self._normalise(waveform[..., :total])
+        waveform, side = self._normalise(waveform[..., : int(lengths[0])])
+        windows = list(self._windows(waveform.shape[-1], samples))
         mixtures: list[Tensor] = []
         hop = 1
         for stage in self.encoder.stages:
             hop *= stage.down.stride
-            moments = None
-            for window, first, last in self._windows(total, samples):
+            moments = []
+            for window, own in windows:
                 branches = stage.branches(self.encoder.begin(waveform[..., window], mixtures))
-                new = Moments.of([branch[..., first // hop : last and last // hop] for branch in branches])
-                moments = new if moments is None else moments + new
-            mixtures.append(stage.mixture(moments))
+                moments.append(Moments.of([branch[..., _steps(own, hop)] for branch in branches]))
+            mixtures.append(stage.mixture(reduce(add, moments)))
         codes = []
-        for window, first, last in self._windows(total, samples):
+        for window, own in windows:
             latent = self.encoder.finish(self.encoder.begin(waveform[..., window], mixtures))
-            latent = latent[..., first // hop : last and last // hop]
-            codes.append(self.quantizer.encode(latent, num_codebooks))
-        return Encoded(torch.cat(codes, dim=-1), lengths // self.hop_length, side)
+            codes.append(self.quantizer.encode(latent[..., _steps(own, hop)], num_codebooks))
+        return Encoded(torch.cat(codes, dim=-1), lengths // hop, side)
 
-    def _windows(self, total: int, samples: int) -> Iterator[tuple[slice, int, int | None]]:
-        """Windows of `samples` (at least two thirds of what a frame sees more) over a clip, whole hops, and of each
-        the part that stands for itself: from, to (None = its end)."""
+    def _windows(self, total: int, samples: int) -> Iterator[tuple[slice, slice]]:
+        """Windows of `samples` over a clip, and the part of each that sees no seam: one part follows the other. No part
+        is shorter than what stands around it."""
         hop = self.hop_length
         first, last = self.encoder.seen()
-        left, right = -(first // hop) * hop, (last // hop) * hop
+        left, right = -(first // hop) * hop, last // hop * hop
         step = max((samples - left - right) // hop * hop, left + right)
         for start in range(0, total, step):
-            begin, end = max(start - left, 0), min(start + step + right, total)
-            yield slice(begin, end), start - begin, start - begin + step if start + step < total else None
+            begin, stop = max(start - left, 0), min(start + step, total)
+            yield slice(begin, min(stop + right, total)), slice(start - begin, stop - begin)
+
+
+def _steps(samples: slice, hop: int) -> slice:
+    """The whole steps of `hop` samples in a stretch that begins with one."""
+    return slice(samples.start // hop, samples.stop // hop)
 
 
 # -- key map ------------------------------------------------------------------------------------------
@@ -264,7 +276,7 @@ class AcademiCodec(BaseCodec):
 
 def _rules(stages: int = 4, kernels: int = 3) -> Iterator[Rule]:
     """The published names count the blocks of all stages in one list."""
-    unit, convs = r"(\d+)\.conv(\d)\.(.+)", r"convs\2.\1.\3"
+    unit, convs = r"units\.(\d+)\.conv(\d)\.(.+)", r"convs\2.\1.\3"
     for i in range(stages):
         yield Rule(rf"encoder\.stages\.{i}\.down\.(.+)", rf"encoder.ups.{i}.\1")
         for j in range(kernels):

@@ -54,7 +54,7 @@ class AudioDecConfig:
     dim: int = 64
     num_codebooks: int = 8
     codebook_size: int = 1024
-    decoder: str = "vocoder"  # or "symmetric"
+    symmetric: bool = False  # the autoencoder's own decoder in place of the vocoder
     vocoder_channels: int = 512
     vocoder_kernel: int = 11
     vocoder_dilations: Sequence[int] = (1, 3, 5)
@@ -67,8 +67,10 @@ def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, 
 
 
 def _residual_units(channels: int) -> list[nn.Module]:
-    options = {"compress": 1, "padding": "causal", "bias": False}
-    return [ResidualUnit(channels, KERNEL, dilation, False, elu, **options) for dilation in DILATIONS]
+    return [
+        ResidualUnit(channels, KERNEL, dilation, False, elu, compress=1, padding="causal", bias=False)
+        for dilation in DILATIONS
+    ]
 
 
 class Encoder(Stack):
@@ -150,11 +152,15 @@ class AudioDec(BaseCodec):
 
         self.encoder = Encoder(config)
         self.quantizer = ResidualVQ(config.num_codebooks, config.codebook_size, config.dim)
-        self.decoder = {"vocoder": Vocoder, "symmetric": SymmetricDecoder}[config.decoder](config)
+        self.decoder: Vocoder | SymmetricDecoder = SymmetricDecoder(config) if config.symmetric else Vocoder(config)
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent, _ = self.encoder(waveform)
+        latent = self.encode_latent(waveform)
         return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
+
+    def encode_latent(self, waveform: Tensor) -> Tensor:
+        """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        return self.encoder(waveform)[0]
 
     def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         if self.start_from_zeros:
@@ -175,12 +181,10 @@ class AudioDec(BaseCodec):
     def _stream_encode_end(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor]:
-        batch, _, samples = rest.shape
-        if samples == 0:
-            return torch.zeros(batch, num_codebooks, 0, dtype=torch.int64, device=rest.device), torch.zeros_like(lengths)
+        samples = rest.shape[-1]
         last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - samples))
         codes, _, _ = self._stream_encode(last, state, num_codebooks)
-        return codes, (lengths > 0).long()
+        return codes[..., : min(samples, 1)], (lengths > 0).long()
 
     def _stream_decode_start(self, batch_size: int) -> State:
         state = self.decoder.start(batch_size)
@@ -229,7 +233,7 @@ ENCODER = (*_stack_rules("encoder", "encoder", "encoder.conv", "projector.projec
 VOCODER = (
     Rule(r"decoder\.conv_pre\.(.+)", r"input_conv.conv.\1"),
     Rule(r"decoder\.ups\.(\d+)\.(.+)", r"upsamples.\1.deconv.\2"),
-    Rule(r"decoder\.blocks\.(\d+)\.block\.(\d+)\.conv(\d)\.(.+)", r"blocks.\1.convs\3.\2.conv.\4"),
+    Rule(r"decoder\.blocks\.(\d+)\.block\.units\.(\d+)\.conv(\d)\.(.+)", r"blocks.\1.convs\3.\2.conv.\4"),
     Rule(r"decoder\.conv_post\.(.+)", r"output_conv.conv.\1"),
     Rule(r"decoder\.(.+)", r"\1"),  # mean, scale, blocks.*.conv_out
 )

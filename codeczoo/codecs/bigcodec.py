@@ -47,7 +47,8 @@ class BigCodecConfig:
     lstm_layers: int = 2
 
 
-def _encoder(config: BigCodecConfig) -> Layers:
+def convolutional_encoder(config: BigCodecConfig) -> Layers:
+    """Waveform [B, 1, T], T whole frames → [B, latent_dim, N]. X-Codec 2 has it too, without LSTM."""
     channels = config.encoder_dim
     layers: list[nn.Module] = [Conv1d(1, channels, 7)]
     for stride in config.strides:
@@ -55,8 +56,9 @@ def _encoder(config: BigCodecConfig) -> Layers:
         layers += [AliasFreeUnits(channels), AliasFreeSnake(channels)]
         layers.append(Conv1d(channels, 2 * channels, 2 * stride, stride, padding=padding))
         channels *= 2
-    layers += [LSTM(channels, config.lstm_layers), AliasFreeSnake(channels)]
-    return Layers([*layers, Conv1d(channels, config.latent_dim, 3)])
+    if config.lstm_layers:
+        layers.append(LSTM(channels, config.lstm_layers))
+    return Layers([*layers, AliasFreeSnake(channels), Conv1d(channels, config.latent_dim, 3)])
 
 
 def _decoder(config: BigCodecConfig) -> Layers:
@@ -84,7 +86,7 @@ class BigCodec(BaseCodec):
         self.hop_length = math.prod(config.strides)
         self.codebook_sizes = (config.codebook_size,)
         self.codebook_choices = (1,)
-        self.encoder = _encoder(config)
+        self.encoder = convolutional_encoder(config)
         self.quantizer = FactorizedVQ(config.latent_dim, config.codebook_size, config.codebook_dim)
         self.decoder = _decoder(config)
 
@@ -126,24 +128,45 @@ STAGES = 5  # strides of the published model
 UNIT = {"act1": 0, "conv1": 1, "act2": 2, "conv2": 3}
 
 
-def _modules() -> dict[str, str]:
-    """Our module names → the authors': places in nested sequences."""
-    names = {f"encoder.layers.{3 * STAGES + 1}": f"CodecEnc.block.{STAGES + 1}"}  # the LSTM
-    names |= {"decoder.layers.1": "generator.model.1", "encoder.layers.0": "CodecEnc.block.0"}
-    names |= {"decoder.layers.0": "generator.model.0"}
-    for i in range(2):
-        names[f"encoder.layers.{3 * STAGES + 2 + i}"] = f"CodecEnc.block.{STAGES + 2 + i}"
-        names[f"decoder.layers.{3 * STAGES + 2 + i}"] = f"generator.model.{STAGES + 2 + i}"
+def encoder_stages(ours: str, theirs: str) -> dict[str, str]:
+    """Our module names → the authors' places in nested sequences, for the encoder's stages and first convolution."""
+    names = {f"{ours}.layers.0": f"{theirs}.0"}
     for i in range(STAGES):
-        down, up = f"CodecEnc.block.{i + 1}.block", f"generator.model.{i + 2}.block"
-        first, second = 3 * i + 1, 3 * i + 2  # where the stage begins in our lists
-        names |= {f"encoder.layers.{first + 1}": f"{down}.3", f"encoder.layers.{first + 2}": f"{down}.4"}
-        names |= {f"decoder.layers.{second}": f"{up}.0", f"decoder.layers.{second + 1}": f"{up}.1"}
+        down, first = f"{theirs}.{i + 1}.block", 3 * i + 1
+        names |= {f"{ours}.layers.{first + 1}": f"{down}.3", f"{ours}.layers.{first + 2}": f"{down}.4"}
         for j in range(3):
             for part, place in UNIT.items():
-                names[f"encoder.layers.{first}.{j}.{part}"] = f"{down}.{j}.block.{place}"
-                names[f"decoder.layers.{second + 2}.{j}.{part}"] = f"{up}.{j + 2}.block.{place}"
+                names[f"{ours}.layers.{first}.{j}.{part}"] = f"{down}.{j}.block.{place}"
     return names
+
+
+def _modules() -> dict[str, str]:
+    """All of our module names → the authors'."""
+    names = encoder_stages("encoder", "CodecEnc.block")
+    for i in range(3):  # LSTM, activation, convolution
+        names[f"encoder.layers.{3 * STAGES + 1 + i}"] = f"CodecEnc.block.{STAGES + 1 + i}"
+    for i in range(2):
+        names[f"decoder.layers.{i}"] = f"generator.model.{i}"
+        names[f"decoder.layers.{3 * STAGES + 2 + i}"] = f"generator.model.{STAGES + 2 + i}"
+    for i in range(STAGES):
+        up, first = f"generator.model.{i + 2}.block", 3 * i + 2
+        names |= {f"decoder.layers.{first}": f"{up}.0", f"decoder.layers.{first + 1}": f"{up}.1"}
+        for j in range(3):
+            for part, place in UNIT.items():
+                names[f"decoder.layers.{first + 2}.{j}.{part}"] = f"{up}.{j + 2}.block.{place}"
+    return names
+
+
+def module_rules(names: Mapping[str, str]) -> tuple[Rule, ...]:
+    """Rules for modules of these names: convolutions, LSTMs and anti-aliased activations."""
+    return tuple(
+        rule
+        for ours, theirs in names.items()
+        for rule in (
+            Rule(rf"{re.escape(ours)}\.snake\.(alpha|beta)", rf"{theirs}.act.\1", _per_channel),
+            Rule(rf"{re.escape(ours)}\.(lstm\.\w+|weight|bias)", rf"{theirs}.\1"),
+        )
+    )
 
 
 def _as_conv(weight: Tensor) -> Tensor:
@@ -161,14 +184,7 @@ BigCodec.key_maps = (
             Rule(r"quantizer\.codebook", "generator.quantizer.layers.0._codebook.weight"),
             Rule(r"quantizer\.(\w+_proj)\.weight", r"generator.quantizer.layers.0.\1.weight", _as_conv),
             Rule(r"quantizer\.(\w+_proj)\.bias", r"generator.quantizer.layers.0.\1.bias"),
-            *(
-                rule
-                for ours, theirs in _modules().items()
-                for rule in (
-                    Rule(rf"{re.escape(ours)}\.snake\.(alpha|beta)", rf"{theirs}.act.\1", _per_channel),
-                    Rule(rf"{re.escape(ours)}\.(lstm\.\w+|weight|bias)", rf"{theirs}.\1"),
-                )
-            ),
+            *module_rules(_modules()),
         ),
         unused=(r".+\.(upsample|downsample\.lowpass)\.filter",),  # computed here
     ),

@@ -128,11 +128,25 @@ class Segment(NamedTuple):
     samples: int  # of audio in it, as many as its frames give if that is not known
 
 
+def segments_of_clip(config: EncodecConfig, row: int, samples: int) -> list[Segment]:
+    """The segments of a clip of so many samples. The last is shorter than the others, and so is the one before it if it
+    reaches beyond the end."""
+    segments: list[Segment] = []
+    frame, hop = 0, math.prod(config.strides)
+    for number, start in enumerate(range(0, samples, config.segment_stride)):
+        own = min(config.segment, samples - start)
+        segments.append(Segment(row, number, frame, -(-own // hop), own))
+        frame += segments[-1].frames
+    return segments
+
+
 class SegmentedEncodec(Encodec):
     """Codes [B, K, N] of segments of up to 150 frames, one after the other, and the side value `scale` [B, S], one a
     segment, NaN where a clip has fewer. Codes without it decode at a scale of 1: the sound, not its level.
 
-    A clip of T samples has ceil(T / 47520) segments, so that the codes of a clip are 1 % more than 150 a second.
+    A clip of T samples has ceil(T / 47520) segments, so that its codes are about 1 % more than 150 a second. Upstream
+    cannot decode its own codes of a clip that ends 161 to 320 samples after the start of a segment, because the segment
+    before it reaches further; here the clip ends where its last segment does.
     """
 
     def __init__(self, config: EncodecConfig, variant: Variant) -> None:
@@ -141,7 +155,7 @@ class SegmentedEncodec(Encodec):
         self.segment_frames = -(-config.segment // self.hop_length)
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        clips = [self.segments(row, samples) for row, samples in enumerate(lengths.tolist())]
+        clips = [segments_of_clip(self.config, row, samples) for row, samples in enumerate(lengths.tolist())]
         counts = [sum(segment.frames for segment in clip) for clip in clips]
         codes = waveform.new_zeros(len(clips), num_codebooks, max(counts), dtype=torch.int64)
         scale = waveform.new_full((len(clips), max(map(len, clips))), torch.nan)
@@ -197,17 +211,6 @@ class SegmentedEncodec(Encodec):
 
     # -- segments -------------------------------------------------------------------------------
 
-    def segments(self, row: int, samples: int) -> list[Segment]:
-        """The segments of a clip of so many samples. One that begins less than a stride before the end is shorter, the
-        one before it, too, if it reaches beyond the end."""
-        segments: list[Segment] = []
-        frame = 0
-        for number, start in enumerate(range(0, samples, self.config.segment_stride)):
-            own = min(self.config.segment, samples - start)
-            segments.append(Segment(row, number, frame, -(-own // self.hop_length), own))
-            frame += segments[-1].frames
-        return segments
-
     def segments_of(self, row: int, frames: int, samples: int | None, scale: Tensor | None) -> list[Segment]:
         """The segments of a clip of so many frames, of which the number of samples may not be known.
 
@@ -220,7 +223,7 @@ class SegmentedEncodec(Encodec):
         full, hop = self.segment_frames, self.hop_length
         count = None if scale is None else int(scale.isfinite().sum())
         if samples is not None:
-            segments = self.segments(row, samples)
+            segments = segments_of_clip(self.config, row, samples)
         else:
             sizes = [full] * (frames // full) + [frames % full] * (frames % full > 0)
             if frames % full == 0 and count == len(sizes) + 1:

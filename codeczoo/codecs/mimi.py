@@ -110,7 +110,13 @@ class Mimi(BaseCodec):
         self.causal = True
         self.latency = self.hop_length / config.sample_rate
 
-        seanet = {"last_kernel": 3, "conv_shortcut": False, "lstm_layers": 0, "pad_mode": "zeros", "fill": False}
+        seanet: dict[str, Any] = {
+            "last_kernel": 3,
+            "conv_shortcut": False,
+            "lstm_layers": 0,
+            "pad_mode": "zeros",
+            "fill": False,
+        }
         self.encoder = SEANetEncoder(1, config.dim, config.filters, config.strides, **seanet)
         self.encoder_transformer = _transformer(config)
         stride, dim = config.downsample, config.dim

@@ -37,7 +37,6 @@ ONE_THREAD = dict.fromkeys(
     "1",
 )
 
-
 Request = tuple[str, tuple[Any, ...], dict[str, Any]]  # a task, its arguments and its options
 
 

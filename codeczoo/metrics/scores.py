@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -65,9 +66,10 @@ def evaluate(
     try:
         # The pool works while the device does.
         started += [engine(pair, names, pool) for engine, names in engines.items() if engine in pooled]
-        for engine, names in engines.items():
-            if engine not in pooled:
-                results |= engine(pair, names)
+        with _one_thread() if pooled and pair.reference.device.type == "cpu" else nullcontext():
+            for engine, names in engines.items():
+                if engine not in pooled:
+                    results |= engine(pair, names)
         for tasks in started:
             results |= tasks.finish()
     except BaseException:
@@ -76,6 +78,17 @@ def evaluate(
                 future.cancel()
         raise
     return Scores({metric.name: results[metric.name] for metric in wanted}, pair.sample_rate, cropped, resampled)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one core, in this thread, while the pool has the others: its threads would wait in turn, spinning."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Summary(NamedTuple):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.padding import pad
 from codeczoo.nn.snake import SnakeBeta
-from codeczoo.nn.tiles import in_tiles
+from codeczoo.nn.tiles import TILE
 
 TAPS = 12
 REACH = 6  # steps that an activation's output sees to each side: 3 on the way up, 3 on the way down
@@ -77,7 +77,17 @@ class AliasFreeUnits(nn.ModuleList):
         self.reach = sum(unit.reach for unit in self)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return in_tiles(self._run, x, lengths, self.reach)
+        """On a CPU stretch by stretch, so that what passes from layer to layer stays in its cache (see `nn.tiles`)."""
+        width = max(TILE * torch.get_num_threads() // (2 * x.shape[1]), 16 * self.reach)
+        if x.device.type != "cpu" or x.shape[-1] <= width:
+            return self._run(x, lengths)
+        out = torch.zeros_like(x) if lengths is not None else torch.empty_like(x)
+        for i, end in enumerate([x.shape[-1]] * len(x) if lengths is None else lengths.tolist()):
+            for start in range(0, end, width):
+                stop, first = min(start + width, end), max(start - self.reach, 0)
+                tile = self._run(x[i : i + 1, :, first : min(stop + self.reach, end)], None)
+                out[i, :, start:stop] = tile[0, :, start - first : stop - first]
+        return out
 
     def _run(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for unit in self:

@@ -108,7 +108,7 @@ class Conv1d(nn.Module):
         the stride unless the clip ends here; `lengths` say where each item of a ragged batch does (T where it goes on).
         """
         total = x.shape[-1]
-        lacking = self.missing(total if lengths is None else lengths)
+        lacking = self.missing(total) if lengths is None else self.missing(lengths)
         x = pad(x, lengths, self.left, lacking, self.pad_mode, self._most_lacking)
         return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left]
 
@@ -120,7 +120,7 @@ class Conv1d(nn.Module):
         total = x.shape[-1]
         x = torch.cat([state, x], dim=-1)
         if self._most_lacking:
-            lacking = self.missing(total if lengths is None else lengths)
+            lacking = self.missing(total) if lengths is None else self.missing(lengths)
             own = None if lengths is None else lengths + self.left
             x = pad(x, own, 0, lacking, self.pad_mode, self._most_lacking)
         return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left]

@@ -6,6 +6,9 @@ of each group; the codes come level by level.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +25,8 @@ class GroupResidualVQ(nn.Module):
         super().__init__()
         if dim % num_groups:
             raise ValueError(f"{dim} channels cannot be cut into {num_groups} equal groups")
-        self.groups = nn.ModuleList([ResidualVQ(num_levels, size, dim // num_groups) for _ in range(num_groups)])
+        groups = nn.ModuleList([ResidualVQ(num_levels, size, dim // num_groups) for _ in range(num_groups)])
+        self.groups = cast(Sequence[ResidualVQ], groups)
 
     def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Latents [B, dim, N] → codes [B, K, N] of the first K codebooks, whole levels (None = all)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,24 +49,26 @@ class ResidualUnit(nn.Module):
         return y.add_(x), [first, second]
 
 
-class ResidualBlock(nn.ModuleList):
+class ResidualBlock(nn.Module):
     """[B, C, T] → [B, C, T]: one residual unit for each dilation. x stays as it is."""
 
     def __init__(
         self, channels: int, kernel_size: int, dilations: Sequence[int], groups: int = 1, *, causal: bool = False
     ) -> None:
-        super().__init__(ResidualUnit(channels, kernel_size, dilation, groups, causal) for dilation in dilations)
+        super().__init__()
+        units = nn.ModuleList(ResidualUnit(channels, kernel_size, dilation, groups, causal) for dilation in dilations)
+        self.units = cast(Sequence[ResidualUnit], units)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return in_tiles(list(self), x, lengths)[0]
+        return in_tiles(self.units, x, lengths)[0]
 
     def start(self, batch_size: int) -> State:
-        return [unit.start(batch_size) for unit in self]
+        return [unit.start(batch_size) for unit in self.units]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next steps, and the state after them (causal only)."""
         after = []
-        for unit, before in zip(self, state, strict=True):
+        for unit, before in zip(self.units, state, strict=True):
             x, new = unit.step(x, before)
             after.append(new)
         return x, after
@@ -77,7 +79,8 @@ class MultiReceptiveField(nn.Module):
 
     def __init__(self, channels: int, kernel_sizes: Sequence[int], dilations: Sequence[int]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([ResidualBlock(channels, size, dilations) for size in kernel_sizes])
+        blocks = nn.ModuleList(ResidualBlock(channels, size, dilations) for size in kernel_sizes)
+        self.blocks = cast(Sequence[ResidualBlock], blocks)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         total = self.blocks[0](x, lengths)
@@ -109,7 +112,7 @@ class MultiGroup(nn.Module):
         self.conv_out = Conv1d(width, channels, 1, bias=False)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return in_tiles([self.copies, *self.block, self.conv_out], x, lengths)[0]
+        return in_tiles([self.copies, *self.block.units, self.conv_out], x, lengths)[0]
 
     def start(self, batch_size: int) -> State:
         return self.block.start(batch_size)
@@ -120,8 +123,8 @@ class MultiGroup(nn.Module):
 
 
 class CausalConvTranspose1d(ConvTranspose1d):
-    """[B, in, N] → [B, out, N * stride], of kernel 2 * stride: each input sounds in its own stride of samples and in the
-    one after. Before the first input stands a copy of it.
+    """[B, in, N] → [B, out, N * stride], of kernel 2 * stride: each input sounds in its own stride of samples and in
+    the one after. Before the first input stands a copy of it.
 
     The state is the last input, and for each item whether there was one. An item that begins with a state of zeros
     which claims to be one (`begun`) begins after silence instead.
@@ -136,11 +139,11 @@ class CausalConvTranspose1d(ConvTranspose1d):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return super().forward(torch.cat([x[..., :1], x], dim=-1))
 
-    def start(self, batch_size: int) -> State:  # type: ignore[override]  # a state means something to its layer alone
+    def start(self, batch_size: int) -> State:
         begun = torch.zeros(batch_size, dtype=torch.bool, device=self.weight.device)
         return {"last": self.weight.new_zeros(batch_size, len(self.weight), 1), "begun": begun}
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:  # type: ignore[override]
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         last = torch.where(state["begun"].view(-1, 1, 1), state["last"], x[..., :1])
         y = super().forward(torch.cat([last, x], dim=-1))
         return y, {"last": x[..., -1:], "begun": torch.ones_like(state["begun"])}
@@ -170,16 +173,18 @@ class Generator(nn.Module):
         padding = "causal" if causal else "same"
         self.last_slope = last_slope
         self.conv_pre = Conv1d(in_channels, channels, KERNEL, padding=padding)
-        self.ups, self.blocks = nn.ModuleList(), nn.ModuleList()
+        ups, blocks = nn.ModuleList(), nn.ModuleList()
         for stride, size in zip(strides, kernel_sizes, strict=True):
             trim = (size - stride) // 2
-            self.ups.append(
+            ups.append(
                 CausalConvTranspose1d(channels, channels // 2, stride)
                 if causal
                 else ConvTranspose1d(channels, channels // 2, size, stride, trim=(trim, trim))
             )
             channels //= 2
-            self.blocks.append(block(channels))
+            blocks.append(block(channels))
+        self.ups = cast(Sequence[ConvTranspose1d], ups)
+        self.blocks = cast(Sequence[nn.Module], blocks)
         self.conv_post = Conv1d(channels, 1, KERNEL, padding=padding)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -199,14 +204,16 @@ class Generator(nn.Module):
     # -- streaming (causal only) ----------------------------------------------------------------
 
     def start(self, batch_size: int) -> State:
-        return [layer.start(batch_size) for layer in (self.conv_pre, *self.ups, *self.blocks, self.conv_post)]
+        ups = [up.start(batch_size) for up in self.ups]
+        blocks = [block.start(batch_size) for block in cast(Sequence[MultiGroup], self.blocks)]
+        return [self.conv_pre.start(batch_size), *ups, *blocks, self.conv_post.start(batch_size)]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next steps [B, in_channels, n] → their samples, and the state after them."""
         pre, *stages, post = state
         ups, blocks = stages[: len(self.ups)], stages[len(self.ups) :]
         x, pre = self.conv_pre.step(x, pre)
-        for i, (up, block) in enumerate(zip(self.ups, self.blocks, strict=True)):
+        for i, (up, block) in enumerate(zip(self.ups, cast(Sequence[MultiGroup], self.blocks), strict=True)):
             x, ups[i] = up.step(F.leaky_relu_(x, SLOPE), ups[i])
             x, blocks[i] = block.step(x, blocks[i])
         x, post = self.conv_post.step(F.leaky_relu_(x, self.last_slope), post)

@@ -50,7 +50,7 @@ class LookBack(Sight):
     """Queries of whole windows and a rest, over keys that start with them or one window before them."""
 
     window: int = 0
-    bias: Tensor | None = None  # [H, window, 2 * window], -inf where a key is not seen
+    bias: Tensor | None = None  # [1, H, window, 2 * window], -inf where a key is not seen
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         assert self.bias is not None
@@ -58,7 +58,7 @@ class LookBack(Sight):
         if k.shape[2] > q.shape[2]:
             return Sight(self.bias, past=window, block=window)(q, k, v)
         n = min(window, q.shape[2])  # the first window, which has none before it
-        bias = self.bias[:, :n, window : window + n]
+        bias = self.bias[:, :, :n, window : window + n]
         first = F.scaled_dot_product_attention(q[:, :, :n], k[:, :, :n], v[:, :, :n], bias)
         return first if n == q.shape[2] else torch.cat([first, self(q[:, :, n:], k, v)], dim=2)
 
@@ -112,4 +112,4 @@ class LocalTransformer(nn.Module):
         by_distance = self.bias(steps)  # [H, 2 * window]
         distance = steps[self.window :, None] - steps  # [window, 2 * window]
         bias = by_distance[:, distance.clamp(min=0)].masked_fill_(distance < 0, -torch.inf)
-        return LookBack(window=self.window, bias=bias)
+        return LookBack(window=self.window, bias=bias[None])

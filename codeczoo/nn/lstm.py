@@ -23,7 +23,7 @@ class LSTM(nn.Module):
         return self.begin(x)[0]
 
     def start(self, batch_size: int) -> State:
-        zeros = self.lstm.weight_hh_l0.new_zeros(batch_size, self.lstm.num_layers, self.lstm.hidden_size)
+        zeros = next(self.parameters()).new_zeros(batch_size, self.lstm.num_layers, self.lstm.hidden_size)
         return zeros, zeros.clone()
 
     def begin(self, x: Tensor) -> tuple[Tensor, State]:

@@ -32,7 +32,7 @@ class ResidualVQ(nn.Module):
                 index = nearest(residual, book)
                 residual = residual - F.embedding(index, book)
                 codes.append(index)
-        return torch.stack(codes).view(-1, batch, frames).transpose(0, 1)
+        return torch.stack(codes).view(len(books), batch, frames).transpose(0, 1)
 
     def decode(self, codes: Tensor, first: int = 0) -> Tensor:
         """Codes [B, K, N] of K levels from `first` on → the sum of their vectors, [B, dim, N]."""

@@ -94,7 +94,7 @@ class ResidualUnit(nn.Module):
     ):
         super().__init__()
         hidden = channels // compress
-        self.block = nn.ModuleList(
+        self.block: Any = nn.ModuleList(
             [
                 activation(channels, False),
                 NormedConv1d(channels, hidden, kernel, dilation=dilation, **options),
@@ -123,13 +123,14 @@ class ResidualUnit(nn.Module):
         return y.add_(self.shortcut(x) if isinstance(self.shortcut, nn.Identity) else self.shortcut(x, lengths))
 
 
-TIME = (Conv1d, ConvTranspose1d, ResidualUnit, LSTM, BidirectionalLSTM)  # layers that mix time steps
+STREAMED = (Conv1d, ConvTranspose1d, ResidualUnit, LSTM)  # layers that mix time steps, forward only if so told
+TIME = (*STREAMED, BidirectionalLSTM)
 
 
 class Stack(nn.Module):
     """Layers one after the other, for whole clips and for chunks."""
 
-    layers: nn.ModuleList
+    layers: Any  # an nn.ModuleList
     in_time = False  # causal: a CPU may run it from one stretch of time to the next
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -146,7 +147,7 @@ class Stack(nn.Module):
 
     def start(self, batch_size: int) -> State:
         """State at a clip's start under zero padding; under reflection it only has the right shapes."""
-        return [layer.start(batch_size) for layer in self.layers if isinstance(layer, TIME)]
+        return [layer.start(batch_size) for layer in self.layers if isinstance(layer, STREAMED)]
 
     def begin(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """The first steps of clips under the net's own padding → outputs, and the state after them.
@@ -166,7 +167,7 @@ class Stack(nn.Module):
     def _run(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         states: State = []
         for layer in self.layers:
-            if not isinstance(layer, TIME):
+            if not isinstance(layer, STREAMED):
                 x = layer(x)
                 continue
             own = () if lengths is None or not isinstance(layer, Conv1d | ResidualUnit) else (lengths,)
@@ -217,7 +218,7 @@ class Stack(nn.Module):
             length = _after(layer, length)
         return length
 
-    def _rates(self) -> Iterator[tuple[nn.Module, Fraction]]:
+    def _rates(self) -> Iterator[tuple[Any, Fraction]]:
         """The layers that change the channels or the rate, and the steps each gives for one of the input."""
         rate = Fraction(1)
         for layer in self.layers:
@@ -250,7 +251,7 @@ class Stack(nn.Module):
         return -(-need // hop) * hop
 
 
-def _after(layer: nn.Module, length: Any) -> Any:
+def _after(layer: Any, length: Any) -> Any:
     """A length behind a layer: int, tensor, or None as it is."""
     changes = length is not None and isinstance(layer, Conv1d | ConvTranspose1d)
     return layer.out_length(length) if changes else length

@@ -8,7 +8,8 @@ seen, the rotation of the positions, and in a stream the count of steps so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +110,7 @@ class Transformer(nn.Module):
 
     def start(self, batch_size: int) -> State:
         """State of a clip's start."""
-        rings = [layer.attention.start(batch_size, self._window()) for layer in self.layers]
+        rings = [layer.attention.start(batch_size, self._window()) for layer in self._typed_layers]
         return torch.zeros(batch_size, dtype=torch.int64, device=rings[0].device), rings
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -124,10 +125,14 @@ class Transformer(nn.Module):
         positions = position[:, None] + torch.arange(steps, device=x.device)
         rotation = self.rotary(positions, x.dtype) if self.rotary else None
         after = []
-        for layer, ring in zip(self.layers, rings, strict=True):
+        for layer, ring in zip(self._typed_layers, rings, strict=True):
             x, ring = layer.step(x, ring, chunk, rotation)
             after.append(ring)
         return x, (position + steps, after)
+
+    @property
+    def _typed_layers(self) -> Iterable[TransformerLayer]:
+        return cast("Iterable[TransformerLayer]", self.layers)
 
     def _sight(self, x: Tensor, lengths: Tensor | None) -> Sight:
         batch, steps, _ = x.shape

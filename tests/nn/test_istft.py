@@ -65,7 +65,7 @@ def test_a_ragged_batch_has_its_own_frames_and_its_own_windows() -> None:
 
 
 def test_windows_off_the_hop_are_refused() -> None:
-    with pytest.raises(ValueError, match="multiple of hop_length.*30 and 8"):
+    with pytest.raises(ValueError, match=r"multiple of hop_length.*30 and 8"):
         istft_same(spectra(1, 3, 30), 30, 8)
 
 

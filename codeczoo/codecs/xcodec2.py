@@ -1,0 +1,218 @@
+"""X-Codec 2: one codebook of 65536 at 50 frames a second, which holds what is said and how it sounds.
+
+Paper: "Llasa: Scaling Train-Time and Inference-Time Compute for Llama-based Speech Synthesis" (arXiv 2502.04128).
+Upstream: the hub repository HKUSTAudio/xcodec2 and its package xcodec2.
+
+    encoder: w2v-BERT 2.0 (16 of its layers) and an adapter; BigCodec's encoder; both joined by a linear layer
+    quantiser: eight digits of four values
+    decoder: residual blocks, a transformer without positions, residual blocks; inverse STFT
+
+Followed as published: a whole frame of zeros is added where the clip is whole already; the quantiser bounds twice; the
+adapter's skip carries the rectified value. Not followed: features of a batch are each item's own, and the stored second
+parameter of the activations is used (upstream loses it under newer versions of transformers). The decoder's rotary
+positions turn with the head, not with time, so they cancel and are left out.
+
+Features, attention and group norms see the whole clip: long clips go whole up to a minute, beyond that in windows.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.passes import Context
+from codeczoo.base.variant import Variant
+from codeczoo.codecs.bigcodec import STAGES, BigCodecConfig, convolutional_encoder, encoder_stages, module_rules
+from codeczoo.nn.attention import Attention
+from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.fbank import BANDS, HOP, w2v_bert_features
+from codeczoo.nn.fsq import ProjectedFSQ
+from codeczoo.nn.istft import ISTFTHead
+from codeczoo.nn.linear import Linear
+from codeczoo.nn.padding import mask_tail
+from codeczoo.nn.resnet1d import EPS, ResNetBlock
+from codeczoo.nn.transformer import FeedForward, Transformer, TransformerLayer
+from codeczoo.nn.w2v_bert import W2vBert, w2v_bert_rules
+
+CONTEXT = 5.0  # seconds to each side of a window of a long clip
+
+
+@dataclass(frozen=True)
+class XCodec2Config:
+    """The network's numbers."""
+
+    sample_rate: int = 16000  # Hz
+    strides: Sequence[int] = (2, 2, 4, 4, 5)
+    encoder_dim: int = 48
+    dim: int = 1024  # of either latent, and of the decoder
+    digits: Sequence[int] = (4,) * 8
+    semantic_layers: int = 16
+    semantic_heads: int = 16
+    semantic_hidden: int = 4096
+    decoder_layers: int = 12
+    decoder_heads: int = 16
+    decoder_hidden: int = 4096
+    windows_per_hop: int = 4  # n_fft = that many hops
+
+
+class SemanticAdapter(nn.Module):
+    """[B, dim, N] → [B, dim, N]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.first = Conv1d(dim, dim, 3, bias=False)
+        self.conv1, self.conv2 = Conv1d(dim, dim, 3), Conv1d(dim, dim, 3)
+        self.last = Conv1d(dim, dim, 3, bias=False)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.first(x, lengths).relu_()
+        y = self.conv2(self.conv1(x, lengths).relu_(), lengths)
+        return self.last(y.add_(x), lengths)
+
+
+class Backbone(nn.Module):
+    """[B, dim, N] → [B, N, dim]."""
+
+    def __init__(self, config: XCodec2Config) -> None:
+        super().__init__()
+        dim = config.dim
+        self.embed = Conv1d(dim, dim, 7)
+        self.prior_net = nn.ModuleList(ResNetBlock(dim) for _ in range(2))
+        self.transformer = Transformer(
+            [
+                TransformerLayer(
+                    dim,
+                    Attention(dim, config.decoder_heads),
+                    FeedForward(dim, config.decoder_hidden, activation=F.silu),
+                    norm=functools.partial(nn.RMSNorm, eps=1e-6),
+                )
+                for _ in range(config.decoder_layers)
+            ]
+        )
+        self.post_net = nn.ModuleList(ResNetBlock(dim) for _ in range(2))
+        self.final_layer_norm = nn.LayerNorm(dim, EPS)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.embed(x, lengths)
+        for block in self.prior_net:
+            x = block(x, lengths)
+        x = self.transformer(x.mT, lengths).mT.contiguous()
+        for block in self.post_net:
+            x = block(x, lengths)
+        return self.final_layer_norm(x.mT)
+
+
+class XCodec2(BaseCodec):
+    """Codes [B, 1, N] at 50 frames a second."""
+
+    Config = XCodec2Config
+    config: XCodec2Config
+    hop_length: int
+    inexact_passes = ("encode", "decode")
+    whole_seconds = 60.0
+
+    def __init__(self, config: XCodec2Config, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.sample_rate = config.sample_rate
+        self.hop_length = math.prod(config.strides)
+        self.codebook_sizes = (math.prod(config.digits),)
+        self.codebook_choices = (1,)
+        frames = round(CONTEXT * config.sample_rate / self.hop_length)
+        self.encode_context = Context(frames * self.hop_length, frames * self.hop_length)
+        self.decode_context = Context(frames, frames)
+        dim = config.dim
+        self.semantic = W2vBert(
+            2 * BANDS, dim, config.semantic_layers, config.semantic_heads, config.semantic_hidden
+        )
+        self.adapter = SemanticAdapter(dim)
+        self.acoustic = convolutional_encoder(
+            BigCodecConfig(encoder_dim=config.encoder_dim, strides=config.strides, latent_dim=dim, lstm_layers=0)
+        )
+        self.join = Linear(2 * dim, 2 * dim)
+        self.quantizer = ProjectedFSQ(2 * dim, config.digits, bounds=2)
+        self.part = Linear(2 * dim, dim)
+        self.backbone = Backbone(config)
+        self.head = ISTFTHead(dim, config.windows_per_hop * self.hop_length, self.hop_length)
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        return Encoded(self.quantizer.encode(self.encode_latent(waveform, lengths))[:, None], self._frames(lengths))
+
+    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """[B, 1, T] → what is quantised, [B, 2 * dim, N]."""
+        frames = self._frames(lengths)
+        longest = waveform.shape[-1] // self.hop_length + 1
+        waveform = F.pad(waveform, (0, longest * self.hop_length - waveform.shape[-1]))
+        own = dense_or_none(frames, longest)
+        samples = None if own is None else own * self.hop_length
+        semantic = self.encode_semantic(self.features(waveform, samples), own)
+        acoustic = self.acoustic(waveform, samples)
+        return self.join(torch.cat([semantic, acoustic], dim=1).mT).mT
+
+    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, 1, T] → [B, N, 160], T and `lengths` whole frames."""
+        padded = F.pad(mask_tail(waveform[:, 0], lengths), (HOP, HOP))
+        return w2v_bert_features(padded, None if lengths is None else lengths + 2 * HOP)
+
+    def encode_semantic(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, N, 160] → [B, dim, N]."""
+        return self.adapter(self.semantic(features, lengths).mT.contiguous(), lengths)
+
+    def _frames(self, samples: Tensor) -> Tensor:
+        return samples // self.hop_length + 1
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        own = dense_or_none(lengths, codes.shape[-1])
+        x = self.part(self.quantizer.decode(codes[:, 0]).mT).mT.contiguous()
+        return Decoded(self.head(self.backbone(x, own), own)[:, None], lengths * self.hop_length)
+
+
+# -- key map ------------------------------------------------------------------------------------------
+
+BACKBONE = "generator.backbone."
+LAYER = r"backbone\.transformer\.layers\.(\d+)\."
+
+
+def _acoustic() -> dict[str, str]:
+    names = encoder_stages("acoustic", "CodecEnc.conv_blocks")
+    for i in range(2):
+        names[f"acoustic.layers.{3 * STAGES + 1 + i}"] = f"CodecEnc.conv_final_block.{i}"
+    return names
+
+
+XCodec2.key_maps = (
+    KeyMap(
+        "xcodec2",
+        (
+            *w2v_bert_rules("semantic", "semantic_model"),
+            Rule(r"adapter\.first\.weight", "SemanticEncoder_module.initial_conv.weight"),
+            Rule(r"adapter\.conv1\.(\w+)", r"SemanticEncoder_module.residual_blocks.1.\1"),
+            Rule(r"adapter\.conv2\.(\w+)", r"SemanticEncoder_module.residual_blocks.3.\1"),
+            Rule(r"adapter\.last\.weight", "SemanticEncoder_module.final_conv.weight"),
+            *module_rules(_acoustic()),
+            Rule(r"join\.(\w+)", r"fc_prior.\1"),
+            Rule(r"quantizer\.(.+)", r"generator.quantizer.\1"),
+            Rule(r"part\.(\w+)", r"fc_post_a.\1"),
+            Rule(LAYER + r"norm1\.weight", BACKBONE + r"transformers.\1.att_norm.weight"),
+            Rule(LAYER + r"norm2\.weight", BACKBONE + r"transformers.\1.ffn_norm.weight"),
+            Rule(LAYER + r"attention\.in_proj\.weight", BACKBONE + r"transformers.\1.att.c_attn.weight"),
+            Rule(LAYER + r"attention\.out_proj\.weight", BACKBONE + r"transformers.\1.att.c_proj.weight"),
+            Rule(LAYER + r"feed_forward\.linear(\d)\.weight", BACKBONE + r"transformers.\1.mlp.fc\2.weight"),
+            Rule(r"backbone\.(.+)", BACKBONE + r"\1"),
+            Rule(r"head\.(.+)", r"generator.head.\1"),
+        ),
+        unused=(
+            r"semantic_model\.masked_spec_embed",
+            r"semantic_model\.encoder\.layers\.(1[6-9]|2\d)\..+",  # layers that nothing reads
+            r".+\.(upsample|downsample\.lowpass)\.filter",  # computed here
+            r".+\.istft\.window",
+        ),
+    ),
+)

@@ -1,0 +1,52 @@
+"""The filter bank features of w2v-BERT 2.0 (SeamlessM4T, arXiv 2312.05187), after Kaldi's."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+FRAME, HOP, N_FFT, BANDS = 400, 160, 512, 80
+PREEMPHASIS = 0.97
+FLOOR = 1.192092955078125e-07
+
+
+def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """[B, T] at 16 kHz → [B, F // 2, 160] float32-accurate features, F = (T - 400) // 160 + 1 frames, two side by side.
+
+    Each band is brought to mean 0 and variance 1 over the item's own frames; F must be even for each item. Values
+    behind an item are unspecified.
+    """
+    frames = (waveform * 32768).unfold(-1, FRAME, HOP)  # [B, F, 400]
+    frames = frames - frames.mean(-1, keepdim=True)
+    frames = torch.cat(
+        [frames[..., :1] * (1 - PREEMPHASIS), frames[..., 1:] - PREEMPHASIS * frames[..., :-1]], dim=-1
+    )
+    window, filters = _constants(frames.dtype, frames.device)
+    spectrum = torch.fft.rfft(frames * window, N_FFT)
+    power = spectrum.real.square() + spectrum.imag.square()
+    bands = (power @ filters).clamp_(min=FLOOR).log_()  # [B, F, 80]
+    count = torch.tensor(bands.shape[1], device=bands.device)
+    own = bands
+    if lengths is not None:
+        count = ((lengths - FRAME) // HOP + 1).view(-1, 1, 1)
+        behind = torch.arange(bands.shape[1], device=bands.device)[:, None] >= count
+        own = bands.masked_fill(behind, 0)
+    mean = own.sum(1, keepdim=True) / count
+    centred = bands - mean
+    squares = centred if lengths is None else centred.masked_fill(behind, 0)
+    variance = squares.square().sum(1, keepdim=True) / (count - 1)
+    return (centred / (variance + 1e-7).sqrt()).view(len(bands), -1, 2 * BANDS)
+
+
+@functools.lru_cache(maxsize=8)
+def _constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Povey's window [400], and [257, 80] triangles between 20 and 8000 Hz, straight on Kaldi's mel scale."""
+    window = torch.hann_window(FRAME, periodic=False, dtype=torch.float64) ** 0.85
+    mel = lambda f: 1127 * (1 + f / 700).log()  # noqa: E731
+    edges = torch.linspace(*mel(torch.tensor([20.0, 8000.0], dtype=torch.float64)).tolist(), BANDS + 2, dtype=torch.float64)
+    bins = mel(torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * 16000 / N_FFT)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return window.to(device, dtype), torch.minimum(rising, falling).clamp(min=0).to(device, dtype)

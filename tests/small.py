@@ -1,4 +1,4 @@
-"""Codecs for the tests that run over the whole registry: the published ones, and small ones of the same architecture."""
+"""Codecs for tests over the whole registry: the published ones, and small ones of the same architecture."""
 
 from __future__ import annotations
 
@@ -24,24 +24,43 @@ SMALL: dict[str, dict[str, object]] = {
     "auv": {"dim": 32, "num_heads": 2, "hidden_dim": 48, "encoder_layers": 2, "decoder_layers": 2, "codebook_size": 96},
     "s3tokenizer": {"mels": 16, "dim": 24, "num_heads": 2, "hidden_dim": 32, "codebook_size": 20, "num_layers": 2},
     "unicodec": {
-        "filters": 4, "dim": 32, "codebook_size": 64, "decoder_dim": 64, "hidden_dim": 40, "num_layers": 2,
-        "encoder_layers": 2, "num_heads": 2, "expert_dim": 24,
+        "filters": 4,
+        "dim": 32,
+        "codebook_size": 64,
+        "decoder_dim": 64,
+        "hidden_dim": 40,
+        "num_layers": 2,
+        "encoder_layers": 2,
+        "num_heads": 2,
+        "expert_dim": 24,
     },
     "xcodec2": {
-        "encoder_dim": 2, "dim": 64, "digits": (4, 4), "semantic_layers": 2, "semantic_heads": 2, "semantic_hidden": 48,
-        "decoder_layers": 2, "decoder_heads": 2, "decoder_hidden": 48,
+        "encoder_dim": 2,
+        "dim": 64,
+        "digits": (4, 4),
+        "semantic_layers": 2,
+        "semantic_heads": 2,
+        "semantic_hidden": 48,
+        "decoder_layers": 2,
+        "decoder_heads": 2,
+        "decoder_hidden": 48,
     },
     "wavtokenizer": {
-        "filters": 4, "dim": 32, "codebook_size": 64, "decoder_dim": 64, "hidden_dim": 40, "num_layers": 2,
+        "filters": 4,
+        "dim": 32,
+        "codebook_size": 64,
+        "decoder_dim": 64,
+        "hidden_dim": 40,
+        "num_layers": 2,
     },
     "sqcodec": {
         "trend_width": 1,
-        "encoder_dims": (4, 6, 8, 8),
+        "encoder_dims": (4, 4, 4, 4),
         "encoder_depths": (1, 1, 1, 1),
-        "decoder_dims": (12, 10, 8, 6, 4),
+        "decoder_dims": (8, 6, 4, 4, 4),
         "decoder_depths": (1, 1, 1, 1),
-        "dim": 32,
-        "window": 24,
+        "dim": 16,
+        "window": 10,
         "wide_layers": 1,
         "local_layers": 2,
     },

@@ -92,7 +92,7 @@ class BaseCodec(nn.Module):
     encode_context: Context | None = None  # receptive field of the encoder in samples; None = not finite
     decode_context: Context | None = None  # of the decoder, in frames
     inexact_passes: tuple[str, ...] = ()  # of "encode" and "decode": where a long clip in passes is not its whole
-    whole_seconds: float = 0.0  # where passes are not exact: what goes in one pass at least, unless the caller says less
+    whole_seconds: float = 0.0  # where passes are not exact: what goes in one at least, unless the caller says less
 
     def __init__(self, config: Any, variant: Variant) -> None:
         super().__init__()

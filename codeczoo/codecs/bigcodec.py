@@ -3,12 +3,12 @@
 Paper: "BigCodec: Pushing the Limits of Low-Bitrate Neural Speech Codec" (arXiv 2409.05377). Upstream:
 Aria-K-Alethia/BigCodec.
 
-    encoder: conv; for each stride: residual units of dilation 1, 3, 9, activation, strided conv; LSTM; activation, conv
+    encoder: conv; for each stride: residual units of dilation 1, 3, 9, activation, conv; LSTM; activation, conv
     decoder: conv; LSTM; for each stride: activation, transposed conv, residual units; activation, conv, tanh
 
 Every activation is anti-aliased SnakeBeta. The LSTMs run forward only, but convolutions and filters look both ways, so
 there is no stream; long clips run in passes that equal the whole. A clip is filled up with zeros to whole frames.
-(Upstream's script adds a whole frame of zeros where the clip is whole already; its benchmark wrapper, like us, does not.)
+(Upstream's script adds a whole frame of zeros where the clip is whole already; Codec-SUPERB, like us, does not.)
 """
 
 from __future__ import annotations

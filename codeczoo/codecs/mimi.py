@@ -100,6 +100,7 @@ class Mimi(BaseCodec):
 
     Config = MimiConfig
     config: MimiConfig
+    hop_length: int
 
     def __init__(self, config: MimiConfig, variant: Variant) -> None:
         super().__init__(config, variant)

@@ -8,9 +8,9 @@ Whisper's log-mel spectrogram and encoder, and one codebook: 4096 vectors by dir
 Turning tokens into sound takes CosyVoice's flow model, a vocoder and a voice to imitate: that is synthesis, not
 decoding.
 
-Attention sees at most 30 s. A longer clip is cut into windows of 30 s every 26 s, and of each overlap either side's
-outer 2 s are dropped; that is the published definition, but for one thing: upstream opens one more window where the last
-one has reached the end already, and so may lose up to 2 s of tokens. This one does not.
+Attention sees at most 30 s. A longer clip is cut into windows of 30 s every 26 s, and of each overlap either
+side's outer 2 s are dropped; that is the published definition, but for one thing: upstream opens one more window where
+the last one has reached the end already, and so may lose up to 2 s of tokens. This one does not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The published form of S3Tokenizer: an ONNX graph whose tensors are found through the nodes that use them.
 
-Only the graph's initializers are read, with the `onnx` package; nothing of the graph runs. A linear layer's matrix has a
-machine-made name and is the right factor of a MatMul, so it stands transposed; its node says which layer it is.
+Only the graph's initializers are read, with the `onnx` package; nothing of the graph runs. A linear layer's matrix has
+a machine-made name and is the right factor of a MatMul, so it stands transposed; its node says which layer it is.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def read_onnx(path: Path) -> Mapping[str, Tensor]:
     held: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            held |= {node.output[0]: attribute.t for attribute in node.attribute if attribute.name == "value"}
+            held[node.output[0]] = next(attribute.t for attribute in node.attribute if attribute.name == "value")
 
     found: dict[str, Tensor] = {}
 

@@ -2,10 +2,10 @@
 
 Paper: "SNAC: Multi-Scale Neural Audio Codec" (arXiv 2410.14411). Upstream: hubertsiuzdak/snac.
 
-DAC with depthwise convolutions in its residual units, attention inside windows of 32 frames in the 32 and 44 kHz models,
-and a quantiser whose level k has one code for each `vq_strides[k]` frames: `Codes.strides`, and `Codes.level(k)` for
-one level's codes. A clip is filled up with zeros to whole windows, as upstream does (2048 samples at 24 kHz, 12288 at 32
-and 44.1), so a short clip has many codes of silence.
+DAC with depthwise convolutions in its residual units, attention inside windows of 32 frames in the 32 and 44 kHz
+models, and a quantiser whose level k has one code for each `vq_strides[k]` frames: `Codes.strides`, and
+`Codes.level(k)` for one level's codes. A clip is filled up with zeros to whole windows, as upstream does (2048 samples
+at 24 kHz, 12288 at 32 and 44.1), so a short clip has many codes of silence.
 
 The decoder adds noise, scaled by what it decodes. Upstream draws it anew at every call. Here it is a function of
 `noise_seed` and of the place in the clip alone, so that decoding is repeatable, in a batch, alone and in passes;
@@ -147,7 +147,8 @@ class Decoder(nn.Module):
         """`at`: the frame of the clip at which `latent` begins, which the noise depends on."""
         x = self.attention(self.widen(self.first(latent, lengths)))
         for i, block in enumerate(self.blocks):
-            at, steps = at * block.up.stride, x.shape[-1] * block.up.stride
+            stride = int(block.up.stride)
+            at, steps = at * stride, x.shape[-1] * stride
             x = block(x, lengths, None if noise is None else noise(i, at, at + steps).to(x))
             lengths = None if lengths is None else block.up.out_length(lengths)
         return self.last(self.snake(x, inplace=True), lengths).tanh_()
@@ -277,7 +278,7 @@ class SNAC(BaseCodec):
         return -(-frames // self.window) * self.window
 
     def _stretches(self, total: int, frames: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
-        """(first, start, stop, last) in frames: each stretch `start` to `stop` within its context, whole windows all."""
+        """(first, start, stop, last) in frames: stretches `start` to `stop` within their context, whole windows."""
         # What is wrong at a seam spreads over a whole window of attention before the convolutions carry it on.
         around = (-(-reach // self.window) + bool(self.config.window)) * self.window
         step = max((frames - 2 * around) // self.window, 1) * self.window

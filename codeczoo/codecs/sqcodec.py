@@ -39,6 +39,7 @@ from codeczoo.nn.norm import GroupNorm
 from codeczoo.nn.padding import zero_tail_
 from codeczoo.nn.pieces import in_pieces
 from codeczoo.nn.snake import Snake, SnakeUnits
+from codeczoo.nn.tiles import TILE
 from codeczoo.nn.upsample import LinearUpsample
 
 EPS = 2.0**-23  # of every norm over channels and of snake
@@ -105,6 +106,15 @@ class Unit(ConvNeXtBlock):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return super().forward(x.mT, lengths).mT
+
+    def pointwise(self, y: Tensor) -> Tensor:
+        """On a CPU stretch by stretch, so that the widened steps, at the waveform's rate, stay in its cache."""
+        widened = self.pwconv1.out_features * y.shape[0] * y.shape[1]
+        if y.device.type != "cpu" or widened <= 16 * TILE:
+            return super().pointwise(y)
+        for stretch in y.split(max(y.shape[1] * TILE * torch.get_num_threads() // widened, 1), dim=1):
+            stretch.copy_(super().pointwise(stretch))
+        return y
 
 
 class Trend(nn.Module):

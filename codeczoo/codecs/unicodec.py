@@ -3,9 +3,9 @@
 Paper: "UniCodec: Unified Audio Codec with Single Domain-Adaptive Codebook" (ACL 2025, arXiv 2502.20067). Upstream:
 Jiang-Yidi/UniCodec. (The package `unicodec` on PyPI is something else.)
 
-EnCodec's SEANet encoder without LSTM, a transformer with a mixture of experts, one codebook that is searched in the part
-of the clip's domain, and WavTokenizer's decoder. The domain is `codec.domain`: "speech" (as Codec-SUPERB has it, and
-the default), "music", "audio", or None for the whole codebook; it acts in the search only, and a code tells its domain.
+EnCodec's SEANet encoder without LSTM, a transformer with a mixture of experts, one codebook that is searched in the
+part of the clip's domain, and WavTokenizer's decoder. The domain is `codec.domain`: "speech" (as Codec-SUPERB has it,
+and the default), "music", "audio", or None for the whole codebook; it acts in the search only, and a code tells its domain.
 
 Attention is over the whole clip on both sides, and the choice of experts is a hard one: long clips go whole up to a
 minute, beyond that in windows, whose codes need not be those of the whole.
@@ -55,7 +55,7 @@ class UniCodec(WavTokenizer):
 
     Config = UniCodecConfig
     config: UniCodecConfig
-    inexact_passes = ("encode", "decode")
+    inexact_passes: tuple[str, ...] = ("encode", "decode")
     whole_seconds = 60.0
 
     def __init__(self, config: UniCodecConfig, variant: Variant) -> None:
@@ -134,7 +134,7 @@ UniCodec.key_maps = (
             Rule(LAYER + r"(norm\d\..+)", THEIRS + r"\2"),
             Rule(
                 r"quantizer\.codebooks",
-                tuple(f"{ENCODEC}quantizer.vq.{name}" for name in ("embedding.weight", "embedding_proj.weight", "embedding_proj.bias")),
+                tuple(f"{ENCODEC}quantizer.vq.embedding{name}" for name in (".weight", "_proj.weight", "_proj.bias")),
                 _projected,
             ),
             *vocos_rules("backbone", "backbone"),

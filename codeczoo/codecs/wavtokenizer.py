@@ -33,6 +33,7 @@ from codeczoo.nn.istft import ISTFTHead
 from codeczoo.nn.pieces import in_pieces
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
+from codeczoo.nn.windows import join, window_starts
 
 WHOLE_SECONDS = 120.0  # the longest clip that is decoded in one pass unless max_seconds_per_pass says otherwise
 FADE_SECONDS = 0.4  # over which one window gives way to the next
@@ -60,7 +61,7 @@ class WavTokenizer(BaseCodec):
     Config = WavTokenizerConfig
     config: WavTokenizerConfig
     hop_length: int
-    inexact_passes = ("decode",)
+    inexact_passes: tuple[str, ...] = ("decode",)
 
     def __init__(self, config: WavTokenizerConfig, variant: Variant) -> None:
         super().__init__(config, variant)
@@ -111,33 +112,16 @@ class WavTokenizer(BaseCodec):
         return self.head(self.backbone(self.quantizer.decode(codes), lengths), lengths)
 
     def decode_in_windows(self, codes: Tensor) -> Tensor:
-        """One clip [1, 1, N] → [1, N * hop], in windows of equal length that overlap.
+        """One clip [1, 1, N] → [1, N * hop], in windows of equal length that overlap; in one pass if one holds it.
 
-        Where two meet, each is far enough from its edge that its convolutions see nothing but real frames; one is
-        faded into the other there. Statistics of the group norms and the reach of attention are each window's own.
-        Measured against one pass: see the module's docstring.
+        Where two meet, each is far enough from its edge that its convolutions see nothing but real frames, and one is
+        faded into the other. Statistics of the group norms and the reach of attention are each window's own.
         """
-        total, hop = codes.shape[-1], self.hop_length
-        window, fade = self._frames_per_window(), math.ceil(FADE_SECONDS * self.sample_rate / hop)
-        if total <= window:
-            return self.decode_whole(codes)
+        window, fade = self._frames_per_window(), math.ceil(FADE_SECONDS * self.sample_rate / self.hop_length)
         overlap = 2 * (self.backbone.reach + self.config.windows_per_hop // 2) + fade
-        count = math.ceil((total - overlap) / (window - overlap))
-        starts = [i * (total - window) // (count - 1) for i in range(count)]
-        rise = (torch.arange(fade * hop, device=codes.device, dtype=self.dtype) + 0.5) / (fade * hop)
-        waveform = self._anchor.new_empty(1, total * hop)
-        for i, start in enumerate(starts):
-            piece = self.decode_whole(codes[..., start : start + window])
-            if i == 0:
-                waveform[:, : window * hop] = piece
-                continue
-            middle = (start + starts[i - 1] + window) // 2
-            first = (middle - fade // 2) * hop  # sample at which the fade begins
-            fading = slice(first, first + len(rise))
-            piece = piece[:, first - start * hop :]
-            waveform[:, fading] = waveform[:, fading].lerp(piece[:, : len(rise)], rise)
-            waveform[:, fading.stop : (start + window) * hop] = piece[:, len(rise) :]
-        return waveform
+        starts = window_starts(codes.shape[-1], window, overlap)
+        pieces = [self.decode_whole(codes[..., start : start + window]) for start in starts]
+        return join(pieces, [start * self.hop_length for start in starts], fade * self.hop_length)
 
     def _frames_per_window(self) -> int:
         seconds = max(self.max_seconds_per_pass or WHOLE_SECONDS, LEAST_SECONDS)

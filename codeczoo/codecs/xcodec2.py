@@ -129,9 +129,7 @@ class XCodec2(BaseCodec):
         self.encode_context = Context(frames * self.hop_length, frames * self.hop_length)
         self.decode_context = Context(frames, frames)
         dim = config.dim
-        self.semantic = W2vBert(
-            2 * BANDS, dim, config.semantic_layers, config.semantic_heads, config.semantic_hidden
-        )
+        self.semantic = W2vBert(2 * BANDS, dim, config.semantic_layers, config.semantic_heads, config.semantic_hidden)
         self.adapter = SemanticAdapter(dim)
         self.acoustic = convolutional_encoder(
             BigCodecConfig(encoder_dim=config.encoder_dim, strides=config.strides, latent_dim=dim, lstm_layers=0)

@@ -135,6 +135,12 @@ class WorkerPool:
                 self._workers.discard(worker)
         return reply
 
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that are there now."""
+        with self._lock:
+            return sorted(worker.pid for worker in self._workers)
+
     def close(self) -> None:
         """End all workers; what was not yet begun is cancelled."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -166,6 +172,7 @@ class _Worker:
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self._replies = self._process.stdin, self._process.stdout
+        self.pid = self._process.pid
         self.alive = True
         try:
             pickle.load(self._replies)

@@ -6,9 +6,7 @@ frames: in a ragged batch each item has the value that it has alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from codeczoo.base.device import matmul_precision
 from codeczoo.metrics.pair import Pair, Result, double
+from codeczoo.nn.mel import mel_bands
 
 
 class Scale(NamedTuple):
@@ -148,7 +147,7 @@ def _distances(signals: Tensor, lengths: Tensor, sample_rate: int, names: Collec
             for name, scale in users:
                 seen = magnitude
                 if scale.mels is not None:
-                    bands = _mel_bands(sample_rate, window, scale.mels, signals.dtype, signals.device)
+                    bands = mel_bands(sample_rate, window, scale.mels, signals.dtype, signals.device)
                     seen = torch.cat([magnitude[..., part] @ weights for part, weights in bands], -1)
                 if scale.mels not in ratios:
                     ratios[scale.mels] = _log_ratio(seen)
@@ -188,35 +187,3 @@ def _log_ratio(magnitude: Tensor) -> Tensor:
     """log10 of the clamped estimate [1] over the clamped reference [0]: one logarithm in place of two."""
     clamped = magnitude.clamp(min=CLAMP)
     return (clamped[1] / clamped[0]).log10_()
-
-
-@lru_cache(maxsize=64)
-def _mel_bands(
-    sample_rate: int, window: int, mels: int, dtype: torch.dtype, device: torch.device
-) -> tuple[tuple[slice, Tensor], ...]:
-    """The mel filters in groups of neighbours, each with the bins that it sees: most of the matrix is zeros."""
-    filters = mel_filters(sample_rate, window, mels)
-    bands = []
-    for group in filters.chunk(max(window // 256, 1), -1):
-        bins = group.any(-1).nonzero()
-        part = slice(int(bins.min()), int(bins.max()) + 1) if len(bins) else slice(0, 1)
-        bands.append((part, group[part].to(device, dtype)))
-    return tuple(bands)
-
-
-def mel_filters(sample_rate: int, window: int, mels: int) -> Tensor:
-    """[window / 2 + 1, mels] float64: triangles of equal area, even on Slaney's scale from 0 Hz to half the rate.
-
-    Slaney's mel is linear (200/3 Hz each) to 1 kHz and logarithmic above (6.4 times the frequency in 27 mels).
-    Source: M. Slaney, "Auditory Toolbox", 1998; the same as `librosa.filters.mel`.
-    """
-    linear, knee, step = 200 / 3, 15.0, math.log(6.4) / 27
-    top = sample_rate / 2
-    top_mel = top / linear if top < 1000 else knee + math.log(top / 1000) / step
-    points = torch.linspace(0, top_mel, mels + 2, dtype=torch.float64)
-    edges = torch.where(points < knee, points * linear, 1000 * torch.exp((points - knee) * step))
-    bins = torch.linspace(0, top, window // 2 + 1, dtype=torch.float64)
-    rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-    triangles = torch.minimum(rising, falling).clamp(min=0)
-    return triangles * (2 / (edges[2:] - edges[:-2]))

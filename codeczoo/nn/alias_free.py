@@ -73,8 +73,9 @@ class AliasFreeUnits(nn.ModuleList):
     """[B, C, T] → [B, C, T]: residual units of growing dilation, one after the other."""
 
     def __init__(self, channels: int, dilations: Sequence[int] = (1, 3, 9)) -> None:
-        super().__init__(AliasFreeUnit(channels, dilation) for dilation in dilations)
-        self.reach = sum(unit.reach for unit in self)
+        units = [AliasFreeUnit(channels, dilation) for dilation in dilations]
+        super().__init__(units)
+        self.reach = sum(unit.reach for unit in units)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """On a CPU stretch by stretch, so that what passes from layer to layer stays in its cache (see `nn.tiles`)."""

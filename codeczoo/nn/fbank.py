@@ -20,9 +20,7 @@ def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor
     """
     frames = (waveform * 32768).unfold(-1, FRAME, HOP)  # [B, F, 400]
     frames = frames - frames.mean(-1, keepdim=True)
-    frames = torch.cat(
-        [frames[..., :1] * (1 - PREEMPHASIS), frames[..., 1:] - PREEMPHASIS * frames[..., :-1]], dim=-1
-    )
+    frames = torch.cat([frames[..., :1] * (1 - PREEMPHASIS), frames[..., 1:] - PREEMPHASIS * frames[..., :-1]], dim=-1)
     window, filters = _constants(frames.dtype, frames.device)
     spectrum = torch.fft.rfft(frames * window, N_FFT)
     power = spectrum.real.square() + spectrum.imag.square()
@@ -45,7 +43,8 @@ def _constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor
     """Povey's window [400], and [257, 80] triangles between 20 and 8000 Hz, straight on Kaldi's mel scale."""
     window = torch.hann_window(FRAME, periodic=False, dtype=torch.float64) ** 0.85
     mel = lambda f: 1127 * (1 + f / 700).log()  # noqa: E731
-    edges = torch.linspace(*mel(torch.tensor([20.0, 8000.0], dtype=torch.float64)).tolist(), BANDS + 2, dtype=torch.float64)
+    low, high = mel(torch.tensor([20.0, 8000.0], dtype=torch.float64)).tolist()
+    edges = torch.linspace(low, high, BANDS + 2, dtype=torch.float64)
     bins = mel(torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * 16000 / N_FFT)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.metrics.spectral import mel_filters
+from codeczoo.nn.mel import mel_filters
 from codeczoo.nn.padding import pad
 
 SAMPLE_RATE, N_FFT, HOP = 16000, 400, 160
@@ -23,7 +23,7 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
         lengths = lengths.clamp(min=HOP)
     padded = pad(waveform[:, None], lengths, N_FFT // 2, N_FFT // 2, "reflect")[:, 0]
     window = torch.hann_window(N_FFT, dtype=padded.dtype, device=padded.device)
-    filters = mel_filters(SAMPLE_RATE, N_FFT, mels, padded.dtype, padded.device)  # [bins, mels]
+    filters = mel_filters(SAMPLE_RATE, N_FFT, mels).to(padded)  # [bins, mels]
     frames = waveform.shape[-1] // HOP
     parts = []
     for first in range(0, frames, FRAMES_AT_ONCE):

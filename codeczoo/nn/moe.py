@@ -5,7 +5,6 @@ As in DeepSeekMoE (arXiv 2401.06066), with SwiGLU experts (arXiv 2002.05202) and
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +25,7 @@ class SwiGLU(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """[..., dim] → [..., dim]: the shared expert plus the step's own one times the probability that the gate gives it."""
+    """[..., dim] → [..., dim]: the shared expert, plus the step's own times the probability that the gate gives it."""
 
     def __init__(self, dim: int, hidden: int, num_experts: int) -> None:
         super().__init__()

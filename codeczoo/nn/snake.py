@@ -23,7 +23,7 @@ def snake(x: Tensor, alpha: Tensor, size: Tensor, inplace: bool = False) -> Tens
 
     Written with one temporary, and on a CPU stretch by stretch, because memory is what it costs.
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return _snake(x, alpha, size, x if inplace else None)
     out = x if inplace else torch.empty_like(x)
     steps = max(TILE * torch.get_num_threads() * x.shape[-1] // max(x.numel(), 1), 1)

@@ -3,7 +3,8 @@
 A CPU spends as long on fetching a 100 MB activation, and on being given fresh memory for it, as on computing it. A
 chain of layers that sees only a few steps to each side can instead run to its end on one stretch of time before it
 turns to the next, at the price of computing the few steps at the seams twice. Nothing else changes: the tiles are the
-whole's own values. On other devices the chain runs on all at once.
+whole's own values. On other devices, and in a compiled graph, the
+chain runs on all at once.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def in_tiles(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> t
     layers = layers_of(*chain)
     total, ends = out_length(layers, x.shape[-1]), None if lengths is None else out_length(layers, lengths)
     usual = _width(layers, total)
-    if x.device.type != "cpu" or _tiles(total, usual) == 1:
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or _tiles(total, usual) == 1:
         return _run(chain, x, lengths), ends
     up, down = _rates(layers)
     make = x.new_empty if ends is None else x.new_zeros

@@ -203,8 +203,9 @@ def test_killed_three_times_and_resumed_gives_the_same_summary(tmp_path: Path) -
 
     def command(out: Path) -> list[str]:
         return [
-            sys.executable, str(ROOT / "benchmarking.py"), "--dataset", str(manifest), "--codecs", "opus_12k", "g711_ulaw",
-            "--metrics", *METRICS, "--batch", "4", "--workers", "1", "--out", str(out), "--quiet",
+            sys.executable, str(ROOT / "benchmarking.py"), "--dataset", str(manifest),
+            "--codecs", "opus_12k", "g711_ulaw", "--metrics", *METRICS,
+            "--batch", "4", "--workers", "1", "--out", str(out), "--quiet",
         ]  # fmt: skip
 
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

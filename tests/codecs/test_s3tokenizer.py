@@ -41,7 +41,7 @@ def test_it_cannot_decode_and_says_why() -> None:
 
 
 def small(name: str):
-    network = {"mels": 16, "dim": 24, "num_heads": 2, "hidden_dim": 32, "codebook_size": 20, "positions": 1500, "num_layers": 2}
+    network = {"mels": 16, "dim": 24, "num_heads": 2, "hidden_dim": 32, "codebook_size": 20, "num_layers": 2}
     variant = find_variant(name)
     return replace(variant, network={**variant.network, **network}).build()
 

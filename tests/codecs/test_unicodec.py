@@ -38,8 +38,8 @@ def test_domains() -> None:
 
 def test_a_lightning_checkpoint_with_its_discriminators(tmp_path) -> None:
     state = golden_state_dict(NAME) | {"multiperioddisc.discriminators.0.weight": torch.ones(3)}
-    file = {"state_dict": state, "epoch": 3, "hyper_parameters": {"sample_rate": 24000}, "optimizer_states": [{"state": {}}]}
-    torch.save(file, tmp_path / "unicode.ckpt")
+    settings = {"epoch": 3, "hyper_parameters": {"sample_rate": 24000}, "optimizer_states": [{"state": {}}]}
+    torch.save({"state_dict": state, **settings}, tmp_path / "unicode.ckpt")
     case, _ = golden_case(NAME)
     audio = load_codec(NAME, weights=tmp_path / "unicode.ckpt", device="cpu").decode(case["codes"])
     assert_audio_agrees(audio.waveform, case["reconstruction"])

@@ -2,7 +2,7 @@
 
 Paper: "AudioDec: An Open-source Streaming High-fidelity Neural Audio Codec" (ICASSP 2023). Upstream:
 facebookresearch/AudioDec. The encoder and the quantiser come from one checkpoint (an autoencoder's), the vocoder from
-another. The autoencoder's own decoder ("symmetric") is a quarter of the work, and a variant of its own.
+another. The autoencoder's own decoder ("symmetric"), a seventh of the multiplications, is a variant of its own.
 
 All of it is causal and looks ahead by nothing: frame i has heard the samples up to 300 * i and no more; the decoder
 guesses the 299 that follow. N = ceil(T / 300).

@@ -233,7 +233,7 @@ class SegmentedEncodec(Encodec):
         total = sum(segment.frames for segment in segments)
         if total != frames:
             raise ValueError(f"{self.name}: {samples} samples make {total} frames; item {row} has {frames}")
-        if scale is not None and not bool(scale[: len(segments)].isfinite().all()):
+        if scale is not None and (len(scale) < len(segments) or not bool(scale[: len(segments)].isfinite().all())):
             raise ValueError(f"{self.name}: item {row} has {len(segments)} segments and {count} scales")
         return segments
 

@@ -74,7 +74,7 @@ class WorkerPool:
     Args:
         num_workers: processes; None = one for each core that this process may use. Each starts when first needed.
         timeout: seconds that one clip may take before its worker is ended and the clip gets the reason `timeout`;
-            None = 60 and ten times the clip's duration.
+            None = 300 (a library may first have to compile itself) and twenty times the clip's duration.
 
     Raises:
         ValueError: fewer than one worker, a timeout that is not positive.
@@ -118,7 +118,7 @@ class WorkerPool:
             done: Future[Reply] = Future()
             done.set_result(Reply(None, reason))
             return done
-        limit = self.timeout or 60 + 10 * seconds
+        limit = self.timeout or 300 + 20 * seconds
         return self._threads.submit(self._run, (task, tuple(arguments), dict(options or {})), limit, last)
 
     def _run(self, request: Request, limit: float, last: bool) -> Reply:

@@ -76,7 +76,14 @@ class LocalTransformer(nn.Module):
     """[B, dim, T] → [B, dim, T]. Causal, so `lengths` do not matter; what lies behind an item must be finite."""
 
     def __init__(
-        self, dim: int, num_layers: int, window: int, *, num_heads: int = 6, head_dim: int = 64, hidden: int | None = None
+        self,
+        dim: int,
+        num_layers: int,
+        window: int,
+        *,
+        num_heads: int = 6,
+        head_dim: int = 64,
+        hidden: int | None = None,
     ) -> None:
         """`hidden`: of the feed-forward; None = 8/3 · dim."""
         super().__init__()

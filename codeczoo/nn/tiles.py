@@ -3,8 +3,7 @@
 A CPU spends as long on fetching a 100 MB activation, and on being given fresh memory for it, as on computing it. A
 chain of layers that sees only a few steps to each side can instead run to its end on one stretch of time before it
 turns to the next, at the price of computing the few steps at the seams twice. Nothing else changes: the tiles are the
-whole's own values. On other devices, and in a compiled graph, the
-chain runs on all at once.
+whole's own values. On other devices, and in a compiled graph, the chain runs on all at once.
 """
 
 from __future__ import annotations
@@ -30,13 +29,15 @@ def in_tiles(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> t
     Args:
         chain: modules of (x, lengths) → x' with zero padding, the first of which does not write into x.
     """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return _run(chain, x, lengths)
     layers = layers_of(*chain)
-    total, ends = out_length(layers, x.shape[-1]), None if lengths is None else out_length(layers, lengths)
+    total = out_length(layers, x.shape[-1])
     usual = _width(layers, total)
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or _tiles(total, usual) == 1:
-        return _run(chain, x, lengths), ends
+    if _tiles(total, usual) == 1:
+        return _run(chain, x, lengths)
     up, down = _rates(layers)
-    make = x.new_empty if ends is None else x.new_zeros
+    make = x.new_empty if lengths is None else x.new_zeros
     out = make(len(x), _channels(layers[-1]), total)
     for i, length in enumerate([x.shape[-1]] * len(x) if lengths is None else lengths.tolist()):
         end = out_length(layers, length)
@@ -45,10 +46,10 @@ def in_tiles(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> t
             stop = min(start + width, end)
             first, last = seen(layers, start, stop - 1)
             first = max(first, 0) // down * down
-            tile = _run(chain, x[i : i + 1, :, first : min(last + 1, length)], None)
+            tile, _ = _run(chain, x[i : i + 1, :, first : min(last + 1, length)], None)
             skip = start - first * up // down
             out[i, :, start:stop] = tile[0, :, skip : skip + stop - start]
-    return out, ends
+    return out, None if lengths is None else out_length(layers, lengths)
 
 
 def _tiles(total: int, usual: int) -> int:
@@ -56,11 +57,11 @@ def _tiles(total: int, usual: int) -> int:
     return max(round(total / usual), 1)
 
 
-def _run(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> Tensor:
+def _run(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
     for module in chain:
         x = module(x, lengths)
         lengths = None if lengths is None else out_length(layers_of(module), lengths)
-    return x
+    return x, lengths
 
 
 def _rates(layers: Sequence[Layer]) -> tuple[int, int]:

@@ -202,7 +202,7 @@ def test_scales_must_fit_the_segments(segmented: SegmentedEncodec) -> None:
     codes = segmented.encode(noise(2, 60000), 48000)
     with pytest.raises(ValueError, match="item 0 has 2 segments and 1 scales"):
         segmented.decode(replace(codes, side={"scale": codes.side["scale"][:, :1]}))
-    with pytest.raises(ValueError, match="9000 samples make 29 frames; item 0 has 190"):
+    with pytest.raises(ValueError, match="9000 samples make 29 frames; item 0 has 189"):
         segmented.decode(replace(codes, num_samples=torch.tensor([9000])))
 
 
@@ -275,9 +275,9 @@ def test_codes_survive_an_ecdc_file(name: str, samples: int) -> None:
 def test_a_file_that_is_cut_anywhere_or_too_long_is_refused(folder: str) -> None:
     data = (GOLDEN / folder / "public.ecdc").read_bytes()
     for size in (*range(80), len(data) // 2, len(data) - 1):
-        with pytest.raises(ValueError, match="cut short|not an .ecdc file"):
+        with pytest.raises(ValueError, match=r"cut short|not an \.ecdc file"):
             from_ecdc(data[:size])
-    with pytest.raises(ValueError, match="cut short or broken: .* 1 follow|cut short or broken"):
+    with pytest.raises(ValueError, match="cut short or broken"):
         from_ecdc(data + b"\0")
 
 
@@ -337,7 +337,7 @@ def test_only_whole_codes_of_one_clip_are_written(segmented: SegmentedEncodec) -
         (replace(one, side={}), "side value 'scale'"),
         (replace(one, side={"scale": one.side["scale"] * torch.nan}), "finite scales"),
         (replace(one, num_samples=torch.tensor([-1])), "number of samples"),
-        (replace(one, num_samples=torch.tensor([47000])), "47000 samples make 147 frames; these codes have 190"),
+        (replace(one, num_samples=torch.tensor([47000])), "47000 samples make 147 frames; these codes have 189"),
         (replace(one, codes=one.codes + 1024), "0 to 1023"),
         (replace(one, codec="mimi"), "made by mimi"),
     ):

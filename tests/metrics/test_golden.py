@@ -71,12 +71,17 @@ def compare(outcomes: dict[str, Any], names: tuple[str, ...], dtype: torch.dtype
     return wrong
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-def test_all_pairs(dtype: torch.dtype) -> None:
+def test_all_pairs_in_float32() -> None:
     names = (*DEFAULT_METRICS, "f0_gpe", "f0_ffe")
-    outcomes = score_golden(names, dtype)
+    outcomes = score_golden(names, torch.float32)
     assert len(outcomes) == 93
-    assert not compare(outcomes, names, dtype)
+    assert not compare(outcomes, names, torch.float32)
+
+
+def test_all_pairs_in_float64() -> None:
+    """Pitch is left out: Praat gets float64 either way."""
+    names = ("mel", "mel_dac", "stft", "waveform", "si_sdr", "snr", "stoi", "estoi", "lsd", "pesq_wb")
+    assert not compare(score_golden(names, torch.float64), names, torch.float64)
 
 
 def test_mel_cepstral_distortion() -> None:

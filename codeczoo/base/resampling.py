@@ -86,7 +86,7 @@ def resample(
     if not waveform.is_floating_point():
         raise TypeError(f"resample takes floating point samples; these are {waveform.dtype}")
     shape = waveform.shape
-    rows = waveform.reshape(-1, shape[-1])
+    rows = waveform.reshape(math.prod(shape[:-1]), shape[-1])
     ends = None
     if lengths is not None:
         lengths = check_lengths(lengths, shape[0], shape[-1], "samples").to(waveform.device)

@@ -2,9 +2,9 @@
 
     python benchmarks/windows.py --codecs wavtokenizer_75 --weights random --seconds 6 10 20 30
 
-The clip is the embedded ones, one after another. Of codecs whose encoder is not exact in passes: the share of codes that
-agree. Of those whose decoder is not: the signal-to-difference ratio, and the log-spectral distance (RMS over bins, mean
-over frames, STFT of 1024 points), both of the same codes decoded in windows and in one piece.
+The clip is the embedded ones, one after another. Of codecs whose encoder is not exact in passes: the share of codes
+that agree. Of those whose decoder is not: the signal-to-difference ratio, and the log-spectral distance (RMS over bins,
+mean over frames, STFT of 1024 points), both of the same codes decoded in windows and in one piece.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def main() -> None:
                 line += f" {float(share):7.2%} of the codes agree"
             if "decode" in codec.inexact_passes and audio is not None:
                 passes = codec.decode(codes).waveform[:, 0]
-                line += f" audio {ratio(audio, passes):5.1f} dB, spectra {log_spectral_distance(audio, passes):4.1f} dB apart"
+                line += f" audio {ratio(audio, passes):5.1f} dB,"
+                line += f" spectra {log_spectral_distance(audio, passes):4.1f} dB apart"
             print(line, flush=True)
 
 

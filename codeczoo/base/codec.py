@@ -387,13 +387,10 @@ class BaseCodec(nn.Module):
             decoded = self._decode_long(dense, codes.lengths, codes.side, codes.num_samples, frames)
         wanted = torch.where(codes.num_samples < 0, decoded.lengths, codes.num_samples)
         longest = int(wanted.max())
+        waveform = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), self.sample_rate).waveform
         # Some decoders end a few samples short of the last frame; those samples are zeros.
-        short = max(longest - decoded.waveform.shape[-1], 0)
-        audio = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), self.sample_rate)
-        waveform = (
-            nn.functional.pad(audio.waveform, (0, longest - audio.waveform.shape[-1])) if short else audio.waveform
-        )
-        waveform = nn.functional.pad(waveform, (0, longest - waveform.shape[-1]))
+        if waveform.shape[-1] < longest:
+            waveform = nn.functional.pad(waveform, (0, longest - waveform.shape[-1]))
         return Audio(waveform, wanted, self.sample_rate)
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:

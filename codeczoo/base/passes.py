@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+
+from codeczoo.base.ragged import join
 
 if TYPE_CHECKING:
     from codeczoo.base.codec import BaseCodec, Decoded, Encoded
@@ -72,12 +74,14 @@ def decode_in_windows(
     assert hop is not None and len(codes) == 1
     total = int(lengths[0])
     step = max(frames - context.left - context.right, (context.left + context.right) // 2, 1)
-    pieces = []
-    for start in range(0, total, step):
-        first, last = max(start - context.left, 0), min(start + step + context.right, total)
-        piece = codec._decode(codes[..., first:last], lengths.new_tensor([last - first]), side, num_samples)
-        skip = (start - first) * hop
-        stop = skip + step * hop if start + step < total else int(piece.lengths[0])
-        pieces.append(piece.waveform[..., skip:stop])
-    waveform = torch.cat(pieces, dim=-1)
+
+    def pieces() -> Iterator[Tensor]:
+        for start in range(0, total, step):
+            first, last = max(start - context.left, 0), min(start + step + context.right, total)
+            piece = codec._decode(codes[..., first:last], lengths.new_tensor([last - first]), side, num_samples)
+            skip = (start - first) * hop
+            stop = skip + step * hop if start + step < total else int(piece.lengths[0])
+            yield piece.waveform[..., skip:stop]
+
+    waveform = join(pieces(), total * hop)
     return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))

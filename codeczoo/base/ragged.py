@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import torch
@@ -45,6 +45,19 @@ def batch_index(index: Any, batch: int) -> Any:
             raise IndexError(f"item {number} of a batch of {batch}")
         return [number % batch]
     return list(index) if isinstance(index, tuple) else index
+
+
+def join(pieces: Iterable[Tensor], most: int) -> Tensor:
+    """Pieces [..., t] end to end, at most `most` steps in all, without ever holding them twice."""
+    out, filled = None, 0
+    for piece in pieces:
+        if out is None:
+            out = piece.new_empty(*piece.shape[:-1], most)
+        out[..., filled : filled + piece.shape[-1]] = piece
+        filled += piece.shape[-1]
+    if out is None:
+        raise ValueError("there are no pieces to join")
+    return out[..., :filled]
 
 
 def valid_mask(lengths: Tensor, longest: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 Between two rates whose ratio is p/q in lowest terms, output sample n sits at input position n·q/p, so the filter's
 taps repeat every p outputs. One strided convolution with an output channel for each of those phases therefore
-computes everything. Four published filters are offered, because a metric or a token depends on which one it was:
+computes everything. Several filters are offered, because a metric or a token depends on which one it was:
 
 ========== ============================================ ====================================================
 filter     the same as                                  made of
@@ -13,6 +13,8 @@ filter     the same as                                  made of
 `kaiser`   pystoi, Octave's `resample`                  Kaiser, 60 dB rejection, transition a tenth of the
                                                         cut-off; zeros outside
 `scipy`    scipy.signal.resample_poly, defaults         Kaiser with beta 5 over 20 zero crossings; zeros outside
+`sharp`    soxr's HQ, nearly (its own is not published) Kaiser, 140 dB rejection from the lower rate's half on,
+                                                        flat up to 0.913 of it; zeros outside
 ========== ============================================ ====================================================
 
 Source: J. O. Smith, "Digital Audio Resampling", https://ccrma.stanford.edu/~jos/resample/
@@ -32,8 +34,8 @@ from torch import Tensor
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.ragged import check_lengths
 
-Filter = Literal["hann", "julius", "kaiser", "scipy"]
-FILTERS: tuple[Filter, ...] = ("hann", "julius", "kaiser", "scipy")
+Filter = Literal["hann", "julius", "kaiser", "scipy", "sharp"]
+FILTERS: tuple[Filter, ...] = ("hann", "julius", "kaiser", "scipy", "sharp")
 
 MIN_PHASES = 16  # a convolution with fewer output channels leaves most of the hardware idle
 MAX_PHASES = 128  # more than this is split, so that odd ratios (44056 → 16000 has 2000 phases) stay small
@@ -186,7 +188,7 @@ def _reach(orig: int, new: int, name: Filter) -> int:
 
 def _taps(phase: Tensor, offset: Tensor, orig: int, new: int, name: Filter, dtype: torch.dtype) -> Tensor:
     """The weight of the input sample at `offset` [P, n] in the output sample at phase · orig / new, phase [P, 1]."""
-    if name in ("kaiser", "scipy"):
+    if name not in ("hann", "julius"):
         prototype = new * _prototype(max(orig, new), name)
         index = len(prototype) // 2 + phase * orig - offset * new
         inside = (index >= 0) & (index < len(prototype))
@@ -212,11 +214,12 @@ def _taps(phase: Tensor, offset: Tensor, orig: int, new: int, name: Filter, dtyp
 @lru_cache(maxsize=64)
 def _prototype(largest: int, name: Filter) -> Tensor:
     """The low-pass filter at the common multiple of both rates, float64 [2 · half + 1], of sum 1."""
+    half, beta, cutoff = 10 * largest, 5.0, 1.0  # scipy; the cutoff is relative to half the lower rate
     if name == "kaiser":
-        rejection, transition = 60.0, 1 / (20 * largest)  # dB; cycles a sample
-        half = math.ceil((rejection - 8) / (28.714 * transition))
-        beta = 0.1102 * (rejection - 8.7)
-    else:
-        half, beta = 10 * largest, 5.0
-    taps = np.sinc(np.arange(-half, half + 1) / largest) * np.kaiser(2 * half + 1, beta)
+        half, beta = math.ceil((60 - 8) * 20 * largest / 28.714), 0.1102 * (60 - 8.7)
+    elif name == "sharp":
+        flat, rejection = 0.913, 140.0
+        half = math.ceil((rejection - 7.95) * largest / (4.57 * math.pi * (1 - flat)))
+        beta, cutoff = 0.1102 * (rejection - 8.7), (1 + flat) / 2
+    taps = np.sinc(cutoff * np.arange(-half, half + 1) / largest) * np.kaiser(2 * half + 1, beta)
     return torch.from_numpy(taps / taps.sum())

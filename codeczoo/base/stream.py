@@ -17,7 +17,7 @@ A step of steady state has fixed shapes and reads nothing back from the device, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_map
 from codeczoo.base.audio import Audio
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.device import matmul_precision
+from codeczoo.base.ragged import join
 
 if TYPE_CHECKING:
     from codeczoo.base.codec import BaseCodec, Decoded, Encoded
@@ -168,14 +169,19 @@ class Stream:
         """The codes [1, K, N] of one clip in chunks of at most `frames`."""
         from codeczoo.base.codec import Decoded
 
-        pieces, state = [], self.decoder_state
-        for start in range(0, int(lengths[0]), frames):
-            chunk = codes[..., start : min(start + frames, int(lengths[0]))]
-            waveform, counts, state = self.codec._stream_decode(chunk, state)
-            pieces.append(waveform if counts is None else waveform[..., : int(counts[0])])
-        waveform, counts = self.codec._stream_decode_end(state)
-        pieces.append(waveform if counts is None else waveform[..., : int(counts[0])])
-        waveform = torch.cat(pieces, dim=-1)
+        total = int(lengths[0])
+
+        def pieces() -> Iterator[Tensor]:
+            state = self.decoder_state
+            for start in range(0, total, frames):
+                waveform, counts, state = self.codec._stream_decode(
+                    codes[..., start : min(start + frames, total)], state
+                )
+                yield waveform if counts is None else waveform[..., : int(counts[0])]
+            waveform, counts = self.codec._stream_decode_end(state)
+            yield waveform if counts is None else waveform[..., : int(counts[0])]
+
+        waveform = join(pieces(), total * (self.codec.hop_length or 1))
         return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))
 
     # -- small parts ----------------------------------------------------------------------------

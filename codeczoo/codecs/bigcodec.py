@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.ragged import join
 from codeczoo.base.variant import Variant
 from codeczoo.nn.alias_free import AliasFreeSnake, AliasFreeUnits
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
@@ -115,8 +116,8 @@ class BigCodec(BaseCodec):
         self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
         pieces = (self.quantizer.decode(piece[:, 0]) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
-        waveform = torch.cat([piece.tanh_() for piece in in_pieces(self.decoder.layers, pieces)], dim=-1)
-        return Decoded(waveform, lengths * self.hop_length)
+        audio = (piece.tanh_() for piece in in_pieces(self.decoder.layers, pieces))
+        return Decoded(join(audio, int(lengths[0]) * self.hop_length), lengths * self.hop_length)
 
     def _whole(self, waveform: Tensor) -> int:
         return -(-waveform.shape[-1] // self.hop_length) * self.hop_length

@@ -18,10 +18,9 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -112,7 +111,8 @@ class DACFile:
             input_db = torch.from_numpy(np.atleast_1d(metadata.pop("input_db")).astype(np.float32))
             kinds = {"padding": bool, "chunk_length": int, "original_length": int, "channels": int, "sample_rate": int}
             return cls(codes=codes, input_db=input_db, **{name: kind(metadata[name]) for name, kind in kinds.items()})
-        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
+                MemoryError, RecursionError) as error:  # fmt: skip
             raise ValueError(f"{path}: not a readable .dac file ({type(error).__name__}: {error})") from error
 
 
@@ -221,7 +221,7 @@ def decompress(codec: DAC, file: DACFile) -> Audio:
 
 
 def _decode_windows(codec: DAC, codes: Tensor, frames: int) -> Tensor:
-    """[B, K, windows * frames] → [B, 1, T]; a last window that is not full is decoded by itself."""
+    """[B, K, windows * frames] → [B, 1, T]."""
     decoder = without_padding(codec.decoder)
     if out_length(layers_of(decoder), frames) < 1:
         raise ValueError(f"windows of {frames} frames are too short for {codec.name}: nothing comes out of them")
@@ -291,7 +291,7 @@ class _DType:
 
 
 class _Array:
-    """Stands for a NumPy array while a pickle is read."""
+    """Stands for a NumPy array."""
 
     def __init__(self, *_: Any) -> None:
         self.content: Any = None
@@ -305,28 +305,32 @@ class _Array:
             self.content = flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _scalar(dtype: _DType, data: bytes) -> Any:
-    return np.frombuffer(data, dtype.numpy())[0]
+class _Scalar:
+    """Stands for a single NumPy number."""
+
+    def __init__(self, dtype: _DType, data: bytes) -> None:
+        self.content = np.frombuffer(data, dtype.numpy())[0]
+
+
+STAND_INS = {"ndarray": _Array, "_reconstruct": _Array, "dtype": _DType, "scalar": _Scalar}
 
 
 class _Reader(pickle.Unpickler):
-    """An unpickler that knows four names, and gives stand-ins for them."""
+    """An unpickler that knows four names and gives stand-ins for them, in classes of its own: a pickle may set
+    attributes on what it is given."""
 
-    NUMPY: dict[str, Callable[..., Any]] = {  # noqa: RUF012 (constant)
-        "ndarray": _Array,
-        "_reconstruct": _Array,
-        "dtype": _DType,
-        "scalar": _scalar,
-    }
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.known = {name: type(kind.__name__, (kind,), {}) for name, kind in STAND_INS.items()}
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in self.NUMPY:
-            return self.NUMPY[name]
+        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in self.known:
+            return self.known[name]
         raise pickle.UnpicklingError(f"it names {module}.{name}, which has no place in it")
 
 
 def _plain(tree: Any) -> Any:
     """With the arrays in place of their stand-ins."""
-    if isinstance(tree, _Array):
+    if isinstance(tree, _Array | _Scalar):
         return _plain(tree.content)
     return {key: _plain(value) for key, value in tree.items()} if isinstance(tree, dict) else tree

@@ -254,15 +254,18 @@ def _authors(what: str, in_proj: str, out_proj: str, total: str, usage: str) -> 
     )
 
 
-def _transformers() -> KeyMap:
-    layer, quantizer = r"\1_transformer.layers.\2.", "quantizer.{}_residual_vector_quantizer."
+def _transformers(what: str, nested: bool) -> KeyMap:
+    """`nested`: as the modules of a recent transformers lie in memory; its files keep the flat names."""
+    en, de, either = ("encoder.", "decoder.", r"\1.") if nested else ("", "", "")
+    layer, seanet = either + r"\1_transformer.layers.\2.", "_seanet" if nested else ""
+    quantizer = "quantizer.{}_residual_vector_quantizer."
     attention = tuple(f"{layer}self_attn.{x}_proj.weight" for x in "qkv")
     first, rest = quantizer.format("semantic"), quantizer.format("acoustic")
     return KeyMap(
-        "mimi of transformers",
+        f"mimi of transformers{what}",
         (
-            *seanet_rules_transformers("encoder", "encoder.layers"),
-            *seanet_rules_transformers("decoder", "decoder.layers"),
+            *seanet_rules_transformers("encoder", f"{en}encoder{seanet}.layers"),
+            *seanet_rules_transformers("decoder", f"{de}decoder{seanet}.layers"),
             Rule(TRANSFORMER + r"attention\.in_proj\.weight", attention, lambda *qkv: torch.cat(qkv)),
             Rule(TRANSFORMER + r"attention\.out_proj\.weight", f"{layer}self_attn.o_proj.weight"),
             Rule(TRANSFORMER + r"feed_forward\.linear(\d)\.weight", rf"{layer}mlp.fc\3.weight"),
@@ -270,7 +273,8 @@ def _transformers() -> KeyMap:
             Rule(TRANSFORMER + r"scale2\.scale", f"{layer}mlp_layer_scale.scale"),
             Rule(TRANSFORMER + r"norm1\.(\w+)", rf"{layer}input_layernorm.\3"),
             Rule(TRANSFORMER + r"norm2\.(\w+)", rf"{layer}post_attention_layernorm.\3"),
-            Rule(r"(down|up)sample\.weight", r"\1sample.conv.weight"),
+            Rule(r"downsample\.weight", f"{en}downsample.conv.weight"),
+            Rule(r"upsample\.weight", f"{de}upsample.conv.weight"),
             _codebooks("first", first + "layers.{}.codebook.", "embed_sum", "cluster_usage"),
             _codebooks("rest", rest + "layers.{}.codebook.", "embed_sum", "cluster_usage"),
             Rule(r"quantizer\.first\.(.+)", rf"{first}\1"),
@@ -294,5 +298,6 @@ Mimi.key_maps = (
             ("embed_sum", "cluster_size"),
         )
     ),
-    _transformers(),
+    _transformers("", nested=False),
+    _transformers(" 5, in memory", nested=True),
 )

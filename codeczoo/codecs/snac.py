@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.ragged import join
 from codeczoo.base.variant import Variant
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
@@ -253,13 +254,16 @@ class SNAC(BaseCodec):
         self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
         levels, total = self._unpack(codes), int(self._whole_windows(lengths)[0])
-        pieces = []
-        for first, start, stop, last in self._stretches(total, frames, self._decoder_reach):
-            cuts = zip(levels, self.strides, strict=False)
-            latent = self.quantizer.decode([level[:, first // s : last // s] for level, s in cuts])
-            piece = self.decoder(latent, None, self._noise(), first)
-            pieces.append(piece[..., (start - first) * self.hop_length : (stop - first) * self.hop_length])
-        return Decoded(torch.cat(pieces, dim=-1), lengths.new_tensor([total * self.hop_length]))
+
+        def pieces() -> Iterator[Tensor]:
+            for first, start, stop, last in self._stretches(total, frames, self._decoder_reach):
+                cuts = zip(levels, self.strides, strict=False)
+                latent = self.quantizer.decode([level[:, first // s : last // s] for level, s in cuts])
+                piece = self.decoder(latent, None, self._noise(), first)
+                yield piece[..., (start - first) * self.hop_length : (stop - first) * self.hop_length]
+
+        samples = total * self.hop_length
+        return Decoded(join(pieces(), samples), lengths.new_tensor([samples]))
 
     def _unpack(self, codes: Tensor) -> list[Tensor]:
         """[B, K, N] → levels [B, N / stride], filled up with code 0 to whole windows."""

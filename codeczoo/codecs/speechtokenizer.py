@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap
 from codeczoo.base.passes import Context
+from codeczoo.base.ragged import join
 from codeczoo.base.variant import Variant
 from codeczoo.nn.pieces import in_pieces
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
@@ -93,7 +94,8 @@ class SpeechTokenizer(BaseCodec):
     ) -> Decoded:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
         pieces = (self.quantizer.decode(piece) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
-        return Decoded(torch.cat(list(in_pieces(self.decoder.layers, pieces)), dim=-1), lengths * self.hop_length)
+        waveform = join(in_pieces(self.decoder.layers, pieces), int(lengths[0]) * self.hop_length)
+        return Decoded(waveform, lengths * self.hop_length)
 
     @torch.no_grad()
     def decode_levels(self, codes: Tensor, first: int) -> Tensor:

@@ -3,7 +3,7 @@
 Paper: "One Quantizer is Enough: Toward a Lightweight Audio Codec" (arXiv 2504.04949). Upstream: zhai-lw/SQCodec.
 
     encoder: trend block; for each stride: unit(s), strided conv, norm; units, conv; local transformer
-    decoder: local transformer; conv; for each rate: units, enhance block, conv, upsampling, norm; snake units, conv, tanh
+    decoder: local transformer; conv; for each rate: units, enhance block, conv, upsampling, norm; snakes, conv, tanh
 
 The two lowest rates merge 3 or 2 frames into a token, with a wider transformer outside of the merge. Upstream fills a
 clip up with zeros to whole windows of the transformer (0.45 to 4.5 s) and codes those too; so do we, because the
@@ -60,6 +60,8 @@ class SQCodecConfig:
     merge: int = 1  # frames a token
     dim: int = 256
     window: int = 400  # tokens
+    num_heads: int = 6
+    head_dim: int = 64
     wide_layers: int = 2  # of the transformer on frames, where frames are merged
     local_layers: int = 3  # of the transformer on tokens
     levels: Sequence[int] = (7, 7, 7, 7, 7, 7)
@@ -85,7 +87,8 @@ class PatchConv(Conv1d):
         super().__init__(in_channels, out_channels, stride, stride, padding=(0, 0))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        patches = x.mT.contiguous().unflatten(1, (-1, self.stride)).flatten(2)  # [B, T / stride, stride * in]
+        whole = self.out_length(x.shape[-1]) * self.stride
+        patches = x.mT[:, :whole].contiguous().unflatten(1, (-1, self.stride)).flatten(2)  # [B, T', stride * in]
         return F.linear(patches, self.weight.mT.flatten(1), self.bias).mT
 
 
@@ -228,7 +231,15 @@ class Last(nn.Module):
 # -- network ----------------------------------------------------------------------------------------------------------
 
 
+def _transformers(config: SQCodecConfig) -> tuple[LocalTransformer, LocalTransformer]:
+    """On tokens, and on the frames that are merged to tokens."""
+    heads = {"num_heads": config.num_heads, "head_dim": config.head_dim}
+    local = LocalTransformer(config.dim, config.local_layers, config.window, **heads)
+    return local, LocalTransformer(config.dim, config.wide_layers, config.window * config.merge, **heads)
+
+
 def _encoder(config: SQCodecConfig) -> Layers:
+    local, wide = _transformers(config)
     dims = config.encoder_dims
     layers: dict[str, nn.Module] = {"trend": TrendBlock(dims[0], config.trend_width)}
     for i, stride in enumerate(config.strides):
@@ -238,18 +249,17 @@ def _encoder(config: SQCodecConfig) -> Layers:
     layers |= {f"unit{last}_{j}": Unit(dims[last]) for j in range(config.encoder_depths[last])}
     layers["out"] = Conv1d(dims[last], config.dim, 3)
     if config.merge > 1:
-        layers["wide"] = LocalTransformer(config.dim, config.wide_layers, config.window * config.merge)
-        layers["merge"] = PatchConv(config.dim, config.dim, config.merge)
-    layers["local"] = LocalTransformer(config.dim, config.local_layers, config.window)
+        layers |= {"wide": wide, "merge": PatchConv(config.dim, config.dim, config.merge)}
+    layers["local"] = local
     return Layers(layers)
 
 
 def _decoder(config: SQCodecConfig) -> Layers:
+    local, wide = _transformers(config)
     dims = config.decoder_dims
-    layers: dict[str, nn.Module] = {"local": LocalTransformer(config.dim, config.local_layers, config.window)}
+    layers: dict[str, nn.Module] = {"local": local}
     if config.merge > 1:
-        layers["split"] = LinearUpsample(config.merge)
-        layers["wide"] = LocalTransformer(config.dim, config.wide_layers, config.window * config.merge)
+        layers |= {"split": LinearUpsample(config.merge), "wide": wide}
     layers["conv"] = Conv1d(config.dim, dims[0], 3)
     for i, rate in enumerate(config.rates):
         layers |= {f"unit{i}_{j}": Unit(dims[i]) for j in range(config.decoder_depths[i])}

@@ -243,7 +243,7 @@ def _clip(what: str, given: Any) -> Tensor:
     clip = _tensor(what, given)
     if not 1 <= clip.ndim <= 2:
         raise ValueError(f"{what} must be [T] or [C, T]; its shape is {tuple(clip.shape)}")
-    return clip.reshape(-1, clip.shape[-1])
+    return clip[None] if clip.ndim == 1 else clip
 
 
 def _tensor(what: str, given: Any) -> Tensor:

@@ -61,7 +61,7 @@ def window_after(known: Tensor, steps: int, window: int) -> Sight:
         known: [B], how many steps of the past there really are (its last ones); any whole number from 0.
     """
     past = window - 1
-    block = max(window // 2, 1)  # of 2 to 4 blocks a window: fewer hold more unseen keys, more are copied more often
+    block = max(window // 2, 1)  # wider blocks carry more keys that a query does not see, narrower ones more copies
     block = steps if steps <= 2 * block else block
     blocks = -(-steps // block)
     key = torch.arange(past + block, device=known.device)

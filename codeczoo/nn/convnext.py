@@ -23,7 +23,7 @@ KERNEL = 7
 
 
 class ConvNeXtBlock(nn.Module):
-    """[B, T, C] → [B, T, C]: x plus a depthwise convolution and two linear layers, scaled by `gamma` if there is one."""
+    """[B, T, C] → [B, T, C]: x plus a depthwise convolution and two linear layers, scaled by `gamma` if it has one."""
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class LookBack(Sight):
 
     def remember(self, new: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, 2, H, T, D] and a layer's state → all that the new queries see, and the state after."""
-        known = torch.cat([past, new], dim=3)
+        known = torch.cat([past, new], dim=3) if past.shape[3] else new
         return known, known[:, :, :, -self.window :]
 
     @property

@@ -1,4 +1,4 @@
-"""A long clip through convolutions, LSTMs and windowed attention piece by piece, equal to the whole, in bounded memory."""
+"""A long clip through convolutions, LSTMs and local attention piece by piece, equal to the whole, in bounded memory."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ GOLDEN = load_file(Path(__file__).parent.parent / "golden" / "metrics" / "resamp
 RATES = sorted({tuple(map(int, key.split(".")[1].split("_"))) for key in GOLDEN if "." in key})
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", ["hann", "julius", "kaiser", "scipy"])
 @pytest.mark.parametrize(("orig", "new"), RATES)
 def test_equals_the_published_filter(orig: int, new: int, name: Filter) -> None:
     out = resample(GOLDEN["waveform"], orig, new, filter=name)
@@ -62,6 +62,15 @@ def test_a_tone_survives_there_and_back(rate: int) -> None:
     assert float((there - expected)[500:-500].abs().max()) < 0.01
     back = resample(there, 24_000, rate)[: len(tone)]
     assert float((back - tone)[500:-500].abs().max()) < 0.02
+
+
+def test_sharp_keeps_all_below_and_lets_nothing_through_above() -> None:
+    """16 kHz to 48 kHz: flat to 7.3 kHz, images 130 dB down."""
+    impulse = torch.zeros(4_001, dtype=torch.float64)
+    impulse[2_000] = 1
+    response = torch.fft.rfft(resample(impulse, 16_000, 48_000, filter="sharp"), 48_000).abs() / 3
+    assert float((response[:7_301] - 1).abs().max()) < 1e-3
+    assert float(response[8_000:].max()) < 10 ** (-130 / 20)
 
 
 def test_length_rounds_up_in_integers() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from codeczoo import Audio, load_codec
+from codeczoo.codecs import dac_file
 from codeczoo.codecs.dac import DAC
 from codeczoo.codecs.dac_file import DACFile
 from codeczoo.nn import tiles
@@ -248,12 +250,16 @@ def test_a_dac_file_is_the_published_form(tmp_path):
     }
     # As the published package writes it: the dict itself, with numbers of NumPy's kinds where it has them.
     content["metadata"] |= {"input_db": np.float32(-20.5), "original_length": np.int64(1000)}
-    with (tmp_path / "b.dac").open("wb") as file:
-        np.save(file, content)
+    save_npy(tmp_path / "b.dac", content)
     for name in ("a.dac", "b.dac"):
         loaded = DACFile.load(tmp_path / name)
         assert torch.equal(loaded.codes, codes)
         assert (loaded.original_length, loaded.input_db.tolist(), loaded.padding) == (1000, [-20.5], True)
+
+
+def save_npy(path: Path, content: object) -> None:
+    with path.open("wb") as file:
+        np.save(file, content)
 
 
 class Hostile:
@@ -268,10 +274,17 @@ def test_a_hostile_or_broken_dac_file_is_refused(tmp_path):
     path, marker = tmp_path / "x.dac", tmp_path / "marker"
     content = np.empty((), dtype=object)
     content[()] = {"codes": Hostile(str(marker)), "metadata": {}}
-    np.save(path.open("wb"), content, allow_pickle=True)
+    save_npy(path, content)
     with pytest.raises(ValueError, match=r"x\.dac: .*it names \w+\.mkdir"):
         DACFile.load(path)
     assert not marker.exists()
+
+    with path.open("wb") as file:  # a pickle that sets an attribute on a name that it may mention
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+        file.write(b"\x80\x02cnumpy.core.multiarray\nscalar\nN}X\x07\x00\x00\x00contentK\x05s\x86b.")
+    with pytest.raises(ValueError, match="not a readable"):
+        DACFile.load(path)
+    assert not hasattr(dac_file.STAND_INS["scalar"], "content")
 
     DACFile(torch.zeros(1, 2, 4, dtype=torch.long), 4, 9, torch.zeros(1), 1, 16000, True).save(path)
     whole = path.read_bytes()
@@ -282,7 +295,7 @@ def test_a_hostile_or_broken_dac_file_is_refused(tmp_path):
     path.write_bytes(whole.replace(b"1.0.0", b"2.0.0"))
     with pytest.raises(ValueError, match=r"version is '2\.0\.0'"):
         DACFile.load(path)
-    np.save(path.open("wb"), np.zeros(3))
+    save_npy(path, np.zeros(3))
     with pytest.raises(ValueError, match="not one object"):
         DACFile.load(path)
     buffer = io.BytesIO()

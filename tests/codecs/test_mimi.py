@@ -118,12 +118,31 @@ SPELLINGS["both"] = SPELLINGS["lists of projections"] + SPELLINGS["old quantiser
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_every_spelling_of_the_authors(spelling: str, codec: BaseCodec, wanted: dict[str, Tensor]) -> None:
+    assert_same_network("manifest.json", SPELLINGS[spelling], codec, wanted)
+
+
+def test_the_names_of_a_model_of_transformers_in_memory(wanted: dict[str, Tensor]) -> None:
+    """Its modules are nested since version 5, its files are not."""
+    nested = [
+        (r"^(en|de)coder\.layers", r"\1coder.\1coder_seanet.layers"),
+        (r"^(en|de)coder_transformer", r"\1coder.\1coder_transformer"),
+        ("^downsample", "encoder.downsample"),
+        ("^upsample", "decoder.upsample"),
+    ]
+    manifest = "manifest_hf.json"
+    assert_same_network(manifest, nested, golden_codec("mimi", "mimi", manifest), wanted)
+
+
+def assert_same_network(
+    manifest: str, renaming: list[tuple[str, str]], codec: BaseCodec, wanted: dict[str, Tensor]
+) -> None:
+    """The tensors of a manifest, renamed, are read as what `codec` has read from them."""
     published = {}
-    for key, value in golden_state_dict("mimi").items():
-        for pattern, replacement in SPELLINGS[spelling]:
+    for key, value in golden_state_dict("mimi", manifest).items():
+        for pattern, replacement in renaming:
             key = re.sub(pattern, replacement, key)
         published[key] = value
-    assert published.keys() != golden_state_dict("mimi").keys()
+    assert published.keys() != golden_state_dict("mimi", manifest).keys()
     ours = codec.state_dict()
     for name, tensor in convert(published, wanted, Mimi.key_maps, "mimi").items():
         assert torch.equal(tensor, ours[name]), name

@@ -66,6 +66,15 @@ def test_float32_ragged_batch_is_each_clip_alone() -> None:
         assert_audio_agrees(audio.split()[i], codec.decode(alone).waveform[0], 1e-5)
 
 
+def test_passes_of_any_length_equal_the_whole() -> None:
+    """Attention remembers its window, and the decoder takes a round for each norm over the whole clip."""
+    case, _ = golden_case(SMALLEST)
+    codec = load_codec(SMALLEST, weights=golden_state_dict(SMALLEST), device="cpu")
+    codec.max_seconds_per_pass = 0.23  # neither whole frames nor whole windows
+    assert_codes_agree(codec.encode(case["audio"], 16000).codes, case["codes"], case["codes_stable"])
+    assert_audio_agrees(codec.decode(case["codes"]).waveform, case["reconstruction"])
+
+
 def test_the_published_packaging_is_five_files(tmp_path: Path) -> None:
     files: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
     for key, tensor in golden_state_dict(SMALLEST).items():

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from codeczoo.metrics import Scores, evaluate
+from codeczoo.metrics import Scores, WorkerPool, evaluate
 
 FOLDER = Path(__file__).parent.parent / "golden" / "metrics"
 
@@ -22,7 +22,7 @@ def golden_pairs() -> list[dict[str, Any]]:
     return json.loads((FOLDER / "pairs.json").read_text())["pairs"]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def recording(file: str) -> Tensor:
     """[C, T] float64."""
     waveform, _ = sf.read(FOLDER / file, always_2d=True)
@@ -35,7 +35,9 @@ def pair(name: str) -> tuple[Tensor, Tensor, int]:
     return recording(found["reference_file"]), recording(found["degraded_file"]), found["sample_rate"]
 
 
-def score_golden(metrics: tuple[str, ...], dtype: torch.dtype, names: tuple[str, ...] = ()) -> dict[str, Outcome]:
+def score_golden(
+    metrics: tuple[str, ...], dtype: torch.dtype, names: tuple[str, ...] = (), pool: WorkerPool | None = None
+) -> dict[str, Outcome]:
     """Each golden pair's values and reasons, computed in ragged batches of equal rate and channel count."""
     groups: dict[tuple[int, int], list[dict]] = {}
     for entry in golden_pairs():
@@ -44,7 +46,7 @@ def score_golden(metrics: tuple[str, ...], dtype: torch.dtype, names: tuple[str,
     outcomes = {}
     for (rate, _), entries in groups.items():
         sides = [[recording(entry[key]).to(dtype) for entry in entries] for key in ("reference_file", "degraded_file")]
-        scores = evaluate(*sides, rate, metrics)
+        scores = evaluate(*sides, rate, metrics, pool=pool)
         outcomes |= {entry["id"]: item(scores, i) for i, entry in enumerate(entries)}
     return outcomes
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeczoo import Audio, metrics
+from codeczoo import Audio
 from codeczoo.metrics import DEFAULT_METRICS, METRICS, Scores, evaluate, metric_names
 from tests.metrics.cases import pair
 
@@ -69,9 +69,8 @@ def test_defaults_are_what_is_installed_and_cheap() -> None:
 
 
 def test_patterns_choose_metrics() -> None:
-    assert list(evaluate(X, Y, 16_000, ["superb/[msw]*", "snr"])) == [
+    assert list(evaluate(X, Y, 16_000, ["superb/[mw]*", "snr"])) == [
         "superb/mel",
-        "superb/stft",
         "superb/waveform",
         "snr",
     ]
@@ -100,7 +99,9 @@ def test_float64_stays_float64() -> None:
     """In float32 an error of 1e-10 beside samples of 0.1 would be lost."""
     x = X.double()
     assert float(evaluate(x, x + 1e-10, 16_000, "waveform")["waveform"][0]) == pytest.approx(1e-10, rel=1e-4)
-    assert float(evaluate(x, x * (1 + 1e-10), 16_000, "mel_dac")["mel_dac"][0]) == pytest.approx(7e-10 / math.log(10), rel=0.1)
+    assert float(evaluate(x, x * (1 + 1e-10), 16_000, "mel_dac")["mel_dac"][0]) == pytest.approx(
+        7e-10 / math.log(10), rel=0.1
+    )
 
 
 def test_summary_counts_what_the_mean_is_of() -> None:
@@ -158,7 +159,11 @@ def test_num_workers_are_shared_between_calls() -> None:
 
 
 BAD_INPUT: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "unknown metric": (lambda: evaluate(X, Y, 16_000, "stoy"), KeyError, "there is no metric 'stoy'; did you mean .*'stoi'"),
+    "unknown metric": (
+        lambda: evaluate(X, Y, 16_000, "stoy"),
+        KeyError,
+        "there is no metric 'stoy'; did you mean .*'stoi'",
+    ),
     "unlike any metric": (lambda: evaluate(X, Y, 16_000, ["qqqq"]), KeyError, "there are: mel, mel_dac"),
     "no metric": (lambda: evaluate(X, Y, 16_000, []), ValueError, "no metric was named"),
     "no rate": (lambda: evaluate(X, Y), ValueError, "the reference is a bare array and has no sample rate"),
@@ -170,7 +175,11 @@ BAD_INPUT: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a path": (lambda: evaluate("a.wav", Y, 16_000), TypeError, "the reference must be an Audio, .* it is str"),  # type: ignore[arg-type]
     "four axes": (lambda: evaluate(X[None], Y, 16_000), ValueError, r"\[B, C, T\]; its shape is \(1, 2, 1, 16000\)"),
     "other batch": (lambda: evaluate(X[:1], Y, 16_000), ValueError, "as many items and channels"),
-    "other channels": (lambda: evaluate(X, Y.tile(1, 2, 1), 16_000), ValueError, r"\(2, 1, 16000\) and \(2, 2, 16000\)"),
+    "other channels": (
+        lambda: evaluate(X, Y.tile(1, 2, 1), 16_000),
+        ValueError,
+        r"\(2, 1, 16000\) and \(2, 2, 16000\)",
+    ),
     "axes swapped": (lambda: evaluate(X.mT, Y.mT, 16_000), ValueError, "axes look swapped"),
     "empty list": (lambda: evaluate([], [], 16_000), ValueError, "the reference is an empty list"),
     "empty batch": (lambda: evaluate(X[:0], Y[:0], 16_000), ValueError, "no clips were given"),
@@ -189,11 +198,16 @@ def test_bad_input_is_named(case: str) -> None:
 
 
 def test_a_clip_without_samples_is_too_short_for_everything() -> None:
-    scores = evaluate([X[0], X[1, :, :0]], [Y[0], Y[1, :, :0]], 16_000, ["mel", "waveform", "stoi", "pesq_wb", "f0_corr"])
+    scores = evaluate(
+        [X[0], X[1, :, :0]], [Y[0], Y[1, :, :0]], 16_000, ["mel", "waveform", "stoi", "pesq_wb", "f0_corr"]
+    )
     for name, reasons in scores.reasons.items():
         assert reasons[1] == "too_short", name
         assert math.isnan(scores[name][1])
         assert reasons[0] in (None, "unvoiced")
+    empty = torch.zeros(1, 1, 0)
+    scores = evaluate(empty, empty, 16_000, [name for name, metric in METRICS.items() if not metric.extra])
+    assert {reasons[0] for reasons in scores.reasons.values()} == {"too_short"}
 
 
 @pytest.mark.parametrize(("name", "module", "wanted"), [("mcd", "pyworld", "mcd"), ("visqol", "visqol", "visqol")])
@@ -204,32 +218,23 @@ def test_a_missing_extra_is_named(name: str, module: str, wanted: str, monkeypat
         evaluate(X, Y, 16_000, name)
 
 
-def _functions() -> list[Any]:
-    return [metric for metric in METRICS.values() if not metric.extra]
-
-
-@pytest.mark.parametrize("metric", _functions(), ids=lambda metric: metric.name)
-def test_each_function_gives_what_evaluate_gives(metric: metrics.Metric) -> None:
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if not metric.extra])
+def test_each_function_gives_what_evaluate_gives(name: str) -> None:
     reference, estimate, rate = pair("r_aishell_16k__opus_12")
     x, y = (torch.stack([side, side.flip(-1)])[..., :40_000].float() for side in (reference, estimate))
     lengths = torch.tensor([40_000, 36_001])
-    result = metric.function(x, y, rate, lengths)
-    scores = evaluate(Audio(x, lengths, rate), Audio(y, lengths, rate), metrics=metric.name)
-    assert result.values.tolist() == pytest.approx(scores[metric.name].tolist(), abs=1e-12)
-    assert result.reasons == scores.reasons[metric.name] == [None, None]
+    result = METRICS[name].function(x, y, rate, lengths)
+    scores = evaluate(Audio(x, lengths, rate), Audio(y, lengths, rate), metrics=name)
+    assert result.values.tolist() == pytest.approx(scores[name].tolist(), abs=1e-12)
+    assert result.reasons == scores.reasons[name] == [None, None]
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
-def test_better_is_better(metric: metrics.Metric) -> None:
-    """A clip scores better against itself than against one that was damaged, whichever way better is."""
-    for module in metric.requires:
-        pytest.importorskip(module)
-    seconds = 1.5 if metric.extra else 4.0
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if not metric.extra])
+def test_better_is_better(name: str) -> None:
+    """A clip scores better against itself than against a damaged copy, whichever way better is."""
     reference, estimate, rate = pair("r_aishell_16k__noise_5")
-    samples = int(seconds * rate)
-    x, y = reference[:, :samples], estimate[:, :samples]
-    best, worse = evaluate([x, x], [x, y], rate, metric.name)[metric.name].tolist()
-    assert best > worse if metric.better == "higher" else best < worse
+    best, worse = evaluate([reference, reference], [reference, estimate], rate, name)[name].tolist()
+    assert best > worse if METRICS[name].better == "higher" else best < worse
 
 
 def test_numpy_arrays_that_are_not_contiguous() -> None:

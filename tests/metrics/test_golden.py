@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from codeczoo.metrics import DEFAULT_METRICS
+from codeczoo.metrics import DEFAULT_METRICS, WorkerPool, evaluate
 from tests.metrics.cases import golden_pairs, score_golden
 
 Values = dict[str, Any]
@@ -51,7 +51,7 @@ def tolerance(name: str, dtype: torch.dtype, truth: float, values: Values) -> fl
     if name in ("stoi", "estoi"):
         close = 1e-9 if exact else 2e-5
         return close if name == "stoi" else max(close, values["pystoi"]["estoi_spread"])  # pystoi's noise is random
-    return {"mcd": 1e-9, "visqol": 1e-9}.get(name, 1e-12 if name.startswith(("f0", "vuv")) else 1e-7)
+    return {"mcd": 1e-9}.get(name, 1e-12 if name.startswith(("f0", "vuv")) else 1e-7)
 
 
 def compare(outcomes: dict[str, Any], names: tuple[str, ...], dtype: torch.dtype) -> list[str]:
@@ -86,23 +86,35 @@ def test_all_pairs_in_float64() -> None:
 
 def test_mel_cepstral_distortion() -> None:
     pytest.importorskip("pyworld")
-    chosen = ("s_en_8k__opus_6", "n_pink_16k__opus_16", "s_de_f_16k__gsm610", "m_poly_44k_st__mp3_0p9", "s_hi_48k__drop_20_3")
+    chosen = (
+        "s_en_8k__opus_6",
+        "n_pink_16k__opus_16",
+        "s_de_f_16k__gsm610",
+        "m_poly_44k_st__mp3_0p9",
+        "s_hi_48k__drop_20_3",
+    )
     outcomes = score_golden(("mcd",), torch.float32, chosen)
     assert len(outcomes) == len(chosen)
     assert not compare(outcomes, ("mcd",), torch.float64)
 
 
 def test_visqol() -> None:
-    """At 48 kHz, where nothing is resampled; at other rates the golden values had another resampler."""
+    """Without resampling equal; with it nearly, for the golden values had soxr's."""
     pytest.importorskip("visqol")
-    chosen = ("s_hi_48k__opus_16", "m_perc_48k__mp3_0p95")
-    outcomes = score_golden(("visqol",), torch.float32, chosen)
-    assert not compare(outcomes, ("visqol",), torch.float64)
+    chosen = ("s_hi_48k__opus_16", "s_de_f_16k__opus_9", "s_es_44k__mp3_0p98")
+    with WorkerPool(1) as pool:  # one, because each compiles the library anew
+        outcomes = score_golden(("visqol",), torch.float32, chosen, pool)
+    for entry in golden_pairs():
+        if entry["id"] in chosen:
+            value, reason = outcomes[entry["id"]]["visqol"]
+            assert reason is None
+            allowed = 1e-9 if entry["sample_rate"] == 48_000 else 2e-3
+            assert value == pytest.approx(TRUTH["visqol"](entry["values"]), abs=allowed)
 
 
-def test_visqol_hardly_depends_on_the_resampler() -> None:
+def test_visqol_of_a_short_clip() -> None:
     pytest.importorskip("visqol")
-    (entry,) = [entry for entry in golden_pairs() if entry["id"] == "s_de_f_16k__opus_9"]
-    (value, reason) = score_golden(("visqol",), torch.float32, (entry["id"],))[entry["id"]]["visqol"]
-    assert reason is None
-    assert value == pytest.approx(TRUTH["visqol"](entry["values"]), abs=0.02)
+    noise = 0.1 * torch.randn(1, 8_000)
+    with WorkerPool(1) as pool:
+        scores = evaluate(noise, noise, 16_000, "visqol", pool=pool)
+    assert scores.reasons["visqol"] == ["too_short"]

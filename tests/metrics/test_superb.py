@@ -40,7 +40,9 @@ def test_edge_case(case: str) -> None:
             continue
         value, reason = outcome[f"superb/{name}"]
         truth = float(truth)
-        if case == "inf_in_estimate" and name == "waveform":  # infinite there; a sample that is not finite ends all here
+        if (
+            case == "inf_in_estimate" and name == "waveform"
+        ):  # infinite there; a sample that is not finite ends all here
             truth = math.nan
         if math.isnan(truth):
             assert math.isnan(value)

@@ -115,9 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.rate in CODEC_SUPERB:
         theirs = CODEC_SUPERB[args.rate]
         report["codec_superb_over_pystoi"] = theirs
-        print(
-            f"  Codec-SUPERB's seven: {theirs:.1f} times pystoi, of which ours by the clock are {ratio.wall / theirs:.2f}"
-        )
+        share = ratio.wall / theirs
+        print(f"  Codec-SUPERB's seven: {theirs:.1f} times pystoi, of which ours by the clock are {share:.2f}")
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 

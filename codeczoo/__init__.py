@@ -1,10 +1,10 @@
 """codeczoo: every neural audio codec, native, exact, and used in one way.
 
-    from codeczoo import load_codec
+from codeczoo import load_codec
 
-    codec = load_codec("mimi")                  # CUDA > MPS > CPU
-    codes = codec.encode(["a.wav", "b.flac"])   # ragged batch, any rate, any channel count
-    audio = codec.decode(codes)                 # each clip its own length again
+codec = load_codec("mimi")                  # CUDA > MPS > CPU
+codes = codec.encode(["a.wav", "b.flac"])   # ragged batch, any rate, any channel count
+audio = codec.decode(codes)                 # each clip its own length again
 """
 
 from codeczoo.base.audio import Audio

@@ -92,6 +92,7 @@ def resample(
     ends = None
     if lengths is not None:
         lengths = check_lengths(lengths, shape[0], shape[-1], "samples").to(waveform.device)
+    if lengths is not None and bool((lengths < shape[-1]).any()):
         ends = lengths.repeat_interleave(len(rows) // max(shape[0], 1))[:, None]
     out = rows if orig_rate == new_rate else _convert(rows, ends, int(orig_rate), int(new_rate), filter)
     if ends is not None:
@@ -122,8 +123,9 @@ def _convert(rows: Tensor, ends: Tensor | None, orig_rate: int, new_rate: int, n
                 F.conv1d(taken[..., block.start :], block.taps, stride=bank.stride)[..., :count]
                 for block in bank.blocks
             ]
-            pieces.append(torch.cat(phases, 1).transpose(1, 2).reshape(len(rows), -1).to(rows.dtype))
-    return torch.cat(pieces, -1)[:, :total]
+            made = phases[0] if len(phases) == 1 else torch.cat(phases, 1)
+            pieces.append(made.transpose(1, 2).reshape(len(rows), -1).to(rows.dtype))
+    return (pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1))[:, :total]
 
 
 def _take(rows: Tensor, ends: Tensor | None, first: int, count: int, hold: bool) -> Tensor:

@@ -15,6 +15,7 @@ Told nothing, upstream uses all codebooks, transformers the fewest, and upstream
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -228,8 +229,10 @@ class SegmentedEncodec(Encodec):
             sizes = [full] * (frames // full) + [frames % full] * (frames % full > 0)
             if frames % full == 0 and count == len(sizes) + 1:
                 sizes[-1:] = [full - 1, 1]
-            starts = [sum(sizes[:i]) for i in range(len(sizes))]
-            segments = [Segment(row, i, *at, at[1] * hop) for i, at in enumerate(zip(starts, sizes, strict=True))]
+            ends = itertools.accumulate(sizes)
+            segments = [
+                Segment(row, i, end - n, n, n * hop) for i, (end, n) in enumerate(zip(ends, sizes, strict=True))
+            ]
         total = sum(segment.frames for segment in segments)
         if total != frames:
             raise ValueError(f"{self.name}: {samples} samples make {total} frames; item {row} has {frames}")
@@ -256,12 +259,10 @@ class SegmentedEncodec(Encodec):
         if segment.number:
             before = clip[segment.number - 1].frames * hop
             overlap = min(before - stride, place.shape[-1])
-            # The published weights rise and fall linearly over the length of the first segment.
-            length = clip[0].frames * hop
-            t = torch.linspace(0, 1, length + 2, dtype=torch.float64, device=out.device)[1:-1]
-            weight = 0.5 - (t - 0.5).abs()
-            falls, rises = weight[stride : stride + overlap], weight[:overlap]
-            share = (rises / (rises + falls)).to(out.dtype)
+            # The published weights are a triangle over the length of the first segment; only their ratio counts.
+            rises = torch.arange(1, overlap + 1, device=out.device, dtype=out.dtype)
+            falls = clip[0].frames * hop + 1 - stride - rises
+            share = rises / (rises + falls)
             place[:, :overlap] += (decoded[:, :overlap] - place[:, :overlap]) * share
         place[:, overlap:] = decoded[:, overlap:]
 

@@ -5,7 +5,8 @@ Jiang-Yidi/UniCodec. (The package `unicodec` on PyPI is something else.)
 
 EnCodec's SEANet encoder without LSTM, a transformer with a mixture of experts, one codebook that is searched in the
 part of the clip's domain, and WavTokenizer's decoder. The domain is `codec.domain`: "speech" (as Codec-SUPERB has it,
-and the default), "music", "audio", or None for the whole codebook; it acts in the search only, and a code tells its domain.
+and the default), "music", "audio", or None for the whole codebook; it acts in the search only, and a code tells its
+domain.
 
 Attention is over the whole clip on both sides, and the choice of experts is a hard one: long clips go whole up to a
 minute, beyond that in windows, whose codes need not be those of the whole.

@@ -151,7 +151,8 @@ def _frames(x: Tensor, y: Tensor, lengths: Tensor, recipe: Recipe) -> Frames:
 
     front = kept.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[:, : max(int(counts.max()), 1)]
     still = torch.arange(front.shape[1], device=x.device) < counts[:, None]
-    windowed = windowed.gather(2, front[None, :, :, None].expand(2, -1, -1, FRAME)) * still[..., None]
+    row = torch.arange(len(x), device=x.device)[:, None]
+    windowed = windowed[:, row, front] * still[..., None]
     halves = torch.nn.functional.pad(windowed[..., :HOP], (0, 0, 0, 1))  # overlap-add: [2, R, K + 1, HOP]
     halves[:, :, 1:] += windowed[..., HOP:]
     again = halves.flatten(2).unfold(-1, FRAME, HOP) * window
@@ -171,45 +172,63 @@ def _over_runs(frames: Frames, measure: Measure, recipe: Recipe, piece: int) -> 
     """The mean [R] float64 of a measure over each row's own runs; 0 where there is none."""
     runs = (frames.counts - RUN + 1).clamp(min=0)
     total = torch.zeros(len(runs), dtype=torch.float64)
-    if not int(runs.max()):
-        return total
-    x, y = frames.bands.unfold(-1, RUN, 1)  # [R, BANDS, J, RUN]
     step = max(piece // (len(runs) * BANDS * RUN), 1)
     for first in range(0, int(runs.max()), step):
-        part = slice(first, first + step)
-        values = measure(x[:, :, part], y[:, :, part], recipe)  # [R, J]
+        x, y = frames.bands[..., first : first + step + RUN - 1]
+        values = measure(x, y, recipe)
         own = torch.arange(first, first + values.shape[1], device=values.device) < runs[:, None]
         total += double(torch.where(own, values, 0.0)).sum(-1).cpu()
     return total / runs.clamp(min=1).cpu()
 
 
 def _stoi(x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
-    """Mean correlation [R, J] of the bands of each run, [R, BANDS, J, RUN] each."""
-    power_x, power_y = (torch.linalg.vector_norm(side, dim=-1, keepdim=True) for side in (x, y))
-    level = power_x / (power_y.square() + recipe.power_floor).sqrt()
-    y = torch.minimum(y * level, x * CLIP)
-    x, y = x - x.mean(-1, keepdim=True), y - y.mean(-1, keepdim=True)
-    norm_x, norm_y = (torch.linalg.vector_norm(side, dim=-1) + recipe.norm_floor for side in (x, y))
-    return ((x * y).sum(-1) / (norm_x * norm_y)).mean(1)
+    """Mean correlation [R, J] of the bands of each of J runs; x and y are [R, BANDS, J + RUN - 1]."""
+    (sum_x, power_x), (_, power_y) = _run_sums(x), _run_sums(y)
+    level = (power_x / (power_y + recipe.power_floor)).sqrt().to(y.dtype)[..., None]
+    mean = (sum_x / RUN).to(x.dtype)[..., None]
+    x_runs, y_runs = x.unfold(-1, RUN, 1), y.unfold(-1, RUN, 1)  # [R, BANDS, J, RUN]
+    y_runs = torch.minimum(y_runs * level, (x * CLIP).unfold(-1, RUN, 1))
+    y_runs -= y_runs.mean(-1, keepdim=True)
+    x_runs = x_runs - mean
+    norm_x, norm_y = (torch.linalg.vector_norm(side, dim=-1) + recipe.norm_floor for side in (x_runs, y_runs))
+    return ((x_runs * y_runs).sum(-1) / (norm_x * norm_y)).mean(1)
 
 
 def _estoi(x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
-    """Mean correlation [R, J] of the columns of each run after its rows and columns were normalised."""
+    """Mean correlation [R, J] of the columns of each of J runs, after its rows and columns were normalised."""
     del recipe
-    x, y = _normalised_rows(x), _normalised_rows(y)
-    mean_x, mean_y = x.mean(1), y.mean(1)  # of columns: [R, J, RUN]
-    norm = (_column_power(x, mean_x) * _column_power(y, mean_y)).sqrt_()
-    common = (x * y).sum(1) - BANDS * mean_x * mean_y
+    x_runs, y_runs = _normalised_rows(x), _normalised_rows(y)
+    mean_x, mean_y = x_runs.mean(1), y_runs.mean(1)  # of columns: [R, J, RUN]
+    norm = (_column_power(x_runs, mean_x) * _column_power(y_runs, mean_y)).sqrt_()
+    common = (x_runs * y_runs).sum(1) - BANDS * mean_x * mean_y
     return torch.where(norm > 0, common / norm, 0.0).mean(-1)
 
 
-def _normalised_rows(run: Tensor) -> Tensor:
-    """Zero mean and unit norm along the last axis; zero where all that varies is rounding."""
-    mean = run.mean(-1, keepdim=True)
-    run = run - mean
-    power = run.square().sum(-1, keepdim=True)
-    rounding = (64 * torch.finfo(run.dtype).eps * mean) ** 2 * RUN
-    return run.mul_(torch.where(power > rounding, power.rsqrt(), 0.0))
+def _run_sums(bands: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ and Σ² [..., J] over every RUN neighbours of [..., J + RUN - 1], in float64."""
+    exact = double(bands)
+    return _sliding(exact).to(bands.device), _sliding(exact.square()).to(bands.device)
+
+
+def _sliding(values: Tensor) -> Tensor:
+    """Sums over every 30 neighbours, of sums over 2, 4, 8 and 16: nothing is ever subtracted."""
+    two = values[..., 1:] + values[..., :-1]
+    four = two[..., 2:] + two[..., :-2]
+    eight = four[..., 4:] + four[..., :-4]
+    sixteen = eight[..., 8:] + eight[..., :-8]
+    runs = values.shape[-1] - RUN + 1
+    return sixteen[..., :runs] + eight[..., 16 : 16 + runs] + four[..., 24 : 24 + runs] + two[..., 28 : 28 + runs]
+
+
+def _normalised_rows(bands: Tensor) -> Tensor:
+    """[R, BANDS, J, RUN]: each run with zero mean and unit norm; zero where all that varies is rounding."""
+    total, power = _run_sums(bands)
+    left = power - total.square() / RUN
+    rounding = (64 * torch.finfo(bands.dtype).eps) ** 2 + 64 * torch.finfo(torch.float64).eps
+    scale = torch.where(left > rounding * power, left.rsqrt(), 0.0)
+    shift = total / -RUN * scale
+    scale, shift = scale.to(bands.dtype)[..., None], shift.to(bands.dtype)[..., None]
+    return torch.addcmul(shift, bands.unfold(-1, RUN, 1), scale)
 
 
 def _column_power(run: Tensor, mean: Tensor) -> Tensor:

@@ -116,15 +116,20 @@ class Pair:
         sides = []
         for side, end in zip((reference, estimate), ends, strict=True):
             side = torch.nn.functional.pad(side, (0, max(longest - side.shape[-1], 0)))[..., :longest]
-            sides.append(torch.where(valid_mask(torch.minimum(end, lengths), longest)[:, None], side, 0.0))
-        finite = torch.stack([side.isfinite().all(-1).all(-1) for side in sides]).all(0)
+            own = torch.minimum(end, lengths)
+            if bool((own < longest).any()):
+                side = torch.where(valid_mask(own, longest)[:, None], side, 0.0)
+            sides.append(side)
+        pair = cls(sides[0], sides[1], lengths, rate, [])
+        finite = torch.stack([bound.isfinite() for bounds in pair.bounds for bound in bounds]).all(0).all(-1)
         if not bool(finite.all()):
             sides = [torch.where(finite[:, None, None], side, 0.0) for side in sides]
-        reasons: list[str | None] = [
+            pair = cls(sides[0], sides[1], lengths, rate, [])
+        pair.reasons.extend(
             "non_finite" if not ok else "too_short" if not length else None
             for ok, length in zip(finite.tolist(), lengths.tolist(), strict=True)
-        ]
-        return cls(sides[0], sides[1], lengths, rate, reasons)
+        )
+        return pair
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -142,24 +147,39 @@ class Pair:
         return self.lengths.repeat_interleave(self.reference.shape[1])
 
     @cached_property
-    def silent_reference(self) -> Tensor:
-        """[B, C] bool: every sample is zero."""
-        return (self.reference == 0).all(-1)
+    def bounds(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The least and the greatest sample of each channel, [B, C] each, of the reference and of the estimate."""
+        sides = [self.reference, self.estimate]
+        if not self.reference.shape[-1]:
+            none = self.reference.new_zeros(self.reference.shape[:2])
+            return (none, none), (none, none)
+        if bool((self.lengths < self.reference.shape[-1]).any()):
+            valid = valid_mask(self.lengths, self.reference.shape[-1])[:, None]
+            sides = [torch.where(valid, side, side[..., :1]) for side in sides]
+        (low_x, high_x), (low_y, high_y) = (side.aminmax(dim=-1) for side in sides)
+        return (low_x, high_x), (low_y, high_y)
 
-    @cached_property
-    def silent_estimate(self) -> Tensor:
-        """[B, C] bool."""
-        return (self.estimate == 0).all(-1)
-
-    @cached_property
+    @property
     def constant_reference(self) -> Tensor:
-        """[B, C] bool: every sample is the first one."""
-        return _constant(self.reference, self.lengths)
+        """[B, C] bool: every sample is the same."""
+        low, high = self.bounds[0]
+        return low == high
 
-    @cached_property
+    @property
     def constant_estimate(self) -> Tensor:
         """[B, C] bool."""
-        return _constant(self.estimate, self.lengths)
+        low, high = self.bounds[1]
+        return low == high
+
+    @property
+    def silent_reference(self) -> Tensor:
+        """[B, C] bool: every sample is zero."""
+        return self.constant_reference & (self.bounds[0][0] == 0)
+
+    @property
+    def silent_estimate(self) -> Tensor:
+        """[B, C] bool."""
+        return self.constant_estimate & (self.bounds[1][0] == 0)
 
     def single(self) -> Pair:
         """In float32, which is all that some packages know."""
@@ -227,8 +247,3 @@ class Pair:
 def double(values: Tensor) -> Tensor:
     """In float64; on the CPU where the device (MPS) has no such type."""
     return values.cpu().double() if values.device.type == "mps" else values.double()
-
-
-def _constant(side: Tensor, lengths: Tensor) -> Tensor:
-    valid = valid_mask(lengths, side.shape[-1])[:, None]
-    return ((side == side[..., :1]) | ~valid).all(-1)

@@ -139,11 +139,11 @@ class Stack(nn.Module):
         x is not changed (but for a ragged batch's unspecified values). A CPU runs it in parts that fit its cache.
         """
         out_lengths = None if lengths is None else self.out_length(lengths)
-        if x.device.type != "cpu":
-            return _through(self.layers, x, lengths), out_lengths
-        if self.in_time:
-            return self._stretch_by_stretch(x, lengths), out_lengths
-        return self._rows_by_rows(x, lengths), out_lengths
+        if x.device.type == "cpu" and not self.in_time:
+            return self._rows_by_rows(x, lengths), out_lengths
+        if x.device.type == "cpu":
+            return self._stretch_by_stretch(x, None, lengths)[0], out_lengths
+        return _through(self.layers, x, lengths), out_lengths
 
     def start(self, batch_size: int) -> State:
         """State at a clip's start under zero padding; under reflection it only has the right shapes."""
@@ -155,14 +155,34 @@ class Stack(nn.Module):
         At least `warmup` steps, or the whole clip; whole hops, or the clip ends here. `lengths` say where each item of
         a ragged batch ends (all of the steps where it goes on).
         """
-        return self._run(x, None, lengths)
+        return self._stretch_by_stretch(x, None, lengths)
 
     def step(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """The next steps → outputs, and the state after them. Shapes are fixed.
 
         Whole hops, or the clip ends here; `lengths` as in `begin`, 0 where an item has ended before.
         """
-        return self._run(x, state, lengths)
+        return self._stretch_by_stretch(x, state, lengths)
+
+    def _stretch_by_stretch(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """All of the batch from one stretch of time to the next, on a CPU; elsewhere at once."""
+        if x.device.type != "cpu" or not self.in_time:
+            return self._run(x, state, lengths)
+        values, rate = self._widest
+        hop = max(math.ceil(1 / rate), 1)
+        length = max(IN_CACHE // math.ceil(len(x) * values * hop), SHORTEST) * hop
+        length, total = max(length, self.warmup), x.shape[-1]
+        starts = range(0, max(total - length, 0) + 1, length)  # the last one takes the rest with it
+        out = []
+        for start in starts:
+            stop = start + length if start != starts[-1] else total
+            own = None if lengths is None else (lengths - start).clamp(0, stop - start)
+            if own is not None and bool((own == stop - start).all()):
+                own = None
+            y, state = self._run(x[..., start:stop], state, own)
+            out.append(y)
+        assert state is not None
+        return out[0] if len(out) == 1 else torch.cat(out, dim=-1), state
 
     def _run(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         states: State = []
@@ -175,23 +195,6 @@ class Stack(nn.Module):
             states.append(new)
             lengths = _after(layer, lengths)
         return x, states
-
-    def _stretch_by_stretch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """All of the batch, one stretch of time after the other."""
-        values, rate = self._widest
-        hop = max(math.ceil(1 / rate), 1)
-        length = max(IN_CACHE // math.ceil(len(x) * values * hop), SHORTEST) * hop
-        length, total = max(length, self.warmup), x.shape[-1]
-        starts = range(0, max(total - length, 0) + 1, length)  # the last one takes the rest with it
-        out, state = [], None
-        for start in starts:
-            stop = start + length if start != starts[-1] else total
-            own = None if lengths is None else (lengths - start).clamp(0, stop - start)
-            if own is not None and bool((own == stop - start).all()):
-                own = None
-            y, state = self._run(x[..., start:stop], state, own)
-            out.append(y)
-        return out[0] if len(out) == 1 else torch.cat(out, dim=-1)
 
     def _rows_by_rows(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """A few items of the batch after the other, or each at its own length if they differ; all of them together

@@ -14,7 +14,6 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,14 +85,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "seconds_per_clip": {},
     }
-    costs: dict[str, Cost] = {}
-    stoi = intelligibility(reference, estimate, args, costs)
-    costs["all defaults"] = least([evaluation(reference, estimate, args, None)], args)[0]
+    values: dict[str, np.ndarray] = {}
+
+    def loop() -> None:
+        pairs = zip(reference[:, 0].numpy(), estimate[:, 0].numpy(), strict=True)
+        values["theirs"] = np.array([pystoi(x, y, args.rate) for x, y in pairs])
+
+    def batched() -> None:
+        values["ours"] = metrics.stoi(reference, estimate, args.rate).values.numpy()
+
+    def evaluated(names: Sequence[str] | None) -> Callable[[], object]:
+        return lambda: metrics.evaluate(reference, estimate, args.rate, names, pool=pool)
+
+    runs = {"pystoi in a loop": loop, "stoi, batched": batched, "all defaults": evaluated(None)}
     if args.rate == 16_000:
-        costs["wide-band PESQ, twice"] = least([lambda: pesq_twice(reference, estimate)], args)[0]
+        runs["wide-band PESQ, twice"] = lambda: pesq_twice(reference, estimate)
     if args.each:
-        for name in metrics.DEFAULT_METRICS:
-            costs[name] = least([evaluation(reference, estimate, args, [name])], args)[0]
+        runs |= {name: evaluated([name]) for name in metrics.DEFAULT_METRICS}
+    with metrics.WorkerPool(args.workers) as pool:
+        costs = dict(zip(runs, least(list(runs.values()), args, pool), strict=True))
+    difference = float(np.abs(values["ours"] - values["theirs"]).max())
 
     base = costs["pystoi in a loop"]
     print(
@@ -105,9 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name:<26}{cost.wall:>10.4f}{cost.cpu:>10.4f}{ratio.wall:>16.2f}{ratio.cpu:>15.2f}")
         report["seconds_per_clip"][name] = {"wall": cost.wall, "cpu": cost.cpu}
     print(f"\nSTOI, batched: {1 / costs['stoi, batched'].over(base).wall:.2f} times as fast as pystoi in a loop")
-    print(f"  largest difference from pystoi: {stoi:.1e}")
+    print(f"  largest difference from pystoi: {difference:.1e}")
     report["stoi_speedup"] = 1 / costs["stoi, batched"].over(base).wall
-    report["stoi_difference"] = stoi
+    report["stoi_difference"] = difference
     ratio = costs["all defaults"].over(base)
     report["all_over_pystoi"] = ratio._asdict()
     count = len(metrics.DEFAULT_METRICS)
@@ -154,23 +165,6 @@ def clips(count: int, seconds: float, rate: int) -> tuple[torch.Tensor, torch.Te
     return reference, estimate
 
 
-def intelligibility(
-    reference: torch.Tensor, estimate: torch.Tensor, args: argparse.Namespace, costs: dict[str, Cost]
-) -> float:
-    """Question 1. Returns the largest difference between both."""
-    values: dict[str, np.ndarray] = {}
-
-    def loop() -> None:
-        pairs = zip(reference[:, 0].numpy(), estimate[:, 0].numpy(), strict=True)
-        values["theirs"] = np.array([pystoi(x, y, args.rate) for x, y in pairs])
-
-    def batched() -> None:
-        values["ours"] = metrics.stoi(reference, estimate, args.rate).values.numpy()
-
-    costs["pystoi in a loop"], costs["stoi, batched"] = least([loop, batched], args)
-    return float(np.abs(values["ours"] - values["theirs"]).max())
-
-
 def pesq_twice(reference: torch.Tensor, estimate: torch.Tensor) -> None:
     """What Codec-SUPERB does for its `pesq` and `pesq-wb`, which is the largest part of its cost."""
     for x, y in zip(reference[:, 0].numpy(), estimate[:, 0].numpy(), strict=True):
@@ -178,35 +172,25 @@ def pesq_twice(reference: torch.Tensor, estimate: torch.Tensor) -> None:
             pesq(16_000, x, y, "wb")
 
 
-def evaluation(
-    reference: torch.Tensor, estimate: torch.Tensor, args: argparse.Namespace, names: Sequence[str] | None
-) -> Callable[[], None]:
-    """A run of `evaluate` with workers of its own, so that their CPU time is told when they end."""
-
-    def run() -> None:
-        with metrics.WorkerPool(args.workers) as pool:
-            metrics.evaluate(reference, estimate, args.rate, names, pool=pool)
-
-    return run
-
-
-def least(runs: Sequence[Callable[[], None]], args: argparse.Namespace) -> list[Cost]:
-    """The least wall-clock and the least CPU time a clip of each, all run in turn."""
+def least(runs: Sequence[Callable[[], object]], args: argparse.Namespace, pool: metrics.WorkerPool) -> list[Cost]:
+    """The least wall-clock and the least CPU time a clip of each, all run in turn, after one run that is not counted."""
     measured: list[list[Cost]] = [[] for _ in runs]
-    for _ in range(args.repeat):
+    for counted in range(args.repeat + 1):
         for run, costs in zip(runs, measured, strict=True):
-            wall, cpu = time.perf_counter(), cpu_seconds()
+            wall, cpu = time.perf_counter(), cpu_seconds(pool)
             run()
-            costs.append(Cost((time.perf_counter() - wall) / args.clips, (cpu_seconds() - cpu) / args.clips))
+            if counted:
+                costs.append(Cost((time.perf_counter() - wall) / args.clips, (cpu_seconds(pool) - cpu) / args.clips))
     return [Cost(min(c.wall for c in costs), min(c.cpu for c in costs)) for costs in measured]
 
 
-def cpu_seconds() -> float:
-    """Of this process and of all that it has ended."""
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
+def cpu_seconds(pool: metrics.WorkerPool) -> float:
+    """Of this process and its workers, which stay; Linux tells what those have used."""
+    ticks = 0
+    for pid in pool.pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])  # user and system time
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

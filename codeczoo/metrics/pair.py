@@ -211,7 +211,9 @@ class Pair:
         return replace(view, lengths=here.lengths * sample_rate // self.sample_rate, _views={})
 
     def mono(self) -> Pair:
-        """With channels mixed to one, on the CPU and in float64."""
+        """With channels mixed to one, on the CPU; several of them in float64."""
+        if self.reference.shape[1] == 1:
+            return self._view("mono", lambda side: side.cpu())
         return self._view("mono", lambda side: side.cpu().double().mean(1, keepdim=True))
 
     def _view(self, key: object, change: Callable[[Tensor], Tensor], sample_rate: int | None = None) -> Pair:

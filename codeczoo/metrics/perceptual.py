@@ -135,7 +135,7 @@ def submit_pesq(pair: Pair, band: Band, pool: WorkerPool, *, upsample: bool = Fa
 def start_visqol(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
     """Begin `visqol`."""
     del names
-    mono = pair.mono().resampled(VISQOL_RATE, "sharp")
+    mono = pair.mono().double().resampled(VISQOL_RATE, "sharp")
     x, y = (side[:, 0].numpy() for side in (mono.reference, mono.estimate))
     reasons = mono.row_reasons([("silent_reference", mono.silent_reference), ("silent_estimate", mono.silent_estimate)])
     futures = [

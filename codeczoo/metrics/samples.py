@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from codeczoo.base.ragged import valid_mask
-from codeczoo.metrics.pair import Pair, Result, double
+from codeczoo.metrics.pair import Pair, Result, Undefined, double
+
+# Samples compared in one go: what a CPU's cache holds, what keeps an accelerator busy.
+PIECE_CPU, PIECE_DEVICE = 1 << 18, 1 << 26
 
 
 def waveform(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
@@ -60,24 +63,39 @@ def si_sdr(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tenso
 
 def sample_distances(pair: Pair, names: Collection[str]) -> dict[str, Result]:
     """Those of `names` that are of this kind."""
-    results = {}
-    x, y = double(pair.reference), double(pair.estimate)
-    lengths = pair.lengths.to(x.device)[:, None]
+    wanted = [name for name in ("waveform", "snr", "si_sdr") if name in names]
+    rows: dict[str, list[Tensor]] = {name: [] for name in wanted}
+    on_cpu = pair.reference.device.type == "cpu"
+    items = max((PIECE_CPU if on_cpu else PIECE_DEVICE) // max(pair.reference[0].numel(), 1), 1)
+    for first in range(0, len(pair), items):
+        part = slice(first, first + items)
+        x, y = double(pair.reference[part]), double(pair.estimate[part])
+        lengths = pair.lengths[part].to(x.device)[:, None]
+        if "waveform" in names:
+            rows["waveform"].append((x - y).abs_().sum(-1) / lengths)
+        if "snr" in names:
+            rows["snr"].append(_decibel(_energy(x), _energy(x - y)))
+        if "si_sdr" in names:
+            rows["si_sdr"].append(_si_sdr(x, y, lengths))
     silent = ("silent_reference", pair.silent_reference)
-    if "waveform" in names:
-        results["waveform"] = pair.result((x - y).abs().sum(-1) / lengths)
-    if "snr" in names:
-        results["snr"] = pair.result(_decibel(x.square().sum(-1), (x - y).square().sum(-1)), [silent])
-    if "si_sdr" in names:
+    constant = [("constant_reference", pair.constant_reference), ("silent_estimate", pair.constant_estimate)]
+    reasons: dict[str, list[Undefined]] = {"waveform": [], "snr": [silent], "si_sdr": [silent, *constant]}
+    return {name: pair.result(torch.cat(rows[name]), reasons[name]) for name in wanted}
+
+
+def _si_sdr(x: Tensor, y: Tensor, lengths: Tensor) -> Tensor:
+    """[B, C] of [B, C, T] and [B, 1]."""
+    x, y = (side - side.sum(-1, keepdim=True) / lengths[..., None] for side in (x, y))
+    if bool((lengths < x.shape[-1]).any()):
         valid = valid_mask(lengths[:, 0], x.shape[-1])[:, None]
-        x, y = (torch.where(valid, side - side.sum(-1, keepdim=True) / lengths[..., None], 0.0) for side in (x, y))
-        target = x * ((x * y).sum(-1, keepdim=True) / x.square().sum(-1, keepdim=True))
-        values = _decibel(target.square().sum(-1), (target - y).square().sum(-1))
-        results["si_sdr"] = pair.result(
-            values,
-            [silent, ("constant_reference", pair.constant_reference), ("silent_estimate", pair.constant_estimate)],
-        )
-    return results
+        x, y = (torch.where(valid, side, 0.0) for side in (x, y))
+    energy, scale = _energy(x), torch.linalg.vecdot(x, y)
+    scale = scale / energy
+    return _decibel(scale.square() * energy, _energy(torch.addcmul(y, x, scale[..., None], value=-1)))
+
+
+def _energy(signal: Tensor) -> Tensor:
+    return torch.linalg.vecdot(signal, signal)
 
 
 def _decibel(signal: Tensor, noise: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from codeczoo.base.device import matmul_precision
@@ -113,30 +112,31 @@ def spectral_distances(pair: Pair, names: Collection[str]) -> dict[str, Result]:
     wanted = [name for name in DISTANCES if name in names]
     batch, channels, _ = pair.reference.shape
     sums = {name: torch.zeros(batch * channels, dtype=torch.float64) for name in wanted}
-    signals = torch.stack([side.flatten(0, 1) for side in (pair.reference, pair.estimate)])
+    x, y = pair.reference.flatten(0, 1), pair.estimate.flatten(0, 1)
     with matmul_precision("exact"):
-        for rows in _groups(pair.row_lengths, signals):
-            for name, values in _distances(signals[:, rows], pair.row_lengths[rows], pair.sample_rate, wanted).items():
-                sums[name][rows] = values
+        for rows in _groups(pair.row_lengths, x.device):
+            lengths = pair.row_lengths[rows]
+            signals = _reflect(x[rows], y[rows], lengths)
+            for name, values in _distances(signals, lengths, pair.sample_rate, wanted).items():
+                sums[name][rows.cpu()] = values
     short = ("too_short", pair.lengths <= SHORTEST)
     return {name: pair.result(values.view(batch, channels), [short]) for name, values in sums.items()}
 
 
-def _groups(lengths: Tensor, signals: Tensor) -> Iterator[Tensor]:
+def _groups(lengths: Tensor, device: torch.device) -> Iterator[Tensor]:
     """Rows in groups of similar length, each small enough to be transformed at once."""
-    limit = (PIECE_CPU if signals.device.type == "cpu" else PIECE_DEVICE) // 2
-    order = lengths.argsort(descending=True, stable=True).cpu()
-    sizes = lengths.cpu()[order].tolist()
+    limit = (PIECE_CPU if device.type == "cpu" else PIECE_DEVICE) // 2
+    order = lengths.argsort(descending=True, stable=True)
+    sizes = lengths[order].tolist()
     first = 0
     while first < len(sizes):
         count = max(limit // max(sizes[first], 1), 1)
-        yield order[first : first + count].to(signals.device)
+        yield order[first : first + count]
         first += count
 
 
 def _distances(signals: Tensor, lengths: Tensor, sample_rate: int, names: Collection[str]) -> dict[str, Tensor]:
-    """Reference and estimate [2, R, T] of rows at least about as long as one another → [R] float64 for each name."""
-    signals = _reflect(signals[..., : int(lengths.max())], lengths)
+    """Reflected references and estimates [2, R, T + 2 · SHORTEST] → [R] float64 for each name."""
     sums = {name: torch.zeros(len(lengths), dtype=torch.float64) for name in names}
     for window in sorted({scale.window for name in names for scale in DISTANCES[name]}):
         users = [(name, scale) for name in names for scale in DISTANCES[name] if scale.window == window]
@@ -160,15 +160,17 @@ def _distances(signals: Tensor, lengths: Tensor, sample_rate: int, names: Collec
     return sums
 
 
-def _reflect(signals: Tensor, lengths: Tensor) -> Tensor:
-    """[2, R, T] → [2, R, T + 2 · SHORTEST]: each row continued at both ends by its own mirror image."""
-    pad = SHORTEST
-    signals = F.pad(signals, (0, max(pad + 1 - signals.shape[-1], 0)))
-    out = F.pad(signals, (pad, pad))
+def _reflect(x: Tensor, y: Tensor, lengths: Tensor) -> Tensor:
+    """[R, T] each → [2, R, T + 2 · SHORTEST]: each row continued at both ends by its own mirror image."""
+    pad, longest = SHORTEST, max(int(lengths.max()), SHORTEST + 1)
+    out = x.new_zeros(2, len(x), longest + 2 * pad)
+    signals = out[..., pad : pad + longest]
+    for signal, side in zip(signals, (x, y), strict=True):
+        signal[:, : side.shape[-1]] = side[:, :longest]
     out[..., :pad] = signals[..., 1 : pad + 1].flip(-1)
-    steps = torch.arange(pad, device=signals.device)
-    mirrored = (lengths[:, None] - 2 - steps).clamp(min=0).expand(2, -1, -1)
-    return out.scatter_(-1, (lengths[:, None] + pad + steps).expand(2, -1, -1), signals.gather(-1, mirrored))
+    ends, steps = lengths[:, None], torch.arange(pad, device=x.device)
+    mirrored = signals.gather(-1, (ends - 2 - steps).clamp(min=0).expand(2, -1, -1))
+    return out.scatter_(-1, (ends + pad + steps).expand(2, -1, -1), mirrored)
 
 
 def _spectra(signals: Tensor, window: int, frames: int) -> Iterator[tuple[int, Tensor]]:

@@ -121,7 +121,7 @@ def _mel_cepstrum(waveform: Array, rate: int) -> Array:
     """[frames, ORDER + 1], every 5 ms."""
     import pyworld
 
-    signal = np.convolve(waveform * 32767.0, _high_pass(rate))[: len(waveform)]
+    signal = np.convolve(waveform.astype(np.float64) * 32767, _high_pass(rate))[: len(waveform)]
     f0, times = pyworld.harvest(signal, rate, f0_floor=40.0, f0_ceil=800.0, frame_period=5)
     fft_size = 1024 if rate <= 24_000 else 2048 if rate <= 48_000 else 4096
     envelope = pyworld.cheaptrick(signal, f0, times, rate, fft_size=fft_size)

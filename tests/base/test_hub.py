@@ -244,7 +244,7 @@ print(json.dumps(codec.weights_hash))
 """
 
     def run(**more: str) -> str:
-        environment = {**os.environ, **hub.environment(tmp_path / "fresh", **more)}
+        environment = {**os.environ, "HF_HUB_OFFLINE": "0", **hub.environment(tmp_path / "fresh", **more)}
         done = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
         )

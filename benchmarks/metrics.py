@@ -80,11 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     torch.set_num_threads(args.threads)
     reference, estimate = clips(args.clips, args.seconds, args.rate)
-    report = {
-        "settings": vars(args) | {"json": args.json and str(args.json)},
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "seconds_per_clip": {},
-    }
     values: dict[str, np.ndarray] = {}
 
     def loop() -> None:
@@ -106,29 +101,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         costs = dict(zip(runs, least(list(runs.values()), args, pool), strict=True))
     difference = float(np.abs(values["ours"] - values["theirs"]).max())
 
+    show(args, costs, difference)
+
+
+def show(args: argparse.Namespace, costs: dict[str, Cost], difference: float) -> None:
+    """The table, and the file for a program to read."""
     base = costs["pystoi in a loop"]
     print(
-        f"\n{args.clips} clips of {args.seconds:g} s at {args.rate} Hz, {args.threads} threads, {args.workers} workers"
+        f"{args.clips} clips of {args.seconds:g} s at {args.rate} Hz, {args.threads} threads, {args.workers} workers\n"
     )
     print(f"{'seconds a clip':<26}{'wall':>10}{'CPU':>10}{'wall / pystoi':>16}{'CPU / pystoi':>15}")
     for name, cost in costs.items():
         ratio = cost.over(base)
         print(f"{name:<26}{cost.wall:>10.4f}{cost.cpu:>10.4f}{ratio.wall:>16.2f}{ratio.cpu:>15.2f}")
-        report["seconds_per_clip"][name] = {"wall": cost.wall, "cpu": cost.cpu}
-    print(f"\nSTOI, batched: {1 / costs['stoi, batched'].over(base).wall:.2f} times as fast as pystoi in a loop")
-    print(f"  largest difference from pystoi: {difference:.1e}")
-    report["stoi_speedup"] = 1 / costs["stoi, batched"].over(base).wall
-    report["stoi_difference"] = difference
-    ratio = costs["all defaults"].over(base)
-    report["all_over_pystoi"] = ratio._asdict()
-    count = len(metrics.DEFAULT_METRICS)
+    speedup = 1 / costs["stoi, batched"].over(base).wall
+    print(f"\nSTOI, batched: {speedup:.2f} times as fast as pystoi in a loop; largest difference {difference:.1e}")
+    ratio, count = costs["all defaults"].over(base), len(metrics.DEFAULT_METRICS)
     print(f"All {count} defaults: {ratio.wall:.2f} times pystoi by the clock, {ratio.cpu:.2f} in CPU time")
-    if args.rate in CODEC_SUPERB:
-        theirs = CODEC_SUPERB[args.rate]
-        report["codec_superb_over_pystoi"] = theirs
-        share = ratio.wall / theirs
-        print(f"  Codec-SUPERB's seven: {theirs:.1f} times pystoi, of which ours by the clock are {share:.2f}")
+    theirs = CODEC_SUPERB.get(args.rate)
+    if theirs:
+        print(
+            f"  Codec-SUPERB's seven: {theirs:.1f} times pystoi, of which ours by the clock are {ratio.wall / theirs:.2f}"
+        )
     if args.json:
+        report = {
+            "settings": vars(args) | {"json": str(args.json)},
+            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+            "seconds_per_clip": {name: cost._asdict() for name, cost in costs.items()},
+            "stoi_speedup": speedup,
+            "stoi_difference": difference,
+            "all_over_pystoi": ratio._asdict(),
+            "codec_superb_over_pystoi": theirs,
+        }
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
@@ -173,7 +177,7 @@ def pesq_twice(reference: torch.Tensor, estimate: torch.Tensor) -> None:
 
 
 def least(runs: Sequence[Callable[[], object]], args: argparse.Namespace, pool: metrics.WorkerPool) -> list[Cost]:
-    """The least wall-clock and the least CPU time a clip of each, all run in turn, after one run that is not counted."""
+    """The least wall-clock and the least CPU time a clip of each; all run in turn, the first time uncounted."""
     measured: list[list[Cost]] = [[] for _ in runs]
     for counted in range(args.repeat + 1):
         for run, costs in zip(runs, measured, strict=True):

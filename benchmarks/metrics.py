@@ -121,7 +121,8 @@ def show(args: argparse.Namespace, costs: dict[str, Cost], difference: float) ->
     theirs = CODEC_SUPERB.get(args.rate)
     if theirs:
         print(
-            f"  Codec-SUPERB's seven: {theirs:.1f} times pystoi; ours by the clock are {ratio.wall / theirs:.2f} of that"
+            f"  Codec-SUPERB's seven: {theirs:.1f} times pystoi; "
+            f"ours by the clock are {ratio.wall / theirs:.2f} of that"
         )
     if args.json:
         report = {

@@ -1,19 +1,24 @@
 """Which clips go through the codecs together.
 
 Batches follow from the data set alone, never from what is left to do: a run that was killed and started again computes
-the very same batches, and so the very same numbers.
+the very same batches, and so the very same numbers. They are made window by window, so that a data set may be longer
+than memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import soundfile as sf
 
 from codeczoo.base.passes import groups_within
-from codeczoo.bench.dataset import Entry
+from codeczoo.bench.sources import Entry, Source
+
+WINDOW_BATCHES = 8  # full batches that are planned together: the more, the more alike in length is what shares one
+WINDOW_BYTES = 256 << 20  # of clips whose bytes travel with their entry (streamed ones) in one window
 
 
 @dataclass(frozen=True)
@@ -32,39 +37,62 @@ class _Header:
     frames: int
 
 
-def plan_batches(entries: Sequence[Entry], batch_size: int, max_seconds: float, workers: int = 8) -> list[Batch]:
-    """Batches of at most `batch_size` clips and `max_seconds` of audio with padding, longest last.
+def plan_batches(source: Source, batch_size: int, max_seconds: float, workers: int = 8) -> Iterator[Batch]:
+    """Batches of at most `batch_size` clips and `max_seconds` of audio with padding, longest last in each window.
 
     A clip longer than `max_seconds` stands alone.
     """
+    index = 0
     with ThreadPoolExecutor(workers) as pool:
-        headers = list(pool.map(_header, entries))
-    buckets: dict[tuple[int, int], list[int]] = {}
-    unreadable = [i for i, header in enumerate(headers) if header is None]
+        for window in windows(source.entries(), WINDOW_BATCHES * batch_size):
+            headers = list(pool.map(lambda entry: _header(source, entry), window))
+            for group in _groups(headers, batch_size, max_seconds):
+                found = [header for i in group if (header := headers[i]) is not None]
+                yield Batch(index, tuple(window[i] for i in group), sum(h.frames / h.rate for h in found))
+                index += 1
+
+
+def windows(entries: Iterator[Entry], count: int) -> Iterator[list[Entry]]:
+    """Stretches of `count` entries, or fewer where they carry many bytes; each as it comes."""
+    window: list[Entry] = []
+    held = 0
+    for entry in entries:
+        window.append(entry)
+        held += len(entry.key) if isinstance(entry.key, bytes) else 0
+        if len(window) == count or held > WINDOW_BYTES:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
+
+
+def _groups(headers: Sequence[_Header | None], batch_size: int, max_seconds: float) -> list[list[int]]:
+    """Positions that go together."""
+    buckets: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    groups = []
     for i, header in enumerate(headers):
-        if header is not None:
-            buckets.setdefault((header.rate, header.channels), []).append(i)
-    groups: list[list[int]] = [[i] for i in unreadable]
+        if header is None:
+            groups.append([i])
+        else:
+            buckets.setdefault((header.rate, header.channels), []).append((header.frames, i))
     for (rate, _), members in sorted(buckets.items()):
-        members.sort(key=lambda i: (headers[i].frames, i))  # type: ignore[union-attr]
+        members.sort()
         for start in range(0, len(members), batch_size):
             chunk = members[start : start + batch_size]
-            lengths = [headers[i].frames for i in chunk]  # type: ignore[union-attr]
-            groups += [chunk[rows] for rows in groups_within(lengths, max_seconds * rate)]
-    return [
-        Batch(
-            index,
-            tuple(entries[i] for i in group),
-            sum(h.frames / h.rate for i in group if (h := headers[i])),
-        )
-        for index, group in enumerate(groups)
-    ]
+            rows = groups_within([frames for frames, _ in chunk], max_seconds * rate)
+            groups += [[i for _, i in chunk[part]] for part in rows]
+    return groups
 
 
-def _header(entry: Entry) -> _Header | None:
+def _header(source: Source, entry: Entry) -> _Header | None:
     """Rate, channels and frames without decoding; None when the reader has to say what is wrong."""
     try:
-        info = sf.info(str(entry.path))
-    except (sf.LibsndfileError, OSError):
+        content = source.read(entry)
+        if isinstance(content, Mapping) and content.get("array") is not None:
+            return _Header(int(content["sampling_rate"]), 1, len(content["array"]))
+        if isinstance(content, Mapping):
+            content = content.get("bytes") or content["path"]
+        info = sf.info(io.BytesIO(content) if isinstance(content, bytes) else str(content))
+    except (sf.LibsndfileError, OSError, ValueError, LookupError, TypeError):
         return None
     return _Header(info.samplerate, info.channels, min(info.frames, 2**40))

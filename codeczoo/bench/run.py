@@ -24,10 +24,10 @@ from codeczoo.base.codes import Codes
 from codeczoo.base.device import choose_device
 from codeczoo.base.registry import load_codec
 from codeczoo.base.variant import find_variant
-from codeczoo.bench.dataset import find_clips
 from codeczoo.bench.plan import Batch, plan_batches
 from codeczoo.bench.reading import Read, read_ahead
 from codeczoo.bench.results import FORMAT, Results, write_atomically
+from codeczoo.bench.sources import Source, open_source
 from codeczoo.bench.summary import summarise
 from codeczoo.metrics import DEFAULT_METRICS, evaluate, metric_names
 from codeczoo.version import __version__
@@ -75,10 +75,11 @@ def run_benchmark(settings: Settings) -> dict[str, Any]:
     unknown = sorted(set(settings.metrics) - set(metric_names()))
     if unknown:
         raise KeyError(f"unknown metrics: {', '.join(unknown)}; known: {', '.join(metric_names())}")
-    entries = find_clips(settings.dataset, limit=settings.limit, shuffle=settings.shuffle, seed=settings.seed)
+    source = open_source(settings.dataset, limit=settings.limit, shuffle=settings.shuffle, seed=settings.seed)
     device = choose_device(settings.device)
     seconds = settings.max_batch_seconds or {"cuda": 1200.0}.get(device.type, 120.0)
-    batches = plan_batches(entries, settings.batch, seconds)
+    batches = list(plan_batches(source, settings.batch, seconds))
+    clips = sum(len(batch.entries) for batch in batches)
     with Results(settings.out) as results:
         results.settle(settings.of_record(), settings.overwrite)
         codecs = [
@@ -91,14 +92,14 @@ def run_benchmark(settings: Settings) -> dict[str, Any]:
                 "protocol": "zoo",
                 "settings": settings.of_record(),
                 "codecs": {codec.name: describe(codec) for codec in codecs},
-                "clips": len(entries),
+                "clips": clips,
                 "versions": versions(),
                 "environment": environment(device),
             }
         )
-        run = _Run(settings, results, codecs, len(entries))
+        run = _Run(settings, results, codecs, source, clips)
         run.over(batches)
-        summary = summarise(results, [codec.name for codec in codecs], settings.metrics, len(entries))
+        summary = summarise(results, [codec.name for codec in codecs], settings.metrics, clips)
         write_atomically(results.folder / "timing.json", jsonable(run.timing()))
         return summary
 
@@ -106,8 +107,10 @@ def run_benchmark(settings: Settings) -> dict[str, Any]:
 class _Run:
     """One pass over the batches."""
 
-    def __init__(self, settings: Settings, results: Results, codecs: Sequence[BaseCodec], clips: int) -> None:
-        self.settings, self.results, self.codecs = settings, results, codecs
+    def __init__(
+        self, settings: Settings, results: Results, codecs: Sequence[BaseCodec], source: Source, clips: int
+    ) -> None:
+        self.settings, self.results, self.codecs, self.source = settings, results, codecs, source
         self.seconds = {codec.name: {"audio": 0.0, "encode": 0.0, "decode": 0.0, "metrics": 0.0} for codec in codecs}
         self.clips = clips
         self.started = time.perf_counter()
@@ -118,7 +121,7 @@ class _Run:
         have = sum((codec.name, e.id) in self.results.done for b in batches for e in b.entries for codec in self.codecs)
         bar = tqdm(total=total, initial=have, unit="clip", disable=not self.settings.progress, smoothing=0.1)
         with bar:
-            for batch, reads in read_ahead(todo, self.settings.workers):
+            for batch, reads in read_ahead(self.source, todo, self.settings.workers):
                 for codec in self.codecs:
                     if self._missing(batch, codec):
                         bar.set_description(codec.name)
@@ -149,7 +152,7 @@ class _Run:
             base = {
                 "codec": codec.name,
                 "id": read.entry.id,
-                "path": read.entry.path.name,
+                "path": read.entry.origin,
                 "category": read.entry.category,
             }
             if read.entry.id in failed:

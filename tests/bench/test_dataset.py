@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from codeczoo.bench.dataset import find_clips
 from codeczoo.bench.plan import plan_batches
+from codeczoo.bench.sources import Entry, open_source
+
+
+def find_clips(dataset: str | Path | None, **options: object) -> list[Entry]:
+    return list(open_source(dataset, **options).entries())
 
 
 @pytest.fixture
@@ -37,13 +41,13 @@ def test_a_glob(folder: Path) -> None:
 
 
 def test_one_file(folder: Path) -> None:
-    assert [entry.path for entry in find_clips(folder / "b.wav")] == [folder / "b.wav"]
+    assert [entry.key for entry in find_clips(folder / "b.wav")] == [folder / "b.wav"]
 
 
 def test_manifests_in_their_own_order_with_categories(folder: Path) -> None:
     (folder / "m.csv").write_text("id,path,category\nz,deep/c.ogg,speech\ny,b.wav,music\n")
     entries = find_clips(folder / "m.csv")
-    assert [(e.id, e.path, e.category) for e in entries] == [
+    assert [(e.id, e.key, e.category) for e in entries] == [
         ("z", folder / "deep/c.ogg", "speech"),
         ("y", folder / "b.wav", "music"),
     ]
@@ -55,7 +59,7 @@ def test_manifests_in_their_own_order_with_categories(folder: Path) -> None:
 def test_no_dataset_means_the_embedded_clips() -> None:
     entries = find_clips(None)
     assert len(entries) >= 12
-    assert all(entry.path.is_file() and entry.category for entry in entries)
+    assert all(entry.key.is_file() and entry.category for entry in entries)
 
 
 def test_limit_and_seeded_shuffle(folder: Path) -> None:
@@ -89,8 +93,9 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_batches_are_bounded_alike_and_whole(folder: Path) -> None:
     (folder / "broken.wav").write_text("no audio at all")
-    entries = find_clips(folder)
-    batches = plan_batches(entries, batch_size=2, max_seconds=3.0)
+    source = open_source(folder)
+    entries = list(source.entries())
+    batches = list(plan_batches(source, batch_size=2, max_seconds=3.0))
     assert sorted(e.id for batch in batches for e in batch.entries) == sorted(e.id for e in entries)
     assert [len(batch.entries) for batch in batches] == [
         1,
@@ -100,4 +105,4 @@ def test_batches_are_bounded_alike_and_whole(folder: Path) -> None:
     ]  # unreadable; 16 kHz short; 16 kHz long; 44.1 kHz
     assert batches[0].entries[0].id == "broken.wav"
     assert [e.id for e in batches[1].entries] == ["deep/d.wav", "b.wav"]
-    assert plan_batches(entries, 2, 3.0) == batches
+    assert list(plan_batches(source, 2, 3.0)) == batches

@@ -1,0 +1,117 @@
+"""What every data set is to the benchmark: clips in a fixed order, and the bytes of each."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+Content = str | Path | bytes | Mapping[str, Any]  # one clip in a form that `base.inputs.read_clips` takes
+
+CATEGORY_COLUMNS = ("category", "label", "domain")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One clip of a data set, not read yet.
+
+    Attributes:
+        id: unique in its data set.
+        key: what its source finds it by: a path, a row, a place in an archive. It is pickled to the readers.
+        category: of the clip, where the data set has some.
+        origin: where it comes from, for people: a file's name, a shard and a member.
+    """
+
+    id: str
+    key: Any
+    category: str | None = None
+    origin: str = ""
+
+
+class Source(ABC):
+    """A data set. It is pickled to the processes that read, so it holds places, not open files or samples.
+
+    Attributes:
+        name: as the user gave it.
+        count: how many clips `entries` gives; None where only reading tells.
+        estimates: names of reconstructions that the data set holds beside each clip (`read_estimate`): such a set
+            needs no codec, only metrics.
+    """
+
+    name: str
+    count: int | None = None
+    estimates: tuple[str, ...] = ()
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """All clips, in an order that is the same each time."""
+
+    @abstractmethod
+    def read(self, entry: Entry) -> Content:
+        """One clip, not decoded.
+
+        Raises:
+            OSError, ValueError: it cannot be read; the message says why.
+        """
+
+    def read_estimate(self, entry: Entry, estimate: str) -> Content:
+        """The reconstruction of a clip that the data set holds under one of the names in `estimates`.
+
+        Raises:
+            OSError, ValueError: it cannot be read, or is missing.
+        """
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """What pins the data down: a revision, a split, a hash. Goes into the results."""
+        return {}
+
+
+class ListSource(Source):
+    """A data set whose entries fit into memory as a list. A subclass says how one is read."""
+
+    def __init__(self, name: str, entries: Iterable[Entry]) -> None:
+        self.name = name
+        self._entries = list(entries)
+        self.count = len(self._entries)
+        check_ids(name, self._entries)
+
+    def entries(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def select(self, limit: int | None, shuffle: bool, seed: int) -> None:
+        """Keep the first `limit` clips, of a random order if so wanted."""
+        if shuffle:
+            random.Random(seed).shuffle(self._entries)
+        self._entries = self._entries[:limit] if limit is not None else self._entries
+        self.count = len(self._entries)
+
+
+def check_ids(name: str, entries: Sequence[Entry]) -> None:
+    """Raises a ValueError where two clips have the same id: their results could not be told apart."""
+    seen: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.id in seen:
+            raise ValueError(f"{name}: two clips have the id {entry.id!r}: {seen[entry.id].origin} and {entry.origin}")
+        seen[entry.id] = entry
+
+
+def category_of(row: Mapping[str, Any]) -> str | None:
+    """The category that a row of a manifest or a data set names."""
+    return next((str(row[c]) for c in CATEGORY_COLUMNS if row.get(c) not in (None, "")), None)
+
+
+def take_turns(parts: Sequence[Iterable[Entry]]) -> Iterator[Entry]:
+    """One entry of each part in turn, so that the first clips of a data set of many splits are of every split."""
+    iterators = [iter(part) for part in parts]
+    while iterators:
+        going = []
+        for iterator in iterators:
+            for entry in islice(iterator, 1):
+                going.append(iterator)
+                yield entry
+        iterators = going

@@ -18,7 +18,7 @@ from codeczoo.metrics.perceptual import pesq_nb, pesq_wb, visqol
 from codeczoo.metrics.pitch import f0_corr, f0_ffe, f0_gpe, f0_rmse, vuv_error
 from codeczoo.metrics.pool import WorkerPool
 from codeczoo.metrics.samples import si_sdr, snr, waveform
-from codeczoo.metrics.scores import Scores, Summary, evaluate
+from codeczoo.metrics.scores import Evaluation, Scores, Summary, evaluate, start_evaluation
 from codeczoo.metrics.spectral import lsd, mel, mel_dac, stft
 from codeczoo.metrics.table import DEFAULT_METRICS, METRICS, Metric, metric_names
 
@@ -27,6 +27,7 @@ __all__ = [
     "METRICS",
     "CodeStatistics",
     "CodeSummary",
+    "Evaluation",
     "LevelSummary",
     "Metric",
     "Result",
@@ -49,6 +50,7 @@ __all__ = [
     "pesq_wb",
     "si_sdr",
     "snr",
+    "start_evaluation",
     "stft",
     "stoi",
     "visqol",

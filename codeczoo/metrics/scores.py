@@ -18,7 +18,7 @@ from codeczoo.base.device import choose_device
 from codeczoo.base.ragged import pad_stack
 from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.pool import Started, WorkerPool, shared_pool
-from codeczoo.metrics.table import METRICS, find_metrics
+from codeczoo.metrics.table import METRICS, Metric, find_metrics
 
 Batch = Audio | Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
 
@@ -53,31 +53,78 @@ def evaluate(
         ImportError: a metric of an extra that is not installed (the message names it).
         TypeError, ValueError: input of a wrong type, shape or rate; no clip at all.
     """
-    wanted = find_metrics(metrics)
-    pair, cropped, resampled = _pair(reference, estimate, sample_rate, device)
-    engines: dict[Any, list[str]] = {}
-    for metric in wanted:
-        engines.setdefault(metric.engine, []).append(metric.name)
-    pooled = {metric.engine for metric in wanted if metric.where == "pool"}
-    if pooled and pool is None:
-        pool = shared_pool(num_workers)
-    started: list[Started] = []
-    results: dict[str, Result] = {}
-    try:
-        # The pool works while the device does.
-        started += [engine(pair, names, pool) for engine, names in engines.items() if engine in pooled]
-        with _one_thread() if pooled and pair.reference.device.type == "cpu" else nullcontext():
-            for engine, names in engines.items():
-                if engine not in pooled:
-                    results |= engine(pair, names)
-        for tasks in started:
-            results |= tasks.finish()
-    except BaseException:
-        for tasks in started:
+    evaluation = start_evaluation(
+        reference, estimate, sample_rate, metrics, device=device, num_workers=num_workers, pool=pool
+    )
+    return evaluation.finish()
+
+
+class Evaluation:
+    """An evaluation under way: what the device computes is done, the pool may still be at work (`finish` waits).
+
+    A pipeline starts the next batch meanwhile.
+    """
+
+    def __init__(
+        self, pair: Pair, wanted: Sequence[Metric], pool: WorkerPool | None, cropped: Tensor, resampled: str | None
+    ) -> None:
+        self._wanted, self._sample_rate, self._cropped, self._resampled = wanted, pair.sample_rate, cropped, resampled
+        self._results: dict[str, Result] = {}
+        self._started: list[Started] = []
+        engines: dict[Any, list[str]] = {}
+        for metric in wanted:
+            engines.setdefault(metric.engine, []).append(metric.name)
+        pooled = {metric.engine for metric in wanted if metric.where == "pool"}
+        try:
+            # The pool works while the device does.
+            for engine in (engine for engine in engines if engine in pooled):
+                self._started.append(engine(pair, engines[engine], pool))
+            with _one_thread() if pooled and pair.reference.device.type == "cpu" else nullcontext():
+                for engine in (engine for engine in engines if engine not in pooled):
+                    self._results |= engine(pair, engines[engine])
+        except BaseException:
+            self.cancel()
+            raise
+
+    @property
+    def done(self) -> bool:
+        """Whether `finish` would not wait."""
+        return all(future.done() for tasks in self._started for future in tasks.futures)
+
+    def finish(self) -> Scores:
+        """Wait for the pool; all scores."""
+        try:
+            for tasks in self._started:
+                self._results |= tasks.finish()
+        except BaseException:
+            self.cancel()
+            raise
+        results = {metric.name: self._results[metric.name] for metric in self._wanted}
+        return Scores(results, self._sample_rate, self._cropped, self._resampled)
+
+    def cancel(self) -> None:
+        """Take back what the pool has not begun."""
+        for tasks in self._started:
             for future in tasks.futures:
                 future.cancel()
-        raise
-    return Scores({metric.name: results[metric.name] for metric in wanted}, pair.sample_rate, cropped, resampled)
+
+
+def start_evaluation(
+    reference: Batch,
+    estimate: Batch,
+    sample_rate: int | None = None,
+    metrics: str | Collection[str] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    num_workers: int | None = None,
+    pool: WorkerPool | None = None,
+) -> Evaluation:
+    """As `evaluate`, without waiting for what libraries compute in the pool: `.finish()` gives the `Scores`."""
+    wanted = find_metrics(metrics)
+    pair, cropped, resampled = _pair(reference, estimate, sample_rate, device)
+    if pool is None and any(metric.where == "pool" for metric in wanted):
+        pool = shared_pool(num_workers)
+    return Evaluation(pair, wanted, pool, cropped, resampled)
 
 
 @contextmanager

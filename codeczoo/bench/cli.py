@@ -7,20 +7,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from codeczoo.bench.run import Settings, run_benchmark
+from codeczoo.bench.protocols import PROTOCOLS
+from codeczoo.bench.run import DEFAULT_CODECS, ENGINES, run_benchmark
+from codeczoo.bench.settings import Settings
 from codeczoo.bench.summary import table
-from codeczoo.metrics import DEFAULT_METRICS, metric_names
+from codeczoo.metrics import metric_names
 
-DEFAULT_CODECS = (
-    "opus_6k",
-    "opus_12k",
-    "opus_24k",
-    "opus_64k",
-    "mp3_32k",
-    "vorbis_48k",
-    "g711_ulaw",
-    "g711_alaw",
-)
 SHOWN = ("mel", "stft", "si_sdr", "pesq_wb", "stoi", "estoi", "f0_corr", "vuv_error", "lsd")
 
 EPILOG = """
@@ -31,6 +23,14 @@ examples:
       every audio file below a folder
   %(prog)s --dataset test.csv --codecs encodec_24k_6bps --metrics mel stoi pesq_wb
       a manifest with a column path (and id, category if you like)
+  %(prog)s --dataset voidful/codec-superb-tiny --codecs mimi dac_44k --batch 200 --out tiny/
+      a data set of the hub, all splits; --split, --limit and --streaming take less of it
+  %(prog)s --dataset Codec-SUPERB/some_synth --protocol superb-2026-05
+      reconstructions that were made before (a split original, and one a codec): metrics only
+  torchrun --nproc-per-node 8 benchmarking.py ... or srun python benchmarking.py ...
+      each process takes its share of the batches, on its own GPU; all write to the same --out
+  %(prog)s ... --engine ray --address auto
+      the same on a Ray cluster
 
 A run that was stopped goes on where it was when it is started again with the same settings.
 
@@ -46,14 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset",
         metavar="D",
-        help="folder, glob, manifest (.csv .tsv .jsonl) or file; default: embedded clips",
+        help="folder, glob, manifest (.csv .tsv .jsonl), file, WebDataset or Parquet shards, or a data set of the hub "
+        "(owner/name); default: embedded clips",
     )
+    parser.add_argument("--split", metavar="S", help="splits of a data set, joined by commas (default: all)")
+    parser.add_argument("--streaming", action="store_true", help="read a data set of the hub without storing it")
+    parser.add_argument("--audio-column", metavar="C", help="the column that holds audio (default: found by its type)")
     parser.add_argument(
         "--codecs",
         nargs="+",
         metavar="NAME",
-        default=list(DEFAULT_CODECS),
-        help="names; `codeczoo list` shows them",
+        default=[],
+        help="names; `codeczoo list` shows them (default: the classical ones, " + " ".join(DEFAULT_CODECS) + ")",
     )
     parser.add_argument("--batch", type=int, default=200, metavar="N", help="clips in one batch at most (default 200)")
     parser.add_argument(
@@ -66,8 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics",
         nargs="+",
         metavar="M",
-        default=list(DEFAULT_METRICS),
-        help=f"of: {', '.join(metric_names())}",
+        default=[],
+        help=f"of: {', '.join(metric_names())} (default: those of the protocol)",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=tuple(PROTOCOLS),
+        default="zoo",
+        help="how clips are coded and compared (default zoo); superb-2026-05 repeats Codec-SUPERB's choices",
     )
     parser.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
     parser.add_argument(
@@ -86,7 +96,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric-workers", type=int, metavar="N", help="processes for PESQ and pitch (default: by cores)"
     )
-    parser.add_argument("--save-audio", action="store_true", help="keep every reconstruction as FLAC")
+    parser.add_argument(
+        "--save-audio",
+        type=int,
+        nargs="?",
+        const=-1,
+        default=0,
+        metavar="N",
+        help="keep originals and reconstructions as FLAC, of the first N clips (no number: of all)",
+    )
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (extra [ray])")
+    parser.add_argument("--address", metavar="A", help="of the Ray cluster (default: one is started here)")
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="this process does part I (from 0) of N; torchrun and srun are understood without it",
+    )
     parser.add_argument("--overwrite", action="store_true", help="start anew where results lie already")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
 
@@ -97,6 +122,10 @@ def run(args: argparse.Namespace) -> int:
         settings = Settings(
             codecs=tuple(dict.fromkeys(args.codecs)),
             dataset=args.dataset,
+            split=args.split,
+            streaming=args.streaming,
+            audio_column=args.audio_column,
+            protocol=args.protocol,
             metrics=tuple(dict.fromkeys(args.metrics)),
             batch=int(positive("--batch", args.batch)),
             max_batch_seconds=None
@@ -113,14 +142,21 @@ def run(args: argparse.Namespace) -> int:
             metric_workers=args.metric_workers,
             save_audio=args.save_audio,
             overwrite=args.overwrite,
+            engine=args.engine,
+            address=args.address,
+            shard=None if args.shard is None else parse_shard(args.shard),
             progress=not args.quiet,
         )
         summary = run_benchmark(settings)
     except (KeyError, ValueError, FileNotFoundError, ImportError, NotImplementedError) as error:
         sys.stderr.write(f"error: {error.args[0] if error.args else error}\n")
         return 1
+    if summary is None:
+        if not args.quiet:
+            sys.stdout.write(f"this part is done; others are still at work in {settings.out}\n")
+        return 0
     if not args.quiet:
-        shown = [name for name in SHOWN if name in settings.metrics] or list(settings.metrics)
+        shown = [name for name in SHOWN if name in summary["metrics"]] or list(summary["metrics"])
         sys.stdout.write(f"\n{table(summary, shown)}\n\n{failures_text(summary)}results in {settings.out}\n")
     return exit_code(summary)
 
@@ -130,9 +166,16 @@ def parse_weights(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, found, value = pair.partition("=")
         if not found or not value:
-            raise ValueError(f"--weights takes CODEC=PATH (or CODEC=random); {pair!r} is neither")
+            raise ValueError(f"--weights takes CODEC=PATH (or CODEC=random); {pair!r} is not of that form")
         weights[name] = value
     return weights
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    index, found, count = text.partition("/")
+    if not found or not index.isdigit() or not count.isdigit():
+        raise ValueError(f"--shard takes I/N, as 0/4; {text!r} is not of that form")
+    return int(index), int(count)
 
 
 def positive(flag: str, value: float) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import soundfile as sf
 
@@ -42,9 +42,11 @@ def plan_batches(source: Source, batch_size: int, max_seconds: float, workers: i
 
     A clip longer than `max_seconds` stands alone.
     """
-    index = 0
+    index = seen = 0
     with ThreadPoolExecutor(workers) as pool:
         for window in windows(source.entries(), WINDOW_BATCHES * batch_size):
+            window = [replace(entry, position=seen + i) for i, entry in enumerate(window)]
+            seen += len(window)
             headers = list(pool.map(lambda entry: _header(source, entry), window))
             for group in _groups(headers, batch_size, max_seconds):
                 found = [header for i in group if (header := headers[i]) is not None]

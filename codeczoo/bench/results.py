@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-FORMAT = "codeczoo.benchmark/1"
+FORMAT = "codeczoo.benchmark/2"
+LONGEST_NAME = 200  # bytes of a file's name; file systems take 255
 
 
 class Results:
     """The folder of one run.
 
     run.json                        what was run: data set, settings, versions, codecs with the hash of their weights
-    clips.jsonl                     one line a clip and codec
+    clips.jsonl                     one line a clip and codec; further processes write clips-00001.jsonl, ...
     statistics/CODEC/BATCH.json     how often each code occurred in a batch
     summary.json, summary.csv       made of the lines above when all are there
-    timing.json                     all that depends on the clock and the machine
+    events.jsonl                    what did not go straight: batches that were halved, and why
+    timing.json                     all that depends on the clock and the machine; timing-00001.json, ...
+    audio/CODEC/, audio/original/   what was kept to be listened to
 
-    Open it as a context: one run at a time holds a folder.
+    Open it as a context: one process at a time holds a folder, or its part of it (`suffix`, as "-00001").
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, suffix: str = "") -> None:
         self.folder = Path(folder)
-        self.clips_path = self.folder / "clips.jsonl"
+        self.suffix = suffix
+        self.clips_path = self.folder / f"clips{suffix}.jsonl"
         self.done: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Results:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.folder / ".lock", timeout=0)
+        self._lock = FileLock(self.folder / f".lock{self.suffix}", timeout=0)
         try:
             self._lock.acquire()
         except Timeout:
             raise ValueError(f"{self.folder}: another benchmark writes there; choose another --out") from None
-        self._recover()
+        _take_off_half_a_line(self.clips_path)
+        self.look()
         self._file = self.clips_path.open("a", encoding="utf-8")
         return self
 
@@ -53,12 +61,21 @@ class Results:
         path = self.folder / "run.json"
         if overwrite:
             self._file.close()
-            for old in [self.clips_path, path, *self.folder.glob("statistics/*/*.json")]:
-                old.unlink(missing_ok=True)
+            old = [file for stem in ("clips", "timing", "events", "summary") for file in self._files(stem)]
+            for pattern in ("run.json", "summary.csv", "statistics/*/*.json", "audio/*/*.flac"):
+                old += self.folder.glob(pattern)
+            for file in old:
+                file.unlink(missing_ok=True)
             self.done.clear()
             self._file = self.clips_path.open("a", encoding="utf-8")
         elif path.exists():
-            before = json.loads(path.read_text("utf-8"))["settings"]
+            run = json.loads(path.read_text("utf-8"))
+            if run.get("format") != FORMAT:
+                raise ValueError(
+                    f"{self.folder} holds results of another form ({run.get('format')}; this version writes {FORMAT}): "
+                    "choose another --out, or --overwrite to start anew"
+                )
+            before = run["settings"]
             differ = sorted(key for key in settings if before.get(key) != settings[key])
             if differ:
                 raise ValueError(
@@ -69,13 +86,21 @@ class Results:
     def write_run(self, description: Mapping[str, Any]) -> None:
         write_atomically(self.folder / "run.json", description)
 
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append lines that are not there yet, and see them onto the disk."""
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Append lines that are not there yet, and see them onto the disk; returns how many those are."""
         fresh = [row for row in rows if (row["codec"], row["id"]) not in self.done]
         self._file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in fresh))
         self._file.flush()
         os.fsync(self._file.fileno())
         self.done.update((row["codec"], row["id"]) for row in fresh)
+        return len(fresh)
+
+    def note(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Append what did not go straight to events.jsonl."""
+        lines = "".join(json.dumps(event) + "\n" for event in events)
+        if lines:
+            with (self.folder / f"events{self.suffix}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(lines)
 
     def write_statistics(self, codec: str, batch: int, counts: list[dict[int, int]]) -> None:
         path = self.folder / "statistics" / codec / f"{batch:06d}.json"
@@ -88,28 +113,66 @@ class Results:
             yield json.loads(path.read_text("utf-8"))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        with self.clips_path.open(encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
+        """All lines of all processes; one that is being written is left out."""
+        for path in self._files("clips"):
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    if line.endswith("\n"):
+                        yield json.loads(line)
 
-    def _recover(self) -> None:
-        """Know what is there already; a line that a kill cut short is taken off."""
-        if not self.clips_path.exists():
-            return
-        whole = 0
-        with self.clips_path.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                row = json.loads(line)
-                self.done.add((row["codec"], row["id"]))
+    def look(self) -> None:
+        """Know what is there already, of all processes."""
+        self.done |= {(row["codec"], row["id"]) for row in self.rows()}
+
+    def whole(self) -> FileLock:
+        """A lock on what all processes share: the summary."""
+        return FileLock(self.folder / ".lock-summary", timeout=60)
+
+    def _files(self, stem: str) -> list[Path]:
+        return sorted(
+            path for path in self.folder.glob(f"{stem}*.json*") if path.name.startswith((f"{stem}.", f"{stem}-"))
+        )
+
+
+def _take_off_half_a_line(path: Path) -> None:
+    """A line that a kill cut short never was."""
+    if not path.exists():
+        return
+    whole = 0
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
                 whole += len(line)
-        if whole < self.clips_path.stat().st_size:
-            os.truncate(self.clips_path, whole)
+    if whole < path.stat().st_size:
+        os.truncate(path, whole)
+
+
+def audio_name(id: str) -> str:
+    """The name of a clip's file in `audio/`: one name for one id, whatever characters that has."""
+    name = quote(id, safe=" ,;=+@()[]")
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 17]}-{hashlib.sha256(id.encode()).hexdigest()[:16]}"
+    return f"{name}.flac"
 
 
 def write_atomically(path: Path, content: Any, indent: int | None = 2) -> None:
     """JSON that is there whole or not at all."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(part, path)
+
+
+def number(value: float) -> float | str | None:
+    """A float as JSON has it: NaN is null, infinities are words."""
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+
+
+def jsonable(tree: Any) -> Any:
+    """A tree of plain values, tuples and paths as JSON has it."""
+    if isinstance(tree, Mapping):
+        return {str(key): jsonable(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [jsonable(value) for value in tree]
+    return str(tree) if isinstance(tree, Path) else tree

@@ -2,324 +2,186 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from codeczoo.base.audio import Audio, stack
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.codes import Codes
 from codeczoo.base.device import choose_device
-from codeczoo.base.registry import load_codec
 from codeczoo.base.variant import find_variant
-from codeczoo.bench.plan import Batch, plan_batches
-from codeczoo.bench.reading import Read, read_ahead
-from codeczoo.bench.results import FORMAT, Results, write_atomically
-from codeczoo.bench.sources import Source, open_source
+from codeczoo.bench.engine import Engine, LocalEngine, Task
+from codeczoo.bench.plan import plan_batches
+from codeczoo.bench.protocols import find_protocol
+from codeczoo.bench.results import FORMAT, Results, jsonable, write_atomically
+from codeczoo.bench.settings import BATCH_SECONDS, BATCH_SECONDS_ELSEWHERE, Settings
+from codeczoo.bench.shards import Shard, find_shard
+from codeczoo.bench.sources import Source
 from codeczoo.bench.summary import summarise
-from codeczoo.metrics import DEFAULT_METRICS, evaluate, metric_names
-from codeczoo.version import __version__
+from codeczoo.bench.work import CLOCKS, Outcome
+from codeczoo.metrics.table import find_metrics
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that the numbers of a run depend on, and where it is written."""
-
-    codecs: tuple[str, ...]
-    dataset: str | None = None
-    metrics: tuple[str, ...] = tuple(DEFAULT_METRICS)
-    batch: int = 200
-    max_batch_seconds: float | None = None  # of audio with padding; None = by device
-    out: str = "results"
-    device: str | None = None
-    precision: str = "exact"
-    weights: Mapping[str, str] = field(default_factory=dict)  # codec → file, folder or "random"
-    limit: int | None = None
-    shuffle: bool = False
-    seed: int = 0
-    workers: int = 2
-    metric_workers: int | None = None
-    save_audio: bool = False
-    overwrite: bool = False
-    progress: bool = True
-
-    def of_record(self) -> dict[str, Any]:
-        """What must be equal for a run to go on where it stopped: all that numbers depend on."""
-        free = ("codecs", "out", "workers", "metric_workers", "save_audio", "overwrite", "progress")
-        return {key: value for key, value in jsonable(asdict(self)).items() if key not in free}
+DEFAULT_CODECS = (
+    "opus_6k",
+    "opus_12k",
+    "opus_24k",
+    "opus_64k",
+    "mp3_32k",
+    "vorbis_48k",
+    "g711_ulaw",
+    "g711_alaw",
+)
+ENGINES = ("local", "ray")
 
 
-def run_benchmark(settings: Settings) -> dict[str, Any]:
+def run_benchmark(settings: Settings) -> dict[str, Any] | None:
     """Run (or go on with) a benchmark; returns its summary, which also lies in `settings.out`.
 
+    Of several processes that share the work, the one that finishes last makes the summary; for the others, None.
+
     Raises:
-        KeyError: an unknown codec or metric, before anything runs.
+        KeyError: an unknown codec, metric or protocol, before anything runs.
         FileNotFoundError, ValueError: a data set or settings that cannot be used.
+        ImportError: an extra that is not installed; the message names it.
     """
-    for name in settings.codecs:
-        find_variant(name)
-    unknown = sorted(set(settings.metrics) - set(metric_names()))
-    if unknown:
-        raise KeyError(f"unknown metrics: {', '.join(unknown)}; known: {', '.join(metric_names())}")
-    source = open_source(settings.dataset, limit=settings.limit, shuffle=settings.shuffle, seed=settings.seed)
-    device = choose_device(settings.device)
-    seconds = settings.max_batch_seconds or {"cuda": 1200.0}.get(device.type, 120.0)
-    batches = list(plan_batches(source, settings.batch, seconds))
-    clips = sum(len(batch.entries) for batch in batches)
-    with Results(settings.out) as results:
+    protocol = find_protocol(settings.protocol)
+    shard = find_shard(settings.shard)
+    _check_way(settings, shard)
+    metrics = tuple(metric.name for metric in find_metrics(settings.metrics or protocol.metrics))
+    device = choose_device(shard.device(settings.device))
+    seconds = settings.max_batch_seconds or BATCH_SECONDS.get(device.type, BATCH_SECONDS_ELSEWHERE)
+    settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
+    source = settings.open_source()
+    settings = replace(settings, codecs=_subjects(settings, source))
+    with Results(settings.out, shard.suffix) as results:
         results.settle(settings.of_record(), settings.overwrite)
-        codecs = [
-            load_codec(name, settings.weights.get(name), device=device, precision=settings.precision)
-            for name in settings.codecs
-        ]
-        results.write_run(
-            {
-                "format": FORMAT,
-                "protocol": "zoo",
-                "settings": settings.of_record(),
-                "codecs": {codec.name: describe(codec) for codec in codecs},
-                "clips": clips,
-                "versions": versions(),
-                "environment": environment(device),
-            }
+        return _Run(settings, shard, source, results).go()
+
+
+def _check_way(settings: Settings, shard: Shard) -> None:
+    if settings.engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; it is {settings.engine!r}")
+    if shard.count > 1 and (settings.overwrite or settings.engine != "local"):
+        what = "--overwrite" if settings.overwrite else f"--engine {settings.engine}"
+        raise ValueError(f"{what} does not go with a run in {shard.count} shards: they share one folder and one plan")
+
+
+def _subjects(settings: Settings, source: Source) -> tuple[str, ...]:
+    """The codecs, by their own names; or the reconstructions of a data set that holds some.
+
+    Raises:
+        KeyError: one that is not there.
+    """
+    if not source.estimates:
+        return tuple(dict.fromkeys(find_variant(name).name for name in settings.codecs or DEFAULT_CODECS))
+    missing = sorted(set(settings.codecs) - set(source.estimates))
+    if missing:
+        raise KeyError(
+            f"{source.name} holds no reconstructions by {', '.join(missing)}; it holds: {', '.join(source.estimates)}"
         )
-        run = _Run(settings, results, codecs, source, clips)
-        run.over(batches)
-        summary = summarise(results, [codec.name for codec in codecs], settings.metrics, clips)
-        write_atomically(results.folder / "timing.json", jsonable(run.timing()))
-        return summary
+    return settings.codecs or source.estimates
 
 
 class _Run:
-    """One pass over the batches."""
+    """One sitting of a benchmark."""
 
-    def __init__(
-        self, settings: Settings, results: Results, codecs: Sequence[BaseCodec], source: Source, clips: int
-    ) -> None:
-        self.settings, self.results, self.codecs, self.source = settings, results, codecs, source
-        self.seconds = {codec.name: {"audio": 0.0, "encode": 0.0, "decode": 0.0, "metrics": 0.0} for codec in codecs}
-        self.clips = clips
+    def __init__(self, settings: Settings, shard: Shard, source: Source, results: Results) -> None:
+        self.settings, self.shard, self.source, self.results = settings, shard, source, results
+        self.seconds = {name: dict.fromkeys(CLOCKS, 0.0) for name in settings.codecs}
+        self.events: list[dict[str, Any]] = []
+        self.clips = 0  # of the data set, known once all is planned
+        self.already = 0  # lines that are there from before
         self.started = time.perf_counter()
 
-    def over(self, batches: Sequence[Batch]) -> None:
-        todo = [batch for batch in batches if any(self._missing(batch, codec) for codec in self.codecs)]
-        total = self.clips * len(self.codecs)
-        have = sum((codec.name, e.id) in self.results.done for b in batches for e in b.entries for codec in self.codecs)
-        bar = tqdm(total=total, initial=have, unit="clip", disable=not self.settings.progress, smoothing=0.1)
-        with bar:
-            for batch, reads in read_ahead(self.source, todo, self.settings.workers):
-                for codec in self.codecs:
-                    if self._missing(batch, codec):
-                        bar.set_description(codec.name)
-                        rows = list(self._batch(batch, reads, codec))
-                        fresh = sum((codec.name, row["id"]) not in self.results.done for row in rows)
-                        self.results.add(rows)
-                        bar.update(fresh)
+    def go(self) -> dict[str, Any] | None:
+        engine = self._engine()
+        if self.shard.index == 0:
+            self.results.write_run(self._description(engine))
+        # A data set that is streamed tells only at its end how long it is.
+        total = None if self.source.count is None else self.source.count * len(self.settings.codecs) // self.shard.count
+        with tqdm(total=total, unit="clip", disable=not self.settings.progress, smoothing=0.1) as bar:
+            for outcome in engine.run(self._tasks(bar)):
+                bar.set_description(outcome.subject, refresh=False)
+                bar.update(self._take(outcome))
+        write_atomically(self.results.folder / f"timing{self.shard.suffix}.json", jsonable(self._timing(engine)))
+        return self._summary()
 
-    def _missing(self, batch: Batch, codec: BaseCodec) -> bool:
-        return any((codec.name, entry.id) not in self.results.done for entry in batch.entries)
+    def _engine(self) -> Engine:
+        if self.settings.engine == "ray":
+            from codeczoo.bench.ray_engine import RayEngine  # type: ignore[attr-defined]
 
-    def _batch(self, batch: Batch, reads: Sequence[Read], codec: BaseCodec) -> Iterable[dict[str, Any]]:
-        """All clips of a batch through one codec: rows in the batch's order."""
-        failed = {read.entry.id: ("read", read.failure) for read in reads if read.failure is not None}
-        good = [read for read in reads if read.failure is None]
-        rows: dict[str, dict[str, Any]] = {}
-        counts: list[dict[int, int]] = []
-        # A file may differ from its header, so what was read decides who can share a tensor.
-        for group in _alike(good):
-            for part, codes, audio, failures in self._code(codec, group):
-                failed |= failures
-                if codes is None:
-                    continue
-                rows |= self._measure(codec, part, codes, audio)
-                _count(counts, codes)
-        self.results.write_statistics(codec.name, batch.index, counts)
-        for read in reads:
-            base = {
-                "codec": codec.name,
-                "id": read.entry.id,
-                "path": read.entry.origin,
-                "category": read.entry.category,
-            }
-            if read.entry.id in failed:
-                stage, reason = failed[read.entry.id]
-                yield {**base, "status": "failed", "stage": stage, "reason": reason}
-            else:
-                yield {**base, "status": "ok", **rows[read.entry.id]}
+            return RayEngine(self.settings, self.source)
+        return LocalEngine(self.settings, self.source)
 
-    def _code(
-        self, codec: BaseCodec, reads: list[Read]
-    ) -> Iterable[tuple[list[Read], Codes | None, Audio | None, dict[str, tuple[str, str]]]]:
-        """Encode and decode together; when that fails, in halves down to the clip whose fault it is."""
-        stage = "encode"
-        original = stack([read.waveform for read in reads if read.waveform is not None], reads[0].sample_rate)
-        try:
-            audio = None
-            began = _clock(codec.device)
-            codes = codec.encode(original)
-            encoded = _clock(codec.device)
-            stage = "decode"
-            if codec.supports_decode:
-                audio = codec.restore(codec.decode(codes), original)
-            decoded = _clock(codec.device)
-        except (RuntimeError, ValueError, ArithmeticError, LookupError, OSError) as error:
-            if codec.device.type == "cuda":
-                torch.cuda.empty_cache()
-            if len(reads) > 1:
-                log.info("%s: %s on %d clips; going on in halves", codec.name, type(error).__name__, len(reads))
-                for half in (reads[: len(reads) // 2], reads[len(reads) // 2 :]):
-                    yield from self._code(codec, half)
-            else:
-                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-                yield reads, None, None, {reads[0].entry.id: (stage, reason)}
-            return
-        spent = self.seconds[codec.name]
-        spent["audio"] += float(original.seconds.sum())
-        spent["encode"] += encoded - began
-        spent["decode"] += decoded - encoded
-        yield reads, codes, audio, {}
+    def _tasks(self, bar: tqdm) -> Iterator[Task]:
+        """What is left to do: batches of this process, each with the codecs whose lines are missing."""
+        assert self.settings.max_batch_seconds is not None
+        for batch in plan_batches(self.source, self.settings.batch, self.settings.max_batch_seconds):
+            self.clips += len(batch.entries)
+            if not self.shard.mine(batch.index):
+                continue
+            subjects = []
+            for subject in self.settings.codecs:
+                have = sum((subject, entry.id) in self.results.done for entry in batch.entries)
+                bar.update(have)
+                self.already += have
+                if have < len(batch.entries):
+                    subjects.append(subject)
+            if subjects:
+                yield Task(batch, tuple(subjects))
 
-    def _measure(
-        self, codec: BaseCodec, reads: Sequence[Read], codes: Codes, audio: Audio | None
-    ) -> dict[str, dict[str, Any]]:
-        original = stack([read.waveform for read in reads if read.waveform is not None], reads[0].sample_rate)
-        began = time.perf_counter()
-        values: dict[str, Tensor] = {}
-        reasons: Mapping[str, Sequence[str | None]] = {}
-        if audio is not None:
-            scores = evaluate(
-                original.to(codec.device),
-                audio.to(torch.float32),
-                metrics=list(self.settings.metrics),
-                num_workers=self.settings.metric_workers,
-            )
-            values, reasons = {name: scores[name] for name in self.settings.metrics}, scores.reasons
-        self.seconds[codec.name]["metrics"] += time.perf_counter() - began
-        seconds, bits, tokens = original.seconds, codes.num_bits, codes.counts.sum(1)
-        out = {}
-        for i, read in enumerate(reads):
-            if audio is not None and self.settings.save_audio:
-                folder = self.results.folder / "audio" / codec.name
-                folder.mkdir(parents=True, exist_ok=True)
-                audio[i].save(folder / (read.entry.id.replace("/", "__") + ".flac"))
-            measured = {name: float(values[name][i]) for name in values}
-            out[read.entry.id] = {
-                "seconds": float(seconds[i]),
-                "sample_rate": read.sample_rate,
-                "channels": original.channels,
-                "bits": float(bits[i]),
-                "bitrate": float(bits[i] / seconds[i]),
-                "tokens": int(tokens[i]),
-                "metrics": {name: number(value) for name, value in measured.items()},
-                "undefined": {name: reasons[name][i] for name in values if math.isnan(measured[name])},
-            }
-        return out
+    def _take(self, outcome: Outcome) -> int:
+        """Onto the disk; how many lines are new."""
+        if outcome.counts:
+            self.results.write_statistics(outcome.subject, outcome.batch, outcome.counts)
+        self.results.note(outcome.events)
+        self.events += outcome.events
+        for clock, spent in outcome.seconds.items():
+            self.seconds[outcome.subject][clock] += spent
+        return self.results.add(outcome.rows)
 
-    def timing(self) -> dict[str, Any]:
-        """All that depends on the clock: of this sitting alone, when a run was continued."""
-        out: dict[str, Any] = {"seconds": time.perf_counter() - self.started, "codecs": {}}
-        for name, spent in self.seconds.items():
-            audio = spent["audio"]
-            out["codecs"][name] = {
-                **spent,
-                "encode_rtf": spent["encode"] / audio if audio else None,
-                "decode_rtf": spent["decode"] / audio if audio else None,
-            }
-        out["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-            1 if sys.platform == "darwin" else 1024
-        )
-        if torch.cuda.is_available():
-            out["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
-        return out
+    def _summary(self) -> dict[str, Any] | None:
+        """Made by whoever finds all lines there."""
+        with self.results.whole():
+            self.results.look()
+            wanted = self.clips * len(self.settings.codecs)
+            mine = set(self.settings.codecs)
+            if sum(codec in mine for codec, _ in self.results.done) < wanted:
+                return None
+            return summarise(self.results, self.settings.codecs, self.settings.metrics, self.clips)
 
-
-def _alike(reads: Sequence[Read]) -> Iterable[list[Read]]:
-    """Groups of one rate and channel count, in order."""
-    groups: dict[tuple[int, int], list[Read]] = {}
-    for read in reads:
-        assert read.waveform is not None
-        groups.setdefault((read.sample_rate, len(read.waveform)), []).append(read)
-    return groups.values()
-
-
-def _count(counts: list[dict[int, int]], codes: Codes) -> None:
-    """Add how often each code of each codebook occurs."""
-    mask = codes.mask
-    for k in range(codes.num_codebooks):
-        if k == len(counts):
-            counts.append({})
-        values, times = codes.codes[:, k][mask[:, k]].unique(return_counts=True)
-        for value, n in zip(values.tolist(), times.tolist(), strict=True):
-            counts[k][value] = counts[k].get(value, 0) + n
-
-
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter()
-
-
-def number(value: float) -> float | str | None:
-    """A float as JSON has it: NaN is null, infinities are words."""
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-
-
-def jsonable(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {str(key): jsonable(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [jsonable(value) for value in tree]
-    return str(tree) if isinstance(tree, Path) else tree
-
-
-def describe(codec: BaseCodec) -> dict[str, Any]:
-    """What a reader of the results must know of a codec."""
-    info = asdict(codec.info)
-    return jsonable(
-        {
-            **info,
-            "weights_hash": codec.weights_hash,
-            "weights_source": codec.weights_source,
-            "precision": codec.precision,
-            "dtype": str(codec.dtype),
+    def _description(self, engine: Engine) -> dict[str, Any]:
+        protocol = find_protocol(self.settings.protocol)
+        return {
+            "format": FORMAT,
+            "protocol": protocol.name,
+            "resampler": protocol.resampler,
+            "settings": self.settings.of_record(),
+            "dataset": {"name": self.source.name, "clips": self.source.count, **self.source.facts()},
+            **engine.describe(),
         }
-    )
 
-
-def versions() -> dict[str, str]:
-    names = ("torch", "numpy", "soundfile", "pesq", "praat-parselmouth", "safetensors", "huggingface_hub")
-    out = {"codeczoo": __version__, "python": platform.python_version()}
-    for name in names:
-        try:
-            out[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            out[name] = "not installed"
-    return out
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "device": str(device),
-        "device_name": name,
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-    }
+    def _timing(self, engine: Engine) -> dict[str, Any]:
+        """All that depends on the clock: of this sitting alone, when a run was continued."""
+        wall = time.perf_counter() - self.started
+        busy = sum(spent[clock] for spent in self.seconds.values() for clock in ("encode", "decode", "metrics"))
+        return {
+            "seconds": wall,
+            "device_busy": busy / wall / engine.devices,
+            "continued": self.already > 0,
+            "codecs": {
+                name: {
+                    **spent,
+                    "encode_rtf": spent["encode"] / spent["audio"] if spent["audio"] else None,
+                    "decode_rtf": spent["decode"] / spent["audio"] if spent["audio"] else None,
+                }
+                for name, spent in self.seconds.items()
+            },
+            "events": self.events,
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            * (1 if sys.platform == "darwin" else 1024),
+            **engine.memory(),
+        }

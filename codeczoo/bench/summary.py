@@ -41,6 +41,7 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
         ok = [row for row in mine if row["status"] == "ok"]
         categories = sorted({row["category"] for row in ok if row["category"]})
         seconds = sum(row["seconds"] for row in ok)
+        coded = [row for row in ok if row["bits"] is not None]
         info = run["codecs"].get(codec, {})
         summary["codecs"][codec] = {
             "clips": len(mine),
@@ -48,8 +49,8 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
             "failed": _failures(mine),
             "seconds": rounded(seconds),
             "nominal_bitrate": rounded(info.get("bitrate")),
-            "bitrate": rounded(sum(row["bits"] for row in ok) / seconds) if seconds else None,
-            "tokens_per_second": rounded(sum(row["tokens"] for row in ok) / seconds) if seconds else None,
+            "bitrate": rounded(sum(row["bits"] for row in coded) / seconds) if coded else None,
+            "tokens_per_second": rounded(sum(row["tokens"] for row in coded) / seconds) if coded else None,
             "codes": _code_statistics(results, codec, info.get("codebook_sizes") or [], seconds),
             "overall": _metrics(ok, metrics),
             "categories": {name: _metrics([r for r in ok if r["category"] == name], metrics) for name in categories},

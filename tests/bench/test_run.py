@@ -163,7 +163,7 @@ def test_a_manifest_gives_categories(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--codecs", "opus_13k"], "did you mean"),
-        (["--metrics", "pesq"], "unknown metrics: pesq"),
+        (["--metrics", "pesq"], "no metric 'pesq'"),
         (["--dataset", "no/such/folder"], "no such folder"),
         (["--batch", "0"], "--batch must be greater than zero"),
         (["--device", "cuda:99"], "not available here"),

@@ -24,12 +24,14 @@ class Entry:
         key: what its source finds it by: a path, a row, a place in an archive. It is pickled to the readers.
         category: of the clip, where the data set has some.
         origin: where it comes from, for people: a file's name, a shard and a member.
+        position: in the order of the data set, counted by the plan.
     """
 
     id: str
     key: Any
     category: str | None = None
     origin: str = ""
+    position: int = -1
 
 
 class Source(ABC):

@@ -1,0 +1,136 @@
+"""Who does the work of a benchmark: this process with its helpers, or (`ray_engine`) a cluster."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+
+from codeczoo.base.codec import BaseCodec
+from codeczoo.bench.plan import Batch
+from codeczoo.bench.reading import read_ahead
+from codeczoo.bench.results import jsonable
+from codeczoo.bench.settings import Settings
+from codeczoo.bench.sources import Source
+from codeczoo.bench.work import Outcome, Pending, Worker
+from codeczoo.version import __version__
+
+AHEAD = 4  # outcomes that the metric pool may still be at while the device goes on
+
+PACKAGES = ("torch", "numpy", "soundfile", "pesq", "praat-parselmouth", "safetensors", "huggingface_hub")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch, and the codecs that it has yet to go through."""
+
+    batch: Batch
+    subjects: tuple[str, ...]
+
+
+class Engine(Protocol):
+    """What carries a benchmark out."""
+
+    devices: int  # that work at the same time
+
+    def describe(self) -> dict[str, Any]:
+        """`codecs`, `versions` and `environment` for the record."""
+        ...
+
+    def run(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
+        """Everything that comes of the tasks, in any order."""
+        ...
+
+    def memory(self) -> dict[str, Any]:
+        """Peak memory of the devices, where that is known."""
+        ...
+
+
+class LocalEngine:
+    """One device, which is kept busy: files are read and decoded ahead, and slow metrics computed behind it."""
+
+    devices = 1
+
+    def __init__(self, settings: Settings, source: Source) -> None:
+        self.settings, self.source = settings, source
+        self.worker = Worker(settings, bool(source.estimates))
+
+    def describe(self) -> dict[str, Any]:
+        return describe(self.worker)
+
+    def run(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
+        wanted: deque[tuple[str, ...]] = deque()
+
+        def batches() -> Iterator[Batch]:
+            for task in tasks:
+                wanted.append(task.subjects)
+                yield task.batch
+
+        pending: deque[Pending] = deque()
+        reads = read_ahead(
+            self.source,
+            batches(),
+            self.settings.workers,
+            estimates=self.settings.codecs if self.source.estimates else (),
+            pin=self.worker.device.type == "cuda",
+        )
+        for batch in reads:
+            for subject in wanted.popleft():
+                pending.append(self.worker.start(batch, subject))
+                while pending and (len(pending) > AHEAD or pending[0].done):
+                    yield pending.popleft().finish()
+        while pending:
+            yield pending.popleft().finish()
+
+    def memory(self) -> dict[str, Any]:
+        if self.worker.device.type != "cuda":
+            return {}
+        return {"peak_device_memory_bytes": torch.cuda.max_memory_allocated(self.worker.device)}
+
+
+def describe(worker: Worker) -> dict[str, Any]:
+    """What a reader of the results must know of the codecs, the programs and the machine."""
+    return {
+        "codecs": {name: describe_codec(codec) for name, codec in worker.codecs.items()},
+        "versions": versions(),
+        "environment": environment(worker.device),
+    }
+
+
+def describe_codec(codec: BaseCodec) -> dict[str, Any]:
+    """`codec.info`, and which weights it has."""
+    return jsonable(
+        {
+            **asdict(codec.info),
+            "weights_hash": codec.weights_hash,
+            "weights_source": codec.weights_source,
+            "precision": codec.precision,
+            "dtype": str(codec.dtype),
+        }
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers come from."""
+    out = {"codeczoo": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            out[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,1 @@
+"""A benchmark on a Ray cluster."""

@@ -1,0 +1,64 @@
+"""Everything that the numbers of a benchmark depend on, and how it is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from codeczoo.bench.results import jsonable
+from codeczoo.bench.sources import Source, open_source
+
+# Seconds of audio, with padding, in one batch when nothing is said, by device.
+BATCH_SECONDS = {"cuda": 1200.0}
+BATCH_SECONDS_ELSEWHERE = 120.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A benchmark.
+
+    Attributes:
+        codecs: names; of a data set that holds reconstructions, names of those (none = all).
+        metrics: names; none = those of the protocol.
+        batch: clips in one batch at most; max_batch_seconds: audio in it at most, with padding (None = by device).
+        weights: codec → file, folder or "random".
+        save_audio: of how many clips, the first ones, originals and reconstructions are kept (-1 = all).
+        engine: "local" or "ray"; address: of a Ray cluster that runs already.
+        shard: (this process, of how many) on machines that share `out`; None = as torchrun or Slurm say.
+    """
+
+    codecs: tuple[str, ...] = ()
+    dataset: str | None = None
+    split: str | None = None
+    streaming: bool = False
+    audio_column: str | None = None
+    metrics: tuple[str, ...] = ()
+    protocol: str = "zoo"
+    batch: int = 200
+    max_batch_seconds: float | None = None
+    out: str = "results"
+    device: str | None = None
+    precision: str = "exact"
+    weights: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    shuffle: bool = False
+    seed: int = 0
+    workers: int = 2
+    metric_workers: int | None = None
+    save_audio: int = 0
+    overwrite: bool = False
+    progress: bool = True
+    engine: str = "local"
+    address: str | None = None
+    shard: tuple[int, int] | None = None
+
+    def of_record(self) -> dict[str, Any]:
+        """What must be equal for a run to go on where it stopped: all that numbers depend on."""
+        free = {"codecs", "out", "workers", "metric_workers", "save_audio", "overwrite", "progress", "device"}
+        free |= {"engine", "address", "shard"}
+        return {key: value for key, value in jsonable(asdict(self)).items() if key not in free}
+
+    def open_source(self) -> Source:
+        """Its data set."""
+        return open_source(self.dataset, limit=self.limit, shuffle=self.shuffle, seed=self.seed)

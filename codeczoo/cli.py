@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from codeczoo.bench import cli as bench
 
     bench.add_arguments(benchmark)
+    tokenizing = commands.add_parser("tokenize", help="encode a data set into shards of tokens")
+    from codeczoo.tokens import cli as tokens
+
+    tokens.add_arguments(tokenizing)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
@@ -38,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyError as error:
         sys.stderr.write(f"error: {error.args[0]}\n")
         return 1
-    return bench.run(args)
+    return tokens.run(args) if args.command == "tokenize" else bench.run(args)
 
 
 def _list(pattern: str, form: str) -> int:

@@ -208,7 +208,7 @@ class Codes:
             "codebook_sizes": json.dumps(self.codebook_sizes),
             "strides": json.dumps(self.strides),
         }
-        tensors = {"codes": self.codes.to(_narrowest(self.codebook_sizes)), "lengths": self.lengths}
+        tensors = {"codes": self.codes.to(narrowest(self.codebook_sizes)), "lengths": self.lengths}
         tensors["num_samples"] = self.num_samples
         tensors |= {f"side.{name}": value for name, value in self.side.items()}
         # Copies, because safetensors refuses tensors that share memory.
@@ -245,7 +245,7 @@ class Codes:
         )
 
 
-def _narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:
+def narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:
     """The smallest integer type that holds every code and PAD."""
     largest = max(codebook_sizes, default=1)
     return torch.int16 if largest <= 2**15 else torch.int32 if largest <= 2**31 else torch.int64

@@ -206,10 +206,15 @@ def file_hash(path: Path) -> str:
         kept = json.loads(note.read_text("utf-8"))
         if isinstance(kept, dict) and {**known, "sha256": kept.get("sha256")} == kept:
             return str(kept["sha256"])
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     _remember(path, digest)
     return digest
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of what the file holds now, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remember(path: Path, digest: str) -> None:

@@ -7,8 +7,15 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from codeczoo.bench.arguments import (
+    DATASET,
+    add_source_arguments,
+    add_work_arguments,
+    source_arguments,
+    work_arguments,
+)
 from codeczoo.bench.protocols import PROTOCOLS
-from codeczoo.bench.run import DEFAULT_CODECS, ENGINES, run_benchmark
+from codeczoo.bench.run import DEFAULT_CODECS, run_benchmark
 from codeczoo.bench.settings import Settings
 from codeczoo.bench.summary import table
 from codeczoo.metrics import metric_names
@@ -34,8 +41,8 @@ examples:
 
 A run that was stopped goes on where it was when it is started again with the same settings.
 
-exit code: 0 all is measured; 1 wrong usage or a data set that is not there; 3 some clips failed (they are named in
-summary.json); 4 no clip failed, but some metric is undefined on some clip (silence has no pitch).
+exit code: 0 all is measured; 1 a codec, metric or data set that is not there; 2 wrong usage; 3 some clips failed
+(they are named in summary.json); 4 no clip failed, but some metric is undefined on some clip (silence has no pitch).
 """
 
 
@@ -46,25 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset",
         metavar="D",
-        help="folder, glob, manifest (.csv .tsv .jsonl), file, WebDataset or Parquet shards, or a data set of the hub "
-        "(owner/name); default: embedded clips",
+        help=f"{DATASET}; default: embedded clips",
     )
-    parser.add_argument("--split", metavar="S", help="splits of a data set, joined by commas (default: all)")
-    parser.add_argument("--streaming", action="store_true", help="read a data set of the hub without storing it")
-    parser.add_argument("--audio-column", metavar="C", help="the column that holds audio (default: found by its type)")
     parser.add_argument(
         "--codecs",
         nargs="+",
         metavar="NAME",
         default=[],
         help="names; `codeczoo list` shows them (default: the classical ones, " + " ".join(DEFAULT_CODECS) + ")",
-    )
-    parser.add_argument("--batch", type=int, default=200, metavar="N", help="clips in one batch at most (default 200)")
-    parser.add_argument(
-        "--max-batch-seconds",
-        type=float,
-        metavar="S",
-        help="audio in one batch at most (default: 120, on CUDA 1200)",
     )
     parser.add_argument(
         "--metrics",
@@ -87,12 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CODEC=PATH",
         help="weights from a file or folder, or =random",
     )
-    parser.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
-    parser.add_argument("--precision", choices=("exact", "fast"), default="exact")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
-    parser.add_argument("--shuffle", action="store_true", help="take the clips in a random order (see --seed, --limit)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read files (default 2)")
     parser.add_argument(
         "--metric-workers", type=int, metavar="N", help="processes for PESQ and pitch (default: by cores)"
     )
@@ -105,15 +95,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="keep originals and reconstructions as FLAC, of the first N clips (no number: of all)",
     )
-    parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (extra [ray])")
-    parser.add_argument("--address", metavar="A", help="of the Ray cluster (default: one is started here)")
-    parser.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="this process does part I (from 0) of N; torchrun and srun are understood without it",
-    )
     parser.add_argument("--overwrite", action="store_true", help="start anew where results lie already")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    add_source_arguments(parser)
+    add_work_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,30 +107,16 @@ def run(args: argparse.Namespace) -> int:
         settings = Settings(
             codecs=tuple(dict.fromkeys(args.codecs)),
             dataset=args.dataset,
-            split=args.split,
-            streaming=args.streaming,
-            audio_column=args.audio_column,
             protocol=args.protocol,
             metrics=tuple(dict.fromkeys(args.metrics)),
-            batch=int(positive("--batch", args.batch)),
-            max_batch_seconds=None
-            if args.max_batch_seconds is None
-            else positive("--max-batch-seconds", args.max_batch_seconds),
             out=args.out,
-            device=args.device,
-            precision=args.precision,
             weights=parse_weights(args.weights),
-            limit=None if args.limit is None else int(positive("--limit", args.limit)),
-            shuffle=args.shuffle,
-            seed=args.seed,
-            workers=max(args.workers, 0),
             metric_workers=args.metric_workers,
             save_audio=args.save_audio,
             overwrite=args.overwrite,
-            engine=args.engine,
-            address=args.address,
-            shard=None if args.shard is None else parse_shard(args.shard),
             progress=not args.quiet,
+            **source_arguments(args),
+            **work_arguments(args),
         )
         summary = run_benchmark(settings)
     except (KeyError, ValueError, FileNotFoundError, ImportError, NotImplementedError) as error:
@@ -169,19 +140,6 @@ def parse_weights(pairs: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"--weights takes CODEC=PATH (or CODEC=random); {pair!r} is not of that form")
         weights[name] = value
     return weights
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    index, found, count = text.partition("/")
-    if not found or not index.isdigit() or not count.isdigit():
-        raise ValueError(f"--shard takes I/N, as 0/4; {text!r} is not of that form")
-    return int(index), int(count)
-
-
-def positive(flag: str, value: float) -> float:
-    if value <= 0:
-        raise ValueError(f"{flag} must be greater than zero; it is {value}")
-    return value
 
 
 def failures_text(summary: dict) -> str:

@@ -43,15 +43,25 @@ def plan_batches(source: Source, batch_size: int, max_seconds: float, workers: i
     A clip longer than `max_seconds` stands alone.
     """
     index = seen = 0
+    for window in windows(source.entries(), WINDOW_BATCHES * batch_size):
+        window = [replace(entry, position=seen + i) for i, entry in enumerate(window)]
+        seen += len(window)
+        for batch in plan_window(source, window, batch_size, max_seconds, index, workers):
+            yield batch
+            index += 1
+
+
+def plan_window(
+    source: Source, window: Sequence[Entry], batch_size: int, max_seconds: float, first: int = 0, workers: int = 8
+) -> list[Batch]:
+    """The batches of some clips, counted from `first`."""
     with ThreadPoolExecutor(workers) as pool:
-        for window in windows(source.entries(), WINDOW_BATCHES * batch_size):
-            window = [replace(entry, position=seen + i) for i, entry in enumerate(window)]
-            seen += len(window)
-            headers = list(pool.map(lambda entry: _header(source, entry), window))
-            for group in _groups(headers, batch_size, max_seconds):
-                found = [header for i in group if (header := headers[i]) is not None]
-                yield Batch(index, tuple(window[i] for i in group), sum(h.frames / h.rate for h in found))
-                index += 1
+        headers = list(pool.map(lambda entry: _header(source, entry), window))
+    batches = []
+    for index, group in enumerate(_groups(headers, batch_size, max_seconds), first):
+        found = [header for i in group if (header := headers[i]) is not None]
+        batches.append(Batch(index, tuple(window[i] for i in group), sum(h.frames / h.rate for h in found)))
+    return batches
 
 
 def windows(entries: Iterator[Entry], count: int) -> Iterator[list[Entry]]:

@@ -157,7 +157,7 @@ def audio_name(id: str) -> str:
 
 def write_atomically(path: Path, content: Any, indent: int | None = 2) -> None:
     """JSON that is there whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(part, path)
 

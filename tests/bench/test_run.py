@@ -165,7 +165,6 @@ def test_a_manifest_gives_categories(tmp_path: Path) -> None:
         (["--codecs", "opus_13k"], "did you mean"),
         (["--metrics", "pesq"], "no metric 'pesq'"),
         (["--dataset", "no/such/folder"], "no such folder"),
-        (["--batch", "0"], "--batch must be greater than zero"),
         (["--device", "cuda:99"], "not available here"),
         (["--weights", "mimi"], "CODEC=PATH"),
     ],
@@ -176,6 +175,23 @@ def test_wrong_usage_is_said_before_anything_runs(
     assert main([*arguments, "--out", str(tmp_path / "out"), "--quiet"]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out" / "clips.jsonl").exists() or not rows_of(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch", "0"], "--batch: must be greater than zero; it is 0"),
+        (["--limit", "many"], "--limit: must be a number; it is 'many'"),
+        (["--workers", "-1"], "--workers: must not be less than zero"),
+        (["--shard", "1of2"], "--shard: takes I/N"),
+        (["--protocol", "mine"], "invalid choice: 'mine'"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_another_run_in_the_same_folder_is_refused_unless_told(recordings: Path, tmp_path: Path, capsys) -> None:

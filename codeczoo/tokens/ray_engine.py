@@ -1,0 +1,1 @@
+"""A tokenisation on a Ray cluster."""

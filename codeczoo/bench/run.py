@@ -37,8 +37,11 @@ DEFAULT_CODECS = (
 ENGINES = ("local", "ray")
 
 
-def run_benchmark(settings: Settings) -> dict[str, Any] | None:
+def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str, Any] | None:
     """Run (or go on with) a benchmark; returns its summary, which also lies in `settings.out`.
+
+    Args:
+        source: a data set of your own; None = that of the settings.
 
     Of several processes that share the work, the one that finishes last makes the summary; for the others, None.
 
@@ -54,7 +57,7 @@ def run_benchmark(settings: Settings) -> dict[str, Any] | None:
     device = choose_device(shard.device(settings.device))
     seconds = settings.max_batch_seconds or BATCH_SECONDS.get(device.type, BATCH_SECONDS_ELSEWHERE)
     settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
-    source = settings.open_source()
+    source = source or settings.open_source()
     settings = replace(settings, codecs=_subjects(settings, source))
     with Results(settings.out, shard.suffix) as results:
         results.settle(settings.of_record(), settings.overwrite)

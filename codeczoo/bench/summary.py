@@ -70,6 +70,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
         values = [row["metrics"][name] for row in rows if name in row["metrics"]]
         finite = [value for value in values if isinstance(value, float | int)]
         reasons = Counter(row["undefined"][name] for row in rows if name in row["undefined"])
+        stand_ins = Counter(r for row in rows if (r := row.get("stand_ins", {}).get(name)) is not None)
         low, high = confidence_interval(finite)
         out[name] = {
             "mean": rounded(float(np.mean(finite))) if finite else None,
@@ -77,6 +78,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
             "count": len(finite),
             "infinite": sum(isinstance(value, str) for value in values),
             "undefined": dict(sorted(reasons.items())),
+            **({"stand_ins": dict(sorted(stand_ins.items()))} if stand_ins else {}),
         }
     return out
 

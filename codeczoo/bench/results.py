@@ -112,12 +112,13 @@ class Results:
         for path in sorted((self.folder / "statistics" / codec).glob("*.json")):
             yield json.loads(path.read_text("utf-8"))
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """All lines of all processes; one that is being written is left out."""
+    def rows(self, codec: str | None = None) -> Iterator[dict[str, Any]]:
+        """All lines of all processes, or those of one codec; one that is being written is left out."""
+        start = "" if codec is None else f'{{"codec": {json.dumps(codec)},'  # every line begins so: see `work`
         for path in self._files("clips"):
             with path.open(encoding="utf-8") as file:
                 for line in file:
-                    if line.endswith("\n"):
+                    if line.endswith("\n") and line.startswith(start):
                         yield json.loads(line)
 
     def look(self) -> None:

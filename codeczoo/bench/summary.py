@@ -24,10 +24,6 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
     interval (bootstrap percentiles), and the counts of defined, infinite and undefined values, these by reason.
     """
     run = json.loads((results.folder / "run.json").read_text("utf-8"))
-    rows: dict[str, list[dict[str, Any]]] = {codec: [] for codec in codecs}
-    for row in results.rows():
-        if row["codec"] in rows:
-            rows[row["codec"]].append(row)
     summary: dict[str, Any] = {
         "format": run["format"],
         "protocol": run["protocol"],
@@ -37,7 +33,7 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
         "codecs": {},
     }
     for codec in codecs:
-        mine = sorted(rows[codec], key=lambda row: row["id"])
+        mine = sorted(results.rows(codec), key=lambda row: row["id"])  # one codec at a time fits into memory
         ok = [row for row in mine if row["status"] == "ok"]
         categories = sorted({row["category"] for row in ok if row["category"]})
         seconds = sum(row["seconds"] for row in ok)

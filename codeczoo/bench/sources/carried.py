@@ -17,6 +17,7 @@ from codeczoo.bench.sources.base import Content
 # is, are OSErrors or have an ancestor of their own.
 HTTP_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)
 FETCH_ERRORS: tuple[type[Exception], ...] = (OSError, RuntimeError, HTTP_ERROR)
+CARRY_ERRORS: tuple[type[Exception], ...] = (*FETCH_ERRORS, ValueError)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def carry(clip: Callable[[], Content]) -> bytes | Unread:
     """What `clip` gives, as the bytes of a file: fetched where it is a path, samples as floating point WAV."""
     try:
         return _bytes(clip())
-    except (*FETCH_ERRORS, ValueError) as error:
+    except CARRY_ERRORS as error:
         return Unread(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 

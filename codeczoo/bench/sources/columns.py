@@ -13,6 +13,7 @@ from codeczoo.bench.sources.base import CATEGORY_COLUMNS, Content, Entry, catego
 
 ID_COLUMNS = ("id", "__key__")
 ROW = "row"  # as an id column: the numbers of the rows
+OTHER_IDS = f"--id-column names another column, and --id-column {ROW} numbers the rows"  # the way out, in errors
 RATE_COLUMNS = ("sampling_rate", "sample_rate")
 
 
@@ -35,7 +36,7 @@ class Columns:
     @property
     def described(self) -> list[str]:
         """The columns that say what a clip is, without the clip."""
-        return [*([self.id] if self.id else []), *self.categories]
+        return list(dict.fromkeys([*([self.id] if self.id else []), *self.categories]))
 
     @property
     def heard(self) -> list[str]:
@@ -62,10 +63,7 @@ class Columns:
         if self.id is None:
             id_ = f"{split}/{number}"
         elif row[self.id] in (None, ""):
-            raise ValueError(
-                f"{name}: {place}: the column {self.id!r} is empty; --id-column names another one, "
-                f"and --id-column {ROW} numbers the rows"
-            )
+            raise ValueError(f"{name}: {place}: the column {self.id!r} is empty; {OTHER_IDS}")
         else:
             id_ = f"{split}/{row[self.id]}" if several else str(row[self.id])
         category = category_of(row) if self.categories else split if several else None

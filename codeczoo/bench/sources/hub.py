@@ -18,7 +18,7 @@ from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
 from codeczoo.base.download import file_hash
 from codeczoo.bench.sources.base import Source
-from codeczoo.bench.sources.hub_errors import ELSEWHERE, DataUnavailableError, clear_errors, first_line
+from codeczoo.bench.sources.hub_errors import ELSEWHERE, DataUnavailableError, clear_errors, first_line, is_offline
 from codeczoo.bench.sources.hub_rows import HubSource
 from codeczoo.bench.sources.hub_stream import FETCHED, HubStream
 from codeczoo.bench.sources.reference import Reference
@@ -90,7 +90,7 @@ def find_commit(name: str, repo: str, revision: str | None) -> str | None:
         OSError: of huggingface_hub, where there is neither.
     """
     folder = Path(constants.HF_HUB_CACHE, f"datasets--{repo.replace('/', '--')}")
-    if not constants.HF_HUB_OFFLINE:
+    if not is_offline():
         try:
             path = hf_hub_download(repo, "README.md", repo_type="dataset", revision=revision)
             return Path(path).parent.name

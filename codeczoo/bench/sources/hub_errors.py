@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
+import datasets
 import pyarrow as pa
 from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, DatasetNotFoundError, DatasetsError
@@ -46,6 +47,11 @@ def clear_errors(name: str, repo: str | None = None, file: str = "it") -> Iterat
         raise ValueError(f"{name}: {_unusable(chain)}") from error
 
 
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE or HF_DATASETS_OFFLINE says that there is no network."""
+    return bool(constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error and what led to it, the first cause last."""
     while error is not None:
@@ -66,7 +72,7 @@ def _unavailable(chain: list[BaseException], repo: str, file: str) -> str | None
                 f"there is no such folder or file here, and {repo} is not a data set of {constants.ENDPOINT}, or a "
                 f"private one (then log in: `hf auth login`)"
             )
-        if isinstance(error, errors.OfflineModeIsEnabled):
+        if isinstance(error, errors.OfflineModeIsEnabled | ConnectionError) and is_offline():
             return (
                 f"there is no such folder or file here, {repo} is not in the cache, and the network is off: "
                 f"read it once online, {ELSEWHERE}"

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from codeczoo.bench.sources.base import Content, Entry, Source, take_turns
-from codeczoo.bench.sources.columns import ROW, Columns, choose_columns, clip_of, described_rows
+from codeczoo.bench.sources.columns import OTHER_IDS, Columns, choose_columns, clip_of, described_rows
 
 ORIGINAL = "original"  # the split that Codec-SUPERB's data sets of reconstructions hold the clips in
 PAGE = 1000  # rows whose ids are read at once
@@ -105,7 +105,7 @@ class HubSource(Parts):
         rows = [number for number, value in enumerate(ids) if value == twice][:2]
         raise ValueError(
             f"{self.name}: two clips of {split} have the {column} {twice.as_py()!r}: rows {rows[0]} and {rows[-1]}; "
-            f"--id-column names another column, and --id-column {ROW} numbers the rows"
+            f"{OTHER_IDS}"
         )
 
     def _entries(self, split: str) -> Iterator[Entry]:

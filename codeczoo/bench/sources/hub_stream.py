@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from codeczoo.bench.sources.base import Content, Entry
 from codeczoo.bench.sources.carried import carried, carry
-from codeczoo.bench.sources.columns import ROW, clip_of, described_rows
+from codeczoo.bench.sources.columns import OTHER_IDS, clip_of, described_rows
 from codeczoo.bench.sources.hub_errors import clear_errors
 from codeczoo.bench.sources.hub_rows import Parts
 
@@ -65,10 +65,10 @@ class HubStream(Parts):
             ):
                 (described,) = described_rows(row, columns, self.classes[split])
                 entry = self._entry(split, described, number, clip)
-                if entry.id in seen:
+                if columns.id is not None and entry.id in seen:
                     raise ValueError(
                         f"{self.name}: two clips of {split} have the id {entry.id!r}, the second one is row {number}; "
-                        f"--id-column names another column, and --id-column {ROW} numbers the rows"
+                        f"{OTHER_IDS}"
                     )
                 seen.add(entry.id)
                 yield entry

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from codeczoo.bench.sources.base import Entry
 from codeczoo.bench.sources.carried import Unread, carry
-from codeczoo.bench.sources.columns import Columns, choose_columns, clip_of, described_rows
-from codeczoo.bench.sources.shards import ShardSource
+from codeczoo.bench.sources.columns import OTHER_IDS, Columns, choose_columns, clip_of, described_rows
+from codeczoo.bench.sources.shards import ShardSource, shard_names
 
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")  # as the hub names a split's files
 
@@ -29,7 +29,7 @@ class ParquetSource(ShardSource):
     """Rows of Parquet files; the key of an entry is its file, row group and row there, until it carries the clip."""
 
     def __init__(self, name: str, parts: dict[str, list[Entry]], columns: Columns) -> None:
-        super().__init__(name, parts)
+        super().__init__(name, parts, OTHER_IDS)
         self.columns = columns
 
     def _shard(self, shard: Path, entries: list[Entry]) -> Iterator[Entry]:
@@ -71,6 +71,7 @@ def open_tables(
         if one not in splits:
             raise ValueError(f"{name}: no split {one!r}; the files are of {', '.join(filter(None, splits)) or 'none'}")
     columns: Columns | None = None
+    names = shard_names(shards)
     parts: dict[str, list[Entry]] = {one: [] for one in wanted}
     for one in wanted:
         for shard in splits[one]:
@@ -83,7 +84,12 @@ def open_tables(
                     missing = {*columns.described, *columns.heard} - set(file.schema_arrow.names)
                     if missing:
                         raise ValueError(f"{shard}: no column {', '.join(sorted(missing))}, which {shards[0]} has")
-                    parts[one] += _index(name, shard, file, columns, features, one, len(parts[one]), len(wanted) > 1)
+                    split_or_file, before = (one, len(parts[one])) if one else (names[shard], 0)
+                    rows = _index(shard, file, columns, features)
+                    for number, (key, row) in enumerate(rows, before):
+                        place = f"{shard.name}, row {number}"
+                        entry = columns.entry(name, row, number, key, split_or_file, len(wanted) > 1, place)
+                        parts[one].append(entry)
             except pa.ArrowException as error:
                 raise ValueError(f"{shard}: broken, or not Parquet ({error})") from error
     assert columns is not None
@@ -91,27 +97,17 @@ def open_tables(
 
 
 def _index(
-    name: str,
-    shard: Path,
-    file: pq.ParquetFile,
-    columns: Columns,
-    features: Mapping[str, Any],
-    split: str,
-    before: int,
-    several: bool,
-) -> Iterator[Entry]:
-    """The rows of a file. They are numbered within their split, behind `before` others, or else within the file."""
+    shard: Path, file: pq.ParquetFile, columns: Columns, features: Mapping[str, Any]
+) -> Iterator[tuple[tuple[Path, int, int], dict[str, Any]]]:
+    """The place of each row of a file, and what describes it."""
     classes = {column: kind["names"] for column, kind in features.items() if "names" in kind}
-    number = before if split else 0
     for group in range(file.num_row_groups):
         if columns.described:
             described = described_rows(file.read_row_group(group, columns.described), columns, classes)
         else:
             described = [{}] * file.metadata.row_group(group).num_rows
         for i, row in enumerate(described):
-            place = f"{shard.name}, row {number}"
-            yield columns.entry(name, row, number, (shard, group, i), split or shard.stem, several, place)
-            number += 1
+            yield (shard, group, i), row
 
 
 def _features(file: pq.ParquetFile) -> dict[str, dict[str, Any]]:

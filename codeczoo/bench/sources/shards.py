@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +21,14 @@ class ShardSource(Source):
 
     Args:
         parts: the clips by split.
+        way_out: what to do about equal ids, for the error.
     """
 
-    def __init__(self, name: str, parts: Mapping[str, Sequence[Entry]]) -> None:
+    def __init__(self, name: str, parts: Mapping[str, Sequence[Entry]], way_out: str = "") -> None:
         self.name = name
         self._parts = {split: list(entries) for split, entries in parts.items()}
         self.count = sum(len(entries) for entries in self._parts.values())
-        check_ids(name, [entry for entries in self._parts.values() for entry in entries])
+        check_ids(name, [entry for entries in self._parts.values() for entry in entries], way_out)
 
     def entries(self) -> Iterator[Entry]:
         return take_turns([self._read_through(entries) for entries in self._parts.values()])
@@ -74,6 +76,17 @@ def find_shards(dataset: str, suffixes: Sequence[str]) -> list[Path]:
                 continue
             found += [Path(pattern)] if matches is None else matches
     return [p for p in found if p.name.lower().endswith(tuple(suffixes))]
+
+
+def shard_names(shards: Sequence[Path]) -> dict[Path, str]:
+    """Short names of shards, without what follows their first dot, and with their folders where they need them."""
+    folder = os.path.commonpath([shard.parent for shard in shards])
+    for whole in (False, True):
+        names = {s: (s.relative_to(folder) if whole else Path(s.name)).as_posix() for s in shards}
+        names = {shard: re.sub(r"\.[^/]*$", "", name) for shard, name in names.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
 
 
 def expand_braces(pattern: str) -> list[str]:

@@ -22,12 +22,12 @@ from typing import Any, BinaryIO
 from codeczoo.bench.sources.base import Content, Entry, category_of
 from codeczoo.bench.sources.carried import carry
 from codeczoo.bench.sources.files import SUFFIXES
-from codeczoo.bench.sources.shards import ShardSource
+from codeczoo.bench.sources.shards import ShardSource, shard_names
 
 log = logging.getLogger(__name__)
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+COMPRESSED: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 BLOCK = 512  # bytes
 
@@ -89,7 +89,8 @@ def open_tars(name: str, shards: Sequence[Path], audio_column: str | None = None
         wanted = f".{audio_column}" if audio_column else f"audio ({' '.join(SUFFIXES)})"
         raise ValueError(f"{name}: no member of the tars is {wanted}; there are {', '.join(extensions) or 'none'}")
     if len({entry.id for entry in entries}) < len(entries):
-        entries = [replace(e, id=f"{e.key[0].name.partition('.')[0]}/{e.id}") for e in entries]
+        names = shard_names(shards)
+        entries = [replace(entry, id=f"{names[entry.key[0]]}/{entry.id}") for entry in entries]
     return TarSource(name, {"": entries})
 
 
@@ -180,7 +181,9 @@ def _opener(shard: Path) -> Callable[[Path], Any] | None:
 
 
 def _opened(shard: Path) -> BinaryIO:
-    return (_opener(shard) or partial(open, mode="rb"))(shard)
+    """A tar as it is before compression."""
+    opener = _opener(shard)
+    return opener(shard) if opener else shard.open("rb")
 
 
 def _read(file: BinaryIO, shard: Path, place: Place) -> bytes:

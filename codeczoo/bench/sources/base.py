@@ -93,12 +93,13 @@ class ListSource(Source):
         self.count = len(self._entries)
 
 
-def check_ids(name: str, entries: Sequence[Entry]) -> None:
+def check_ids(name: str, entries: Sequence[Entry], way_out: str = "") -> None:
     """Raises a ValueError where two clips have the same id: their results could not be told apart."""
     seen: dict[str, Entry] = {}
     for entry in entries:
         if entry.id in seen:
-            raise ValueError(f"{name}: two clips have the id {entry.id!r}: {seen[entry.id].origin} and {entry.origin}")
+            places = f"{seen[entry.id].origin} and {entry.origin}"
+            raise ValueError(f"{name}: two clips have the id {entry.id!r}: {places}{way_out and f'; {way_out}'}")
         seen[entry.id] = entry
 
 

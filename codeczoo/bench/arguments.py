@@ -17,6 +17,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--split", metavar="S", help="splits of a data set, joined by commas (default: all)")
     group.add_argument("--streaming", action="store_true", help="read a data set of the hub without storing it")
     group.add_argument("--audio-column", metavar="C", help="the column that holds audio (default: found by its type)")
+    group.add_argument("--id-column", metavar="C", help="the column that names clips; row = number them (default: id)")
     group.add_argument("--limit", type=positive_int, metavar="N", help="only the first N clips")
     group.add_argument("--shuffle", action="store_true", help="take the clips in a random order (see --seed, --limit)")
     group.add_argument("--seed", type=int, default=0)
@@ -24,7 +25,8 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The same as fields of settings."""
-    return {name: getattr(args, name) for name in ("split", "streaming", "audio_column", "limit", "shuffle", "seed")}
+    names = ("split", "streaming", "audio_column", "id_column", "limit", "shuffle", "seed")
+    return {name: getattr(args, name) for name in names}
 
 
 def add_work_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,7 @@ class Settings:
     split: str | None = None
     streaming: bool = False
     audio_column: str | None = None
+    id_column: str | None = None
     metrics: tuple[str, ...] = ()
     protocol: str = "zoo"
     batch: int = 200
@@ -61,4 +62,13 @@ class Settings:
 
     def open_source(self) -> Source:
         """Its data set."""
-        return open_source(self.dataset, limit=self.limit, shuffle=self.shuffle, seed=self.seed)
+        return open_source(
+            self.dataset,
+            split=None if self.split is None else [part.strip() for part in self.split.split(",") if part.strip()],
+            streaming=self.streaming,
+            audio_column=self.audio_column,
+            id_column=self.id_column,
+            limit=self.limit,
+            shuffle=self.shuffle,
+            seed=self.seed,
+        )

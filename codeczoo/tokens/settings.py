@@ -19,6 +19,7 @@ class TokenSettings:
     split: str | None = None
     streaming: bool = False
     audio_column: str | None = None
+    id_column: str | None = None
     form: str = "safetensors"
     shard_clips: int = 1000
     num_codebooks: int | None = None
@@ -47,4 +48,13 @@ class TokenSettings:
 
     def open_source(self) -> Source:
         """Its data set."""
-        return open_source(self.dataset, limit=self.limit, shuffle=self.shuffle, seed=self.seed)
+        return open_source(
+            self.dataset,
+            split=None if self.split is None else [part.strip() for part in self.split.split(",") if part.strip()],
+            streaming=self.streaming,
+            audio_column=self.audio_column,
+            id_column=self.id_column,
+            limit=self.limit,
+            shuffle=self.shuffle,
+            seed=self.seed,
+        )

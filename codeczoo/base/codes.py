@@ -255,9 +255,15 @@ class CodesFile(NamedTuple):
 
     codec: str
     codebook_sizes: tuple[int, ...]
-    sample_rate: int
-    frame_rate: float | None
-    shape: tuple[int, ...]  # [B, K, N]
+    clips: int
+    seconds: float | None  # of the longest clip; None where neither samples nor a frame rate are known
+
+    @classmethod
+    def of(cls, codes: Codes) -> CodesFile:
+        """What it would say of these."""
+        longest = int(codes.num_samples.max()) if len(codes) else -1
+        seconds = _seconds(longest, codes.codes.shape[-1], codes.sample_rate, codes.frame_rate)
+        return cls(codes.codec, codes.codebook_sizes, len(codes), seconds)
 
     @classmethod
     def read(cls, path: str | Path) -> CodesFile:
@@ -267,11 +273,16 @@ class CodesFile(NamedTuple):
         try:
             with safe_open(path, "pt") as file:
                 meta = _checked(str(path), file.metadata())
-                shape = file.get_slice("codes").get_shape()
+                clips, _, frames = file.get_slice("codes").get_shape()
+                longest = int(file.get_tensor("num_samples").max()) if clips else -1
         except SafetensorError as error:
             raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-        sizes = tuple(json.loads(meta["codebook_sizes"]))
-        return cls(meta["codec"], sizes, int(meta["sample_rate"]), json.loads(meta["frame_rate"]), tuple(shape))
+        seconds = _seconds(longest, frames, int(meta["sample_rate"]), json.loads(meta["frame_rate"]))
+        return cls(meta["codec"], tuple(json.loads(meta["codebook_sizes"])), clips, seconds)
+
+
+def _seconds(samples: int, frames: int, sample_rate: int, frame_rate: float | None) -> float | None:
+    return samples / sample_rate if samples >= 0 else frames / frame_rate if frame_rate else None
 
 
 def _checked(name: str, meta: Mapping[str, str] | None) -> Mapping[str, str]:
@@ -283,7 +294,7 @@ def _checked(name: str, meta: Mapping[str, str] | None) -> Mapping[str, str]:
 
 
 def _metadata(content: bytes) -> Mapping[str, str] | None:
-    """The metadata of a safetensors file: 8 bytes of length, then a JSON head. (The library gives it for paths only.)"""
+    """The metadata of a safetensors file: 8 bytes of length, then a JSON head. The library gives it for paths only."""
     return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__")
 
 

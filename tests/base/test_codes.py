@@ -193,7 +193,10 @@ def test_bytes_and_open_files_are_as_good_as_paths(tmp_path: Path) -> None:
 def test_the_head_of_a_file_says_what_it_holds(tmp_path: Path) -> None:
     multiscale().save(tmp_path / "codes.safetensors")
     head = CodesFile.read(tmp_path / "codes.safetensors")
-    assert head == ("made_up", (4096, 1024, 1000), 1000, 10.0, (2, 3, 8))
+    assert head == CodesFile.of(multiscale()) == ("made_up", (4096, 1024, 1000), 2, 0.8)
+    bare = Codes(**{**vars(multiscale()), "num_samples": torch.tensor(-1)})
+    bare.save(tmp_path / "bare.safetensors")
+    assert CodesFile.read(tmp_path / "bare.safetensors").seconds == 8 / 10
     with pytest.raises(FileNotFoundError, match="nowhere"):
         CodesFile.read(tmp_path / "nowhere.safetensors")
     (tmp_path / "text.safetensors").write_text("not codes")

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from codeczoo.base.audio import Audio, stack
@@ -110,6 +111,9 @@ class _Pending(Source):
 
     def entries(self) -> Iterator[Entry]:
         for clip in self.inputs.entries():
+            path = self.outputs.path(clip.name)
+            if path is not None and isinstance(clip.key, Path) and path.exists() and path.samefile(clip.key):
+                raise ValueError(f"{path} is an input, and would be written over: choose another -o")
             if self.outputs.there(clip.name):
                 self.report.kept(clip.id, clip.name, self.kept(clip))
             else:

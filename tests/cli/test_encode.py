@@ -69,7 +69,7 @@ def test_no_id_leads_out_of_the_folder(tmp_path: Path) -> None:
     out = tmp_path / "sub" / "codes"
     assert run("encode", manifest, "--codec", CODEC, "-o", out, "--quiet") == 0
     assert len(files_below(out)) == len(rows)
-    everything = [p for p in tmp_path.rglob("*.safetensors")]
+    everything = list(tmp_path.rglob("*.safetensors"))
     assert len(everything) == len(rows) and all(p.is_relative_to(out) for p in everything)
     assert (out / "etc" / "root.codes.safetensors").is_file() and (out / "plain.codes.safetensors").is_file()
 

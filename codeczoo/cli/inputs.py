@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +12,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from codeczoo.base.names import safe_path
 from codeczoo.bench.sources import Content, Entry, ListSource, Source, open_source
 from codeczoo.bench.sources.files import MANIFESTS, SUFFIXES, FileSource
 
 CODES_SUFFIX = ".codes.safetensors"
-# What some file system cannot have in a name; and a % that could be taken for the stand-in of one of these.
-UNSAFE = re.compile(r'[<>:"\\|?*\x00-\x1f]|%(?=[0-9A-F]{2})')
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,9 @@ class Inputs(Source):
                 else:
                     identity = entry.id if len(self._sources) == 1 else f"{argument}/{entry.id}"
                 # What comes as a stream cannot be looked through for names that are alike, so it keeps its ids whole.
-                name = _safe(self._stem(identity) if isinstance(source, ListSource) else identity)
+                name = safe_path(self._stem(identity) if isinstance(source, ListSource) else identity)
                 if name in self._shared:
-                    name = _safe(identity)
+                    name = safe_path(identity)
                 yield Clip(identity, entry.key, entry.category, entry.origin, name, part, entry)
 
 
@@ -162,12 +160,6 @@ def _common_folder(sources: Sequence[tuple[str, Source]]) -> str:
             path = Path(argument).expanduser()
             folders |= {str(path)} if path.is_dir() else {os.path.dirname(entry.key) for entry in source.entries()}
     return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else os.curdir
-
-
-def _safe(name: str) -> str:
-    """A relative path that leads nowhere but down, of names that every file system has; different for different ids."""
-    parts = [UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", part) for part in name.split("/") if part]
-    return "/".join(part.replace(".", "%2E") if part in (".", "..") else part for part in parts) or "%"
 
 
 __all__ = ["CODES_SUFFIX", "Clip", "Inputs", "StandardInput", "open_audio", "open_codes"]

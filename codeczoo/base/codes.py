@@ -182,12 +182,13 @@ class Codes:
             raise ValueError("no codes were given")
         head = parts[0]
         for part in parts:
-            if (part.codec, part.codebook_sizes, part.sample_rate) != (
+            if (part.codec, part.codebook_sizes, part.sample_rate, part.side.keys()) != (
                 head.codec,
                 head.codebook_sizes,
                 head.sample_rate,
+                head.side.keys(),
             ):
-                raise ValueError(f"codes of different codecs or rates do not join: {head!r} and {part!r}")
+                raise ValueError(f"codes of different codecs, rates or side values do not join: {head!r} and {part!r}")
         longest = max(part.codes.shape[-1] for part in parts)
         return replace(
             head,

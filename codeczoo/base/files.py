@@ -117,8 +117,8 @@ def write(
         target = Path(target).expanduser()
         if not target.parent.is_dir():
             raise FileNotFoundError(f"{target}: there is no folder {str(target.parent)!r}")
-    samples = waveform.detach().float().cpu()
-    samples = (samples if subtype in ("FLOAT", "DOUBLE") else samples.clamp(-1, 1)).numpy().T
+    held = waveform.detach().float().cpu()
+    samples = (held if subtype in ("FLOAT", "DOUBLE") else held.clamp(-1, 1)).numpy().T
     try:
         sf.write(target, samples, sample_rate, format=format, subtype=subtype, **options)
     except sf.LibsndfileError as error:

@@ -8,7 +8,23 @@ import pytest
 
 from codeczoo.base.names import safe_path
 
-IDS = ("a", "a/b", "../a", "/../a", "..", ".", "...", "a:b", "a%3Ab", "a%zz", 'q"<>|?*', "c:\\x", "tab\t", "ü/日本", " ")
+IDS = (
+    "a",
+    "a/b",
+    "../a",
+    "/../a",
+    "..",
+    ".",
+    "...",
+    "a:b",
+    "a%3Ab",
+    "a%zz",
+    'q"<>|?*',
+    "c:\\x",
+    "tab\t",
+    "ü/日本",
+    " ",
+)
 
 
 def test_plain_names_stay_as_they_are() -> None:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,16 @@ def opus(name: str = "opus_12k") -> superb.codec.Codec:
     return superb.load_codec(name, device="cpu")
 
 
+class Decoder:
+    """What Hugging Face datasets give where torchcodec is installed: its AudioDecoder, as far as it is used."""
+
+    def __init__(self, samples: torch.Tensor, rate: int) -> None:
+        self._samples = SimpleNamespace(data=samples, sample_rate=rate)
+
+    def get_all_samples(self) -> SimpleNamespace:
+        return self._samples
+
+
 def test_every_form_of_an_item_is_the_same_clip(tmp_path: Path) -> None:
     codec, samples = opus(), chirp(8000, 16000)[0]
     sf.write(tmp_path / "a.wav", samples.numpy(), 16000, subtype="FLOAT")
@@ -251,6 +262,7 @@ def test_every_form_of_an_item_is_the_same_clip(tmp_path: Path) -> None:
         {"path": None, "bytes": (tmp_path / "a.wav").read_bytes()},
         {"array": samples.numpy()},  # taken to be at the codec's rate, as upstream does
         str(tmp_path / "a.wav"),
+        Decoder(samples[None], 16000),
     ]
     units = [codec.extract_unit({"audio": audio}).unit for audio in forms]
     assert all(torch.equal(unit, units[0]) for unit in units)

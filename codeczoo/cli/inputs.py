@@ -54,11 +54,11 @@ class Inputs(Source):
         total = None if None in counts else sum(count for count in counts if count is not None)
         self.count = total if limit is None or total is None else min(total, limit)
         self._shared: frozenset[str] = frozenset()
-        times = Counter(clip.name for clip in self._all() if self._listed(clip))
+        times = Counter(clip.name for clip in self._all(listed=True))
         self._shared = frozenset(name for name, count in times.items() if count > 1)
         seen: dict[str, str] = {}
-        for clip in self._all() if self._shared else ():
-            if self._listed(clip) and clip.name in seen:
+        for clip in self._all(listed=True) if self._shared else ():
+            if clip.name in seen:
                 raise ValueError(f"{clip.id!r} and {seen[clip.name]!r} would both be written as {clip.name!r}")
             seen[clip.name] = clip.id
 
@@ -69,11 +69,12 @@ class Inputs(Source):
         assert isinstance(entry, Clip) and entry.inner is not None
         return self._sources[entry.part].read(entry.inner)
 
-    def _listed(self, clip: Clip) -> bool:
-        return isinstance(self._sources[clip.part], ListSource)
-
-    def _all(self) -> Iterator[Clip]:
+    def _all(self, listed: bool = False) -> Iterator[Clip]:
+        """All clips; or only those of sources that are lists, which can be looked through before anything is read."""
         for part, (argument, source) in enumerate(zip(self._arguments, self._sources, strict=True)):
+            is_list = isinstance(source, ListSource)
+            if listed and not is_list:
+                continue
             mirrored = _is_of_files(argument, source)
             for entry in source.entries():
                 if mirrored:
@@ -81,7 +82,7 @@ class Inputs(Source):
                 else:
                     identity = entry.id if len(self._sources) == 1 else f"{argument}/{entry.id}"
                 # What comes as a stream cannot be looked through for names that are alike, so it keeps its ids whole.
-                name = safe_path(self._stem(identity) if isinstance(source, ListSource) else identity)
+                name = safe_path(self._stem(identity) if is_list else identity)
                 if name in self._shared:
                     name = safe_path(identity)
                 yield Clip(identity, entry.key, entry.category, entry.origin, name, part, entry)

@@ -55,7 +55,7 @@ class Outputs:
             raise ValueError("standard output is a terminal here: redirect it, or name a file with -o")
         if self.one and clips != 1:
             many = "an unknown number of" if clips is None else clips
-            raise ValueError(f"-o {out} takes one clip and there are {many} clips: name a folder (or --limit 1)")
+            raise ValueError(f"-o {out} takes one clip and there are {many} clips: name a folder")
         if not self.one and self.place.exists() and not self.place.is_dir():
             raise ValueError(f"-o {out} is a file, and none of {' '.join(file_suffixes)}: name a folder")
 

@@ -95,7 +95,7 @@ class Codec(BaseCodec):
         self._shapes = SHAPES.get(self.model.variant.family, Shapes())
         self._flat_synth, self._flat_decode = self._shapes.flat_synth, self._shapes.flat_decode
         # Upstream codes each clip at a peak of 0.95; here the level comes back, as a side value of the codes.
-        self._settings = {"peak_normalise": True} if self.model.variant.family == "academicodec" else {}
+        self._settings: dict[str, Any] = {"peak_normalise": True} if self.model.variant.family == "academicodec" else {}
 
     def extract_unit(self, data: Mapping[str, Any]) -> ExtractedUnit:
         """Codes of one item, resampled to the codec's rate and mixed to its channels.

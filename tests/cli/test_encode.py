@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ import torch
 
 from codeczoo import Codes, load_codec
 from codeczoo.base.codes import CodesFile
-from codeczoo.cli.inputs import open_audio
+from codeczoo.bench.plan import plan_batches
+from codeczoo.bench.reading import read_ahead
+from codeczoo.bench.sources import Content, Entry, Source
+from codeczoo.cli.inputs import Inputs, open_audio
+from codeczoo.cli.outputs import Outputs
 from tests.cli.helpers import files_below, run, write_sound
 
 CODEC = "opus_12k"
@@ -210,3 +215,39 @@ def test_limit_is_of_all_inputs_together(recordings: Path, tmp_path: Path) -> No
     arguments = [recordings / "a.wav", recordings / "deep", "--codec", CODEC, "-o", out, "--limit", "2", "--quiet"]
     assert run("encode", *arguments) == 0
     assert files_below(out) == ["a.codes.safetensors", "deep/d.codes.safetensors"]
+
+
+class Rows(Source):
+    """A data set that comes as a stream: nobody knows how long it is before it is over."""
+
+    name = "rows"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.walks = 0
+
+    def entries(self) -> Iterator[Entry]:
+        self.walks += 1
+        for i in range(5):
+            yield Entry(f"{i:02}.wav", write_sound(self.folder / f"{i}.wav", 0.1, seed=i).read_bytes())
+
+    def read(self, entry: Entry) -> Content:
+        return {"bytes": entry.key}
+
+
+def test_a_stream_is_walked_once_and_keeps_its_ids(tmp_path: Path) -> None:
+    rows = Rows(tmp_path / "sounds")
+    inputs = Inputs([("rows", rows)], lambda identity: identity.removesuffix(".wav"))
+    assert inputs.count is None and rows.walks == 0
+    batches = list(plan_batches(inputs, 2, 100))
+    assert rows.walks == 1
+    clips = [entry for batch in batches for entry in batch.entries]
+    assert [clip.name for clip in clips] == [f"{i:02}.wav" for i in range(5)]
+    reads = [read for _, reads in read_ahead(inputs, batches, 0) for read in reads]
+    assert [read.failure for read in reads] == [None] * 5 and all(len(read.waveform[0]) == 1600 for read in reads)
+    several = Inputs([("rows", rows), ("others", Rows(tmp_path / "others"))], str)
+    assert [clip.id for clip in several.entries()][4:6] == ["rows/04.wav", "others/00.wav"]
+    assert len(list(Inputs([("rows", rows)], str, limit=3).entries())) == 3
+    one = {"folder": "x", "inputs": ["rows"], "suffix": ".s", "file_suffixes": (".s",)}
+    with pytest.raises(ValueError, match="an unknown number of clips"):
+        Outputs("a.s", clips=inputs.count, overwrite=False, json_lines=False, **one)

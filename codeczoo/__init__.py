@@ -7,12 +7,17 @@ codes = codec.encode(["a.wav", "b.flac"])   # ragged batch, any rate, any channe
 audio = codec.decode(codes)                 # each clip its own length again
 """
 
-from codeczoo.base.audio import Audio
-from codeczoo.base.codec import BaseCodec, CodecInfo
-from codeczoo.base.codes import Codes
-from codeczoo.base.registry import codec_info, list_codecs, load_codec
-from codeczoo.base.stream import Stream
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from codeczoo.version import __version__
+
+if TYPE_CHECKING:
+    from codeczoo.base.audio import Audio
+    from codeczoo.base.codec import BaseCodec, CodecInfo
+    from codeczoo.base.codes import Codes
+    from codeczoo.base.registry import codec_info, list_codecs, load_codec
+    from codeczoo.base.stream import Stream
 
 __all__ = [
     "Audio",
@@ -25,3 +30,27 @@ __all__ = [
     "list_codecs",
     "load_codec",
 ]
+
+# Imported when first asked for: torch takes seconds, and `codeczoo --help` has no use for it.
+_HOMES = {
+    "Audio": "audio",
+    "BaseCodec": "codec",
+    "CodecInfo": "codec",
+    "Codes": "codes",
+    "Stream": "stream",
+    "codec_info": "registry",
+    "list_codecs": "registry",
+    "load_codec": "registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"codeczoo.base.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -170,6 +170,16 @@ class Audio:
         lengths = torch.as_tensor(lengths, device=self.device).expand(len(self))
         return clean(self.waveform, torch.minimum(self.lengths, lengths), self.sample_rate)
 
+    def like(self, other: Audio) -> Audio:
+        """At the rate, lengths and channel count of `other`, clip by clip; what is too short ends in zeros."""
+        back = self.resample(other.sample_rate)
+        if back.channels != other.channels:
+            back = back.mix(1).mix(other.channels)
+        longest = other.waveform.shape[-1]
+        missing = longest - back.waveform.shape[-1]
+        waveform = torch.nn.functional.pad(back.waveform, (0, max(missing, 0)))[..., :longest]
+        return clean(waveform, other.lengths.to(waveform.device), other.sample_rate)
+
     # -- keeping --------------------------------------------------------------------------------
 
     def save(self, path: str | Path | Sequence[str | Path], **options: Any) -> None:

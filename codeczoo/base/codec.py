@@ -304,13 +304,7 @@ class BaseCodec(nn.Module):
 
     def restore(self, decoded: Audio, original: Audio) -> Audio:
         """`decoded` at the rate, lengths and channel count of `original`."""
-        back = decoded.resample(original.sample_rate)
-        if back.channels != original.channels:
-            back = back.mix(1).mix(original.channels)
-        longest = original.waveform.shape[-1]
-        missing = longest - back.waveform.shape[-1]
-        waveform = nn.functional.pad(back.waveform, (0, max(missing, 0)))[..., :longest]
-        return clean(waveform, original.lengths.to(waveform.device), original.sample_rate)
+        return decoded.like(original)
 
     def forward(self, audio: Any, sample_rate: int | None = None) -> Audio:
         return self.reconstruct(audio, sample_rate)

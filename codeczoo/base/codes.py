@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from codeczoo.base.ragged import batch_index, check_lengths
@@ -181,12 +182,13 @@ class Codes:
             raise ValueError("no codes were given")
         head = parts[0]
         for part in parts:
-            if (part.codec, part.codebook_sizes, part.sample_rate) != (
+            if (part.codec, part.codebook_sizes, part.sample_rate, part.side.keys()) != (
                 head.codec,
                 head.codebook_sizes,
                 head.sample_rate,
+                head.side.keys(),
             ):
-                raise ValueError(f"codes of different codecs or rates do not join: {head!r} and {part!r}")
+                raise ValueError(f"codes of different codecs, rates or side values do not join: {head!r} and {part!r}")
         longest = max(part.codes.shape[-1] for part in parts)
         return replace(
             head,
@@ -198,8 +200,8 @@ class Codes:
 
     # -- keeping --------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> None:
-        """As one safetensors file: the tensors by name, all else as metadata."""
+    def save(self, target: str | Path | BinaryIO) -> None:
+        """As one safetensors file, or into an open one: the tensors by name, all else as metadata."""
         meta = {
             "format": FORMAT,
             "codec": self.codec,
@@ -213,25 +215,29 @@ class Codes:
         tensors |= {f"side.{name}": value for name, value in self.side.items()}
         # Copies, because safetensors refuses tensors that share memory.
         apart = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-        save_file(apart, path, metadata=meta)
+        if isinstance(target, str | Path):
+            save_file(apart, target, metadata=meta)
+        else:
+            target.write(save(apart, metadata=meta))
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Codes:
-        """Read what `save` wrote.
+    def load(cls, source: str | Path | bytes | BinaryIO, device: torch.device | str = "cpu") -> Codes:
+        """Read what `save` wrote: a file, its bytes, or an open one.
 
         Raises:
             ValueError: another kind of file, or one cut short.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no codes at {str(path)!r}")
+        name = str(source) if isinstance(source, str | Path) else "<bytes>"
+        if isinstance(source, str | Path):
+            if not Path(source).is_file():
+                raise FileNotFoundError(f"no codes at {name!r}")
+            source = Path(source).read_bytes()
+        content = source if isinstance(source, bytes) else source.read()
         try:
-            with safe_open(path, "pt", device=str(device)) as file:
-                meta = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+            tensors = {key: tensor.to(device) for key, tensor in load(content).items()}
         except SafetensorError as error:
-            raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-        if meta.get("format") != FORMAT:
-            raise ValueError(f"{path}: not a file of codes (its format is {meta.get('format')!r}, not {FORMAT!r})")
+            raise ValueError(f"{name}: not a whole safetensors file ({error})") from error
+        meta = _checked(name, _metadata(content))
         return cls(
             codes=tensors["codes"].long(),
             lengths=tensors["lengths"],
@@ -241,8 +247,56 @@ class Codes:
             codebook_sizes=tuple(json.loads(meta["codebook_sizes"])),
             frame_rate=json.loads(meta["frame_rate"]),
             strides=tuple(json.loads(meta["strides"])),
-            side={name.removeprefix("side."): value for name, value in tensors.items() if name.startswith("side.")},
+            side={key.removeprefix("side."): value for key, value in tensors.items() if key.startswith("side.")},
         )
+
+
+class CodesFile(NamedTuple):
+    """What the head of a file of codes says, read without the codes themselves."""
+
+    codec: str
+    codebook_sizes: tuple[int, ...]
+    clips: int
+    seconds: float | None  # of the longest clip; None where neither samples nor a frame rate are known
+
+    @classmethod
+    def of(cls, codes: Codes) -> CodesFile:
+        """What it would say of these."""
+        longest = int(codes.num_samples.max()) if len(codes) else -1
+        seconds = _seconds(longest, codes.codes.shape[-1], codes.sample_rate, codes.frame_rate)
+        return cls(codes.codec, codes.codebook_sizes, len(codes), seconds)
+
+    @classmethod
+    def read(cls, path: str | Path) -> CodesFile:
+        """Raises what `Codes.load` raises."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no codes at {str(path)!r}")
+        try:
+            with safe_open(path, "pt") as file:
+                meta = _checked(str(path), file.metadata())
+                clips, _, frames = file.get_slice("codes").get_shape()
+                longest = int(file.get_tensor("num_samples").max()) if clips else -1
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+        seconds = _seconds(longest, frames, int(meta["sample_rate"]), json.loads(meta["frame_rate"]))
+        return cls(meta["codec"], tuple(json.loads(meta["codebook_sizes"])), clips, seconds)
+
+
+def _seconds(samples: int, frames: int, sample_rate: int, frame_rate: float | None) -> float | None:
+    return samples / sample_rate if samples >= 0 else frames / frame_rate if frame_rate else None
+
+
+def _checked(name: str, meta: Mapping[str, str] | None) -> Mapping[str, str]:
+    """A file's metadata, if it is one of codes."""
+    meta = meta or {}
+    if meta.get("format") != FORMAT:
+        raise ValueError(f"{name}: not a file of codes (its format is {meta.get('format')!r}, not {FORMAT!r})")
+    return meta
+
+
+def _metadata(content: bytes) -> Mapping[str, str] | None:
+    """The metadata of a safetensors file: 8 bytes of length, then a JSON head. The library gives it for paths only."""
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__")
 
 
 def narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:

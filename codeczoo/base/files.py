@@ -85,7 +85,7 @@ def write(
     subtype: str | None = None,
     **options: Any,
 ) -> None:
-    """Write `waveform` [C, T] or [T]; samples over full scale are clipped, as integer formats must.
+    """Write `waveform` [C, T] or [T]; samples over full scale are clipped where the subtype is not of floats.
 
     Args:
         format: libsndfile's name ("FLAC"); None = by the path's suffix.
@@ -117,7 +117,8 @@ def write(
         target = Path(target).expanduser()
         if not target.parent.is_dir():
             raise FileNotFoundError(f"{target}: there is no folder {str(target.parent)!r}")
-    samples = waveform.detach().float().cpu().clamp(-1, 1).numpy().T
+    held = waveform.detach().float().cpu()
+    samples = (held if subtype in ("FLOAT", "DOUBLE") else held.clamp(-1, 1)).numpy().T
     try:
         sf.write(target, samples, sample_rate, format=format, subtype=subtype, **options)
     except sf.LibsndfileError as error:

@@ -224,6 +224,16 @@ def test_load_resamples_and_mixes_on_the_way(tmp_path: Path) -> None:
 def test_samples_over_full_scale_are_clipped_in_integer_files(tmp_path: Path) -> None:
     Audio.of(torch.tensor([2.0, -2.0, 0.0]), 8000).save(tmp_path / "loud.wav")
     assert Audio.load(tmp_path / "loud.wav").waveform.flatten().tolist() == [32767 / 32768, -1, 0]
+    Audio.of(torch.tensor([2.0, -2.0, 0.0]), 8000).save(tmp_path / "float.wav", subtype="FLOAT")
+    assert Audio.load(tmp_path / "float.wav").waveform.flatten().tolist() == [2.0, -2.0, 0.0]
+
+
+def test_like_another_in_rate_length_and_channels() -> None:
+    other = Audio.of([torch.rand(2, 700), torch.rand(2, 300)], 44100)
+    made = Audio.of([torch.rand(1, 200), torch.rand(1, 250)], 22050).like(other)
+    assert (made.sample_rate, made.channels, made.lengths.tolist()) == (44100, 2, [700, 300])
+    assert torch.equal(made.waveform[:, 0], made.waveform[:, 1])
+    assert bool((made.waveform[0, :, 400:] == 0).all()) and bool((made.waveform[0, 0, :400] != 0).any())
 
 
 def test_a_wav_written_into_a_pipe_is_whole(tmp_path: Path) -> None:

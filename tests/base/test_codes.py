@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from codeczoo import Codes, load_codec
-from codeczoo.base.codes import PAD
+from codeczoo.base.codes import PAD, CodesFile
 from codeczoo.base.device import available_devices
 from tests.sound import chirp
 
@@ -173,6 +174,34 @@ def test_the_codes_of_a_codec_decode_from_their_file(tmp_path: Path) -> None:
         loaded = Codes.load(str(tmp_path / "codes.safetensors"))
         assert_same(loaded, codes[1])
         assert torch.equal(codec.decode(loaded).waveform, codec.decode(codes[1]).waveform)
+
+
+def test_bytes_and_open_files_are_as_good_as_paths(tmp_path: Path) -> None:
+    codes = multiscale()
+    codes.save(tmp_path / "codes.safetensors")
+    content = (tmp_path / "codes.safetensors").read_bytes()
+    buffer = io.BytesIO()
+    codes.save(buffer)
+    for source in (content, buffer.getvalue(), io.BytesIO(content)):
+        assert_same(Codes.load(source), codes)
+    with pytest.raises(ValueError, match=r"<bytes>: not a whole safetensors file"):
+        Codes.load(content[:-20])
+    with pytest.raises(ValueError, match=r"<bytes>: not a whole safetensors file"):
+        Codes.load(b"")
+
+
+def test_the_head_of_a_file_says_what_it_holds(tmp_path: Path) -> None:
+    multiscale().save(tmp_path / "codes.safetensors")
+    head = CodesFile.read(tmp_path / "codes.safetensors")
+    assert head == CodesFile.of(multiscale()) == ("made_up", (4096, 1024, 1000), 2, 0.8)
+    bare = Codes(**{**vars(multiscale()), "num_samples": torch.tensor(-1)})
+    bare.save(tmp_path / "bare.safetensors")
+    assert CodesFile.read(tmp_path / "bare.safetensors").seconds == 8 / 10
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        CodesFile.read(tmp_path / "nowhere.safetensors")
+    (tmp_path / "text.safetensors").write_text("not codes")
+    with pytest.raises(ValueError, match=r"text.safetensors: not a whole safetensors file"):
+        CodesFile.read(tmp_path / "text.safetensors")
 
 
 def test_small_alphabets_make_small_files(tmp_path: Path) -> None:

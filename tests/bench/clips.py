@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile as sf
+from torch import Tensor
 
-from codeczoo.bench.reading import Read, read_entry
-from codeczoo.bench.sources import Source
+from codeczoo.bench.plan import Batch
+from codeczoo.bench.reading import read_batch
+from codeczoo.bench.sources import Entry, Source
 
 AUDIO = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
@@ -55,6 +57,24 @@ def clips(split: str, count: int, first: int = 0, **more: Sequence[Any]) -> pa.T
     ids = [f"{split}-{i}" for i in range(count)]
     audio = [{"bytes": wav(first + i), "path": f"{i}.wav"} for i in range(count)]
     return table({"id": ids, "audio": audio, **more})
+
+
+class Read(NamedTuple):
+    """One clip as a reader gives it."""
+
+    entry: Entry
+    waveform: Tensor | None  # [C, T]
+    sample_rate: int
+    failure: str | None
+
+
+def read_entry(source: Source, entry: Entry) -> Read:
+    """One clip, through what reads whole batches."""
+    batch = read_batch(source, Batch(0, (entry,), 0.0))
+    if batch.failures:
+        return Read(entry, None, 0, batch.failures[entry.id])
+    (group,) = batch.groups
+    return Read(entry, group.audio.waveform[0], group.audio.sample_rate, None)
 
 
 def read_all(source: Source) -> list[Read]:

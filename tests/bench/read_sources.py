@@ -20,8 +20,8 @@ from unittest import mock
 from huggingface_hub import constants
 
 from codeczoo.base.inputs import read_clips
-from codeczoo.bench.reading import Read, read_entry
 from codeczoo.bench.sources import Entry, Source, open_source
+from tests.bench.clips import Read, read_entry
 from tests.hub_server import HubServer
 
 ROOT = Path(__file__).parents[2]

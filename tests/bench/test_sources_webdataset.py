@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from codeczoo.bench.plan import plan_batches
-from codeczoo.bench.reading import read_entry
 from codeczoo.bench.sources import open_source
-from tests.bench.clips import read_all, samples, wav
+from tests.bench.clips import read_all, read_entry, samples, wav
 
 
 def tar(members: Sequence[tuple[str, bytes]], compression: str = "") -> bytes:

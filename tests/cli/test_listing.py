@@ -10,7 +10,7 @@ import pytest
 from codeczoo import __version__, list_codecs
 from codeczoo.cli import main
 
-NAMES_OF_CODEC_SUPERB = (Path(__file__).parent / "golden" / "superb_names.txt").read_text().split()
+NAMES_OF_CODEC_SUPERB = (Path(__file__).parent.parent / "golden" / "superb_names.txt").read_text().split()
 
 
 def test_list_prints_every_codec_with_its_facts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,96 @@
+"""`codeczoo`: the command line. One file a command; each has `add_arguments(parser)` and `run(args)`, which returns the
+exit code. Only the command that was asked for is imported."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from codeczoo.cli.listing import codec_table
+from codeczoo.version import __version__
+
+__all__ = ["codec_table", "main"]
+
+log = logging.getLogger(__name__)
+
+STOPPED = 130  # by Ctrl-C, or because nobody reads what we write any more
+
+# command → its module, and what the list of commands says of it
+COMMANDS = {
+    "list": ("codeczoo.cli.listing", "the codecs: rates, codebooks, size, licence"),
+    "info": ("codeczoo.cli.info", "all that is known of one codec"),
+    "encode": ("codeczoo.cli.encode", "audio to codes: files, folders, data sets, or standard input"),
+    "decode": ("codeczoo.cli.decode", "codes to audio"),
+    "reconstruct": ("codeczoo.cli.reconstruct", "audio as a codec leaves it, at its own rate, length and channels"),
+    "tokenize": ("codeczoo.tokens.cli", "a data set to shards of tokens, for training"),
+    "benchmark": ("codeczoo.bench.cli", "encode, decode and measure a data set"),
+}
+
+EPILOG = """
+examples:
+  codeczoo list 'dac_*'
+  codeczoo encode recordings/ --codec mimi -o codes/
+  codeczoo decode codes/ -o decoded/
+  codeczoo reconstruct talk.wav --codec opus_12k -o talk.opus12k.wav
+  codeczoo tokenize recordings/ --codec mimi --out tokens/
+  codeczoo benchmark --dataset recordings/ --codecs mimi dac_44k opus_12k --out results/
+
+`codeczoo COMMAND --help` teaches the command. Exit codes of all: 0 all is well; 1 wrong usage, or something is not
+there; 3 some clips failed, each is named; 130 stopped by Ctrl-C or a closed pipe.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes leave with 1, as all wrong usage does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = Parser(
+        prog="codeczoo",
+        description="Neural audio codecs, native and exact, and the classical ones to compare them with.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parsers = {name: commands.add_parser(name, help=line) for name, (_, line) in COMMANDS.items()}
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    try:
+        if chosen in parsers:
+            import_module(COMMANDS[chosen][0]).add_arguments(parsers[chosen])
+        args = parser.parse_args(arguments)
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+        code = import_module(COMMANDS[args.command][0]).run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_stdout()
+        return STOPPED
+    except KeyboardInterrupt:
+        return STOPPED
+    except (KeyError, ValueError, OSError, ImportError, NotImplementedError) as error:
+        log.debug("%s", type(error).__name__, exc_info=True)
+        sys.stderr.write(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}\n")
+        return 1
+    return code
+
+
+def _leave_stdout() -> None:
+    """Let what is still buffered go nowhere, lest the interpreter complain of the closed pipe when it ends."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except io.UnsupportedOperation:  # somebody has put another object into stdout's place
+        return

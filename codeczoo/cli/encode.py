@@ -1,0 +1,111 @@
+"""`codeczoo encode`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from codeczoo.cli import options
+
+if TYPE_CHECKING:
+    from codeczoo.base.audio import Audio
+    from codeczoo.base.codec import BaseCodec
+    from codeczoo.base.codes import Codes
+    from codeczoo.cli.audio import Made
+    from codeczoo.cli.inputs import Clip
+    from codeczoo.cli.outputs import Outputs
+
+EPILOG = """
+examples:
+  %(prog)s talk.wav --codec mimi -o talk.codes.safetensors
+      one clip into one file
+  %(prog)s recordings/ --codec mimi --weights mimi.safetensors -o codes/
+      a folder, mirrored: recordings/a/b.flac becomes codes/a/b.codes.safetensors
+  %(prog)s 'calls/**/*.wav' music.csv --codec encodec_24k --bitrate 3000 --json > codes.jsonl
+      a glob and a manifest (columns path, id); one line a clip with its frames, bits and bitrate
+  ffmpeg -i talk.mp4 -f wav - | %(prog)s - --codec opus_12k | codeczoo decode - | aplay
+      through pipes
+
+A file of codes is a safetensors file: `codes` [1, K, N] (codebooks, frames), `lengths`, `num_samples`, and in its
+metadata the codec, its rate and its codebooks. `codeczoo decode` and `Codes.load` read it. Outputs that are there
+already are kept and count as done, so that a run that was stopped goes on when it is started again.
+
+exit code: 0 all clips are encoded; 1 wrong usage, or nothing there; 3 some clips failed (each is named on standard
+error); 130 stopped by Ctrl-C or a closed pipe.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Audio to codes: one .codes.safetensors file a clip."
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="file, folder, glob, manifest (.csv .tsv .jsonl) or data set; - for audio on standard input",
+    )
+    options.add_codec(parser)
+    options.add_output(parser, "codes", "codes")
+    options.add_running(parser)
+    options.add_reading(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from codeczoo.base.variant import find_variant
+    from codeczoo.cli.audio import load, run_clips
+    from codeczoo.cli.inputs import CODES_SUFFIX, open_audio
+    from codeczoo.cli.outputs import Outputs
+
+    find_variant(args.codec)
+    inputs = open_audio(args.inputs, args.limit)
+    outputs = Outputs(
+        args.out,
+        folder="codes",
+        inputs=args.inputs,
+        clips=inputs.count,
+        suffix=CODES_SUFFIX,
+        file_suffixes=(".safetensors",),
+        overwrite=args.overwrite,
+        json_lines=args.json,
+    )
+    codec = load(args)
+    kept = partial(_kept, outputs=outputs, codec=codec, whole=args.json)
+    return run_clips(args, codec, inputs, outputs, _encode, "encoded", kept)
+
+
+def _encode(codec: BaseCodec, clips: Sequence[Audio]) -> list[Made]:
+    from codeczoo.cli.audio import Made
+
+    codes = codec.encode(clips).cpu()
+    return [Made(one.save, _facts(one, float(clip.seconds[0]))) for one, clip in zip(codes, clips, strict=True)]
+
+
+def _facts(codes: Codes, seconds: float) -> dict[str, Any]:
+    bits = float(codes.num_bits[0])
+    frames = int(codes.lengths[0])
+    return {"codec": codes.codec, "seconds": seconds, "frames": frames, "bits": bits, "bitrate": bits / seconds}
+
+
+def _kept(clip: Clip, outputs: Outputs, codec: BaseCodec, whole: bool) -> dict[str, Any]:
+    """What is there already must be what would be made: codes of this codec at this rate.
+
+    Args:
+        whole: read it and tell its facts.
+    """
+    from codeczoo.base.codes import Codes, CodesFile
+
+    path = outputs.path(clip.name)
+    assert path is not None
+    head = CodesFile.read(path)
+    if (head.codec, len(head.codebook_sizes)) != (codec.name, codec.num_codebooks):
+        raise ValueError(
+            f"{path} holds codes of {head.codec} with {len(head.codebook_sizes)} codebooks, not of {codec.name} with "
+            f"{codec.num_codebooks}: choose another -o, or --overwrite"
+        )
+    if not whole:
+        return {}
+    codes = Codes.load(path)
+    return _facts(codes, int(codes.num_samples[0]) / codes.sample_rate)

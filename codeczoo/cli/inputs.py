@@ -1,0 +1,166 @@
+"""What a command is given (files, folders, globs, manifests, data sets, standard input) as one source of clips, each
+with a name for its output."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from codeczoo.base.names import safe_path
+from codeczoo.bench.sources import Content, Entry, ListSource, Source, open_source
+from codeczoo.bench.sources.files import MANIFESTS, SUFFIXES, FileSource
+
+CODES_SUFFIX = ".codes.safetensors"
+
+
+@dataclass(frozen=True)
+class Clip(Entry):
+    """An entry of one of several sources.
+
+    Attributes:
+        name: of its output, a path below OUT without suffix; no other clip has it.
+        part: which source it is of.
+        inner: the entry as that source knows it.
+    """
+
+    name: str = ""
+    part: int = 0
+    inner: Entry | None = None
+
+
+class Inputs(Source):
+    """All clips of a command line, in its order.
+
+    Files and folders are mirrored: an output's name is the input's path below the deepest folder that holds all
+    inputs, without its suffix. Where two clips would then share a name, both keep their suffix. Rows of manifests and
+    data sets go by their ids.
+    """
+
+    def __init__(
+        self, sources: Sequence[tuple[str, Source]], stem: Callable[[str], str], limit: int | None = None
+    ) -> None:
+        self.name = " ".join(argument for argument, _ in sources)
+        self._arguments = [argument for argument, _ in sources]
+        self._sources = [source for _, source in sources]
+        self._stem, self._limit = stem, limit
+        self._root = _common_folder(sources)
+        counts = [source.count for source in self._sources]
+        total = None if None in counts else sum(count for count in counts if count is not None)
+        self.count = total if limit is None or total is None else min(total, limit)
+        self._shared: frozenset[str] = frozenset()
+        times = Counter(clip.name for clip in self._all(listed=True))
+        self._shared = frozenset(name for name, count in times.items() if count > 1)
+        seen: dict[str, str] = {}
+        for clip in self._all(listed=True) if self._shared else ():
+            if clip.name in seen:
+                raise ValueError(f"{clip.id!r} and {seen[clip.name]!r} would both be written as {clip.name!r}")
+            seen[clip.name] = clip.id
+
+    def entries(self) -> Iterator[Clip]:
+        return islice(self._all(), self._limit)
+
+    def read(self, entry: Entry) -> Content:
+        assert isinstance(entry, Clip) and entry.inner is not None
+        return self._sources[entry.part].read(entry.inner)
+
+    def _all(self, listed: bool = False) -> Iterator[Clip]:
+        """All clips; or only those of sources that are lists, which can be looked through before anything is read."""
+        for part, (argument, source) in enumerate(zip(self._arguments, self._sources, strict=True)):
+            is_list = isinstance(source, ListSource)
+            if listed and not is_list:
+                continue
+            mirrored = _is_of_files(argument, source)
+            for entry in source.entries():
+                if mirrored:
+                    identity = Path(os.path.relpath(entry.key, self._root)).as_posix()
+                else:
+                    identity = entry.id if len(self._sources) == 1 else f"{argument}/{entry.id}"
+                # What comes as a stream cannot be looked through for names that are alike, so it keeps its ids whole.
+                name = safe_path(self._stem(identity) if is_list else identity)
+                if name in self._shared:
+                    name = safe_path(identity)
+                yield Clip(identity, entry.key, entry.category, entry.origin, name=name, part=part, inner=entry)
+
+
+class StandardInput(ListSource):
+    """One clip: what comes through the pipe."""
+
+    def __init__(self) -> None:
+        if sys.stdin.isatty():
+            raise ValueError("- reads standard input, which is a terminal here: pipe a file into it")
+        super().__init__("-", [Entry("stdin", sys.stdin.buffer.read(), None, "standard input")])
+
+    def read(self, entry: Entry) -> Content:
+        return entry.key
+
+
+def open_audio(arguments: Sequence[str], limit: int | None = None) -> Inputs:
+    """Clips of audio.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, or not a data set.
+    """
+    sources = [(a, StandardInput() if a == "-" else open_source(a, limit=limit)) for a in _once(arguments)]
+    return Inputs(sources, _audio_stem, limit)
+
+
+def open_codes(arguments: Sequence[str]) -> Inputs:
+    """Files of codes; a folder is searched to its depths for `*.codes.safetensors`. (A `Clip` is one file here.)
+
+    Raises:
+        FileNotFoundError: nothing there.
+    """
+    return Inputs([(a, StandardInput() if a == "-" else _codes_in(a)) for a in _once(arguments)], _codes_stem)
+
+
+def _once(arguments: Sequence[str]) -> Sequence[str]:
+    if list(arguments).count("-") > 1:
+        raise ValueError("standard input can be read once; - is given twice")
+    return arguments
+
+
+def _codes_in(argument: str) -> FileSource:
+    path = Path(argument).expanduser()
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.name.endswith(CODES_SUFFIX.removeprefix(".")) and p.is_file())
+    elif path.is_file():
+        found = [path]
+    else:
+        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+    if not found:
+        raise FileNotFoundError(f"{argument}: no codes there (of *{CODES_SUFFIX})")
+    return FileSource(argument, [Entry(p.as_posix(), p, None, p.name) for p in found])
+
+
+def _audio_stem(identity: str) -> str:
+    suffix = PurePosixPath(identity).suffix
+    return identity.removesuffix(suffix) if suffix.lower() in SUFFIXES else identity
+
+
+def _codes_stem(identity: str) -> str:
+    return identity.removesuffix(".safetensors").removesuffix(".codes")
+
+
+def _is_of_files(argument: str, source: Source) -> bool:
+    """Whether a source is files that lie where the argument says, and not rows of a manifest."""
+    path = Path(argument)
+    return isinstance(source, FileSource) and not (path.is_file() and path.suffix.lower() in MANIFESTS)
+
+
+def _common_folder(sources: Sequence[tuple[str, Source]]) -> str:
+    """The deepest folder that holds all inputs that are files; of one folder, the folder itself."""
+    folders: set[str] = set()
+    for argument, source in sources:
+        if _is_of_files(argument, source):
+            path = Path(argument).expanduser()
+            folders |= {str(path)} if path.is_dir() else {os.path.dirname(entry.key) for entry in source.entries()}
+    return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else os.curdir
+
+
+__all__ = ["CODES_SUFFIX", "Clip", "Inputs", "StandardInput", "open_audio", "open_codes"]

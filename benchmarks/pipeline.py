@@ -101,7 +101,9 @@ def pipeline(name: str, folder: Path) -> tuple[float, dict[str, Any]]:
         loading = time.perf_counter() - began
         began = time.perf_counter()
         run_benchmark(
-            Settings((name,), str(folder), protocol="superb-2026-05", weights=weights, out=out, progress=False)
+            Settings(
+                codecs=(name,), dataset=str(folder), protocol="superb-2026-05", weights=weights, out=out, progress=False
+            )
         )
         seconds = time.perf_counter() - began - loading  # the loop's model is loaded before its clock runs
         return seconds, json.loads((Path(out) / "timing.json").read_text())
@@ -171,7 +173,11 @@ def flat(count: int) -> dict[str, Any]:
         watcher = threading.Thread(target=watch)
         watcher.start()
         began = time.perf_counter()
-        run_benchmark(Settings(("g711_ulaw",), str(clips), metrics=("waveform", "mel"), out=str(out), progress=False))
+        run_benchmark(
+            Settings(
+                codecs=("g711_ulaw",), dataset=str(clips), metrics=("waveform", "mel"), out=str(out), progress=False
+            )
+        )
         seconds = time.perf_counter() - began
         stop.set()
         watcher.join()

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 DATASET = (
     "folder, glob, manifest (.csv .tsv .jsonl), file, WebDataset or Parquet shards, "
     "or a data set of the hub (owner/name)"
 )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes leave with 1, as all wrong usage does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,19 +38,28 @@ def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names}
 
 
-def add_work_arguments(parser: argparse.ArgumentParser) -> None:
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     """Where and in which batches."""
     group = parser.add_argument_group("how")
     group.add_argument("--batch", type=positive_int, default=200, metavar="N", help="clips in one batch at most (200)")
     group.add_argument(
         "--max-batch-seconds",
-        type=_positive_float,
+        type=positive_float,
         metavar="S",
         help="audio in one batch at most, with padding (default: 120, on CUDA 1200)",
     )
     group.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     group.add_argument("--precision", choices=("exact", "fast"), default="exact")
-    group.add_argument("--workers", type=_count, default=2, metavar="N", help="processes that read files (default 2)")
+
+
+def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
+    """Who reads."""
+    parser.add_argument("--workers", type=_count, default=2, metavar="N", help="processes that read files (default 2)")
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """On which machines."""
+    group = parser.add_argument_group("on several machines")
     group.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="ray: on a Ray cluster (extra [ray])"
     )
@@ -55,7 +73,7 @@ def add_work_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def work_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The same as fields of settings."""
+    """The last three as fields of settings."""
     names = ("batch", "max_batch_seconds", "device", "precision", "workers", "engine", "address", "shard")
     return {name: getattr(args, name) for name in names}
 
@@ -67,7 +85,7 @@ def positive_int(text: str) -> int:
     return int(value)
 
 
-def _positive_float(text: str) -> float:
+def positive_float(text: str) -> float:
     value = _number(text, float)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be greater than zero; it is {text}")

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 
 from codeczoo.bench.arguments import (
     DATASET,
+    Parser,
+    add_device_arguments,
+    add_machine_arguments,
+    add_reader_arguments,
     add_source_arguments,
-    add_work_arguments,
     source_arguments,
     work_arguments,
 )
@@ -41,7 +44,7 @@ examples:
 
 A run that was stopped goes on where it was when it is started again with the same settings.
 
-exit code: 0 all is measured; 1 a codec, metric or data set that is not there; 2 wrong usage; 3 some clips failed
+exit code: 0 all is measured; 1 wrong usage, or something is not there; 3 some clips failed
 (they are named in summary.json); 4 no clip failed, but some metric is undefined on some clip (silence has no pitch).
 """
 
@@ -98,7 +101,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="start anew where results lie already")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     add_source_arguments(parser)
-    add_work_arguments(parser)
+    add_device_arguments(parser)
+    add_reader_arguments(parser)
+    add_machine_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -159,7 +164,7 @@ def exit_code(summary: dict) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="benchmarking.py")
+    parser = Parser(prog="benchmarking.py")
     add_arguments(parser)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")

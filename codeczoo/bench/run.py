@@ -17,7 +17,7 @@ from codeczoo.bench.engine import Engine, LocalEngine, Task
 from codeczoo.bench.plan import plan_batches
 from codeczoo.bench.protocols import find_protocol
 from codeczoo.bench.results import FORMAT, Results, jsonable, write_atomically
-from codeczoo.bench.settings import BATCH_SECONDS, BATCH_SECONDS_ELSEWHERE, Settings
+from codeczoo.bench.settings import Settings, batch_seconds
 from codeczoo.bench.shards import Shard, find_shard
 from codeczoo.bench.sources import Source
 from codeczoo.bench.summary import summarise
@@ -55,7 +55,7 @@ def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str,
     _check_way(settings, shard)
     metrics = tuple(metric.name for metric in find_metrics(settings.metrics or protocol.metrics))
     device = choose_device(shard.device(settings.device))
-    seconds = settings.max_batch_seconds or BATCH_SECONDS.get(device.type, BATCH_SECONDS_ELSEWHERE)
+    seconds = batch_seconds(settings.max_batch_seconds, device)
     settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
     source = source or settings.open_source()
     settings = replace(settings, codecs=_subjects(settings, source))

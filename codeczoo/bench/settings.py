@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from codeczoo.bench.results import jsonable
 from codeczoo.bench.sources import Source, open_source
 
@@ -14,8 +16,40 @@ BATCH_SECONDS = {"cuda": 1200.0}
 BATCH_SECONDS_ELSEWHERE = 120.0
 
 
-@dataclass(frozen=True)
-class Settings:
+def batch_seconds(asked: float | None, device: torch.device) -> float:
+    """Audio in one batch at most, in seconds with padding."""
+    return asked or BATCH_SECONDS.get(device.type, BATCH_SECONDS_ELSEWHERE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """Which clips of which data set; see `sources.open_source`. `split`: several are joined by commas."""
+
+    dataset: str | None = None
+    split: str | None = None
+    streaming: bool = False
+    audio_column: str | None = None
+    id_column: str | None = None
+    limit: int | None = None
+    shuffle: bool = False
+    seed: int = 0
+
+    def open_source(self) -> Source:
+        """The data set."""
+        return open_source(
+            self.dataset,
+            split=None if self.split is None else [part.strip() for part in self.split.split(",") if part.strip()],
+            streaming=self.streaming,
+            audio_column=self.audio_column,
+            id_column=self.id_column,
+            limit=self.limit,
+            shuffle=self.shuffle,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(SourceSettings):
     """A benchmark.
 
     Attributes:
@@ -29,11 +63,6 @@ class Settings:
     """
 
     codecs: tuple[str, ...] = ()
-    dataset: str | None = None
-    split: str | None = None
-    streaming: bool = False
-    audio_column: str | None = None
-    id_column: str | None = None
     metrics: tuple[str, ...] = ()
     protocol: str = "zoo"
     batch: int = 200
@@ -42,9 +71,6 @@ class Settings:
     device: str | None = None
     precision: str = "exact"
     weights: Mapping[str, str] = field(default_factory=dict)
-    limit: int | None = None
-    shuffle: bool = False
-    seed: int = 0
     workers: int = 2
     metric_workers: int | None = None
     save_audio: int = 0
@@ -59,16 +85,3 @@ class Settings:
         free = {"codecs", "out", "workers", "metric_workers", "save_audio", "overwrite", "progress", "device"}
         free |= {"engine", "address", "shard"}
         return {key: value for key, value in jsonable(asdict(self)).items() if key not in free}
-
-    def open_source(self) -> Source:
-        """Its data set."""
-        return open_source(
-            self.dataset,
-            split=None if self.split is None else [part.strip() for part in self.split.split(",") if part.strip()],
-            streaming=self.streaming,
-            audio_column=self.audio_column,
-            id_column=self.id_column,
-            limit=self.limit,
-            shuffle=self.shuffle,
-            seed=self.seed,
-        )

@@ -10,8 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
+from codeczoo.bench.arguments import Parser
 from codeczoo.cli.listing import codec_table
 from codeczoo.version import __version__
 
@@ -44,14 +44,6 @@ examples:
 `codeczoo COMMAND --help` teaches the command. Exit codes of all: 0 all is well; 1 wrong usage, or something is not
 there; 3 some clips failed, each is named; 130 stopped by Ctrl-C or a closed pipe.
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes leave with 1, as all wrong usage does."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(1, f"{self.prog}: error: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

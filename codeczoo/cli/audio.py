@@ -15,9 +15,9 @@ from codeczoo.base.registry import load_codec
 from codeczoo.bench.halves import in_halves, reason_of
 from codeczoo.bench.plan import plan_batches
 from codeczoo.bench.reading import read_ahead
+from codeczoo.bench.settings import batch_seconds
 from codeczoo.bench.sources import Content, Entry, Source
 from codeczoo.cli.inputs import Clip, Inputs
-from codeczoo.cli.options import batch_seconds
 from codeczoo.cli.outputs import Fill, Outputs
 from codeczoo.cli.report import Report
 
@@ -37,7 +37,7 @@ Make = Callable[[BaseCodec, Sequence[Audio]], Sequence[Made]]
 
 
 def load(args: argparse.Namespace) -> BaseCodec:
-    """The codec of `options.add_codec` and `options.add_running`."""
+    """The codec of `options.add_codec` and `add_device_arguments`."""
     return load_codec(
         args.codec,
         args.weights,

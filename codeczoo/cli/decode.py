@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codeczoo.bench.arguments import add_device_arguments
 from codeczoo.cli import options
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample-rate", type=int, metavar="HZ", help="of the audio (default: the codec's own)")
     parser.add_argument("--format", choices=options.FORMATS, help="default: by OUT's suffix, else wav")
     options.add_output(parser, "files", "decoded")
-    options.add_running(parser)
+    add_device_arguments(parser)
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,10 @@ def _decode_all(
     """All clips of one codec, in batches of similar length."""
     from codeczoo.base.codes import Codes
     from codeczoo.bench.halves import in_halves, reason_of
+    from codeczoo.bench.settings import batch_seconds
     from codeczoo.cli.audio import write_all
 
-    limit = options.batch_seconds(args.max_batch_seconds, codec.device)
+    limit = batch_seconds(args.max_batch_seconds, codec.device)
     for batch in _batches(files, args.batch, limit):
         items = []
         for file in batch:

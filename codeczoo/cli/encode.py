@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from codeczoo.bench.arguments import (
+    add_device_arguments,
+    add_reader_arguments,
+    add_source_arguments,
+    source_arguments,
+)
 from codeczoo.cli import options
 
 if TYPE_CHECKING:
@@ -49,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_codec(parser)
     options.add_output(parser, "codes", "codes")
-    options.add_running(parser)
-    options.add_reading(parser)
+    add_source_arguments(parser)
+    add_device_arguments(parser)
+    add_reader_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from codeczoo.cli.outputs import Outputs
 
     find_variant(args.codec)
-    inputs = open_audio(args.inputs, args.limit)
+    inputs = open_audio(args.inputs, **source_arguments(args))
     outputs = Outputs(
         args.out,
         folder="codes",

@@ -7,13 +7,15 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from codeczoo.base.names import safe_path
-from codeczoo.bench.sources import Content, Entry, ListSource, Source, open_source
+from codeczoo.bench.settings import SourceSettings
+from codeczoo.bench.sources import Content, Entry, ListSource, Source
 from codeczoo.bench.sources.files import MANIFESTS, SUFFIXES, FileSource
 
 CODES_SUFFIX = ".codes.safetensors"
@@ -100,14 +102,18 @@ class StandardInput(ListSource):
         return entry.key
 
 
-def open_audio(arguments: Sequence[str], limit: int | None = None) -> Inputs:
-    """Clips of audio.
+def open_audio(arguments: Sequence[str], *, limit: int | None = None, **options: Any) -> Inputs:
+    """Clips of audio. `options`: of `SourceSettings`.
 
     Raises:
         FileNotFoundError, ValueError: nothing there, or not a data set.
     """
-    sources = [(a, StandardInput() if a == "-" else open_source(a, limit=limit)) for a in _once(arguments)]
+    sources = [(a, StandardInput() if a == "-" else _opened(a, limit, options)) for a in _once(arguments)]
     return Inputs(sources, _audio_stem, limit)
+
+
+def _opened(argument: str, limit: int | None, options: Mapping[str, Any]) -> Source:
+    return SourceSettings(dataset=argument, limit=limit, **options).open_source()
 
 
 def open_codes(arguments: Sequence[str]) -> Inputs:

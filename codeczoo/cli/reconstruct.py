@@ -7,6 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from codeczoo.bench.arguments import (
+    add_device_arguments,
+    add_reader_arguments,
+    add_source_arguments,
+    source_arguments,
+)
 from codeczoo.cli import options
 
 if TYPE_CHECKING:
@@ -45,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_codec(parser)
     parser.add_argument("--format", choices=options.FORMATS, help="default: by OUT's suffix, else wav")
     options.add_output(parser, "files", "reconstructed")
-    options.add_running(parser)
-    options.add_reading(parser)
+    add_source_arguments(parser)
+    add_device_arguments(parser)
+    add_reader_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     kind = find_variant(args.codec).codec_type()
     if not kind.supports_decode:
         raise NotImplementedError(f"{args.codec} cannot decode: {kind.why_no_decode}")
-    inputs = open_audio(args.inputs, args.limit)
+    inputs = open_audio(args.inputs, **source_arguments(args))
     outputs, form = audio_outputs(args, "reconstructed", args.inputs, inputs.count)
     return run_clips(args, load(args), inputs, outputs, partial(_reconstruct, form=form), "reconstructed")
 

@@ -7,8 +7,10 @@ import sys
 
 from codeczoo.bench.arguments import (
     DATASET,
+    add_device_arguments,
+    add_machine_arguments,
+    add_reader_arguments,
     add_source_arguments,
-    add_work_arguments,
     positive_int,
     source_arguments,
     work_arguments,
@@ -30,7 +32,7 @@ A run that was stopped goes on at the first shard that is not there, when it is 
 Each shard is written whole or not at all; index.json has its sha256, --verify computes them anew. In Python:
 codeczoo.tokens.TokenSet("tokens/").
 
-exit code: 0 all is tokenised; 1 a codec or data set that is not there; 2 wrong usage; 3 some clips failed
+exit code: 0 all is tokenised; 1 wrong usage, or something is not there; 3 some clips failed
 (index.json names them).
 """
 
@@ -55,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
     add_source_arguments(parser)
-    add_work_arguments(parser)
+    add_device_arguments(parser)
+    add_reader_arguments(parser)
+    add_machine_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from codeczoo.bench.halves import in_halves, reason_of
 from codeczoo.bench.plan import Batch, plan_window
 from codeczoo.bench.reading import ReadBatch, read_ahead
 from codeczoo.bench.results import jsonable, write_atomically
-from codeczoo.bench.settings import BATCH_SECONDS, BATCH_SECONDS_ELSEWHERE
+from codeczoo.bench.settings import batch_seconds
 from codeczoo.bench.shards import find_shard
 from codeczoo.bench.sources import Source
 from codeczoo.tokens.forms import FORMS, Tokens
@@ -50,7 +50,7 @@ class Tokenizer:
     def run(self, source: Source, parts: Iterator[Part]) -> Iterator[dict[str, Any]]:
         """Each part read, encoded and written; what is known of each, as it comes."""
         settings = self.settings
-        seconds = settings.max_batch_seconds or BATCH_SECONDS.get(self.codec.device.type, BATCH_SECONDS_ELSEWHERE)
+        seconds = batch_seconds(settings.max_batch_seconds, self.codec.device)
         under_way: dict[int, Gathered] = {}
         whose: deque[int] = deque()
 

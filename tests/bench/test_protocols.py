@@ -114,7 +114,14 @@ def test_superb_leaves_long_clips_out_by_name_and_gives_its_stand_ins(tmp_path: 
     (tmp_path / "speech.flac").write_bytes((RECORDINGS / "s_en_8k.flac").read_bytes())
     out = tmp_path / "out"
     summary = run_benchmark(
-        Settings(("g711_ulaw",), str(tmp_path), protocol="superb-2026-05", out=str(out), workers=0, progress=False)
+        Settings(
+            codecs=("g711_ulaw",),
+            dataset=str(tmp_path),
+            protocol="superb-2026-05",
+            out=str(out),
+            workers=0,
+            progress=False,
+        )
     )
     assert summary is not None and summary["protocol"] == "superb-2026-05"
     entry = summary["codecs"]["g711_ulaw"]
@@ -186,8 +193,15 @@ def test_a_reconstruction_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_codec_by_another_name_and_load(tmp_path: Path) -> None:
     """An alias gives results under the codec's own name, once."""
+    speech = str(RECORDINGS / "s_en_8k.flac")
     summary = run_benchmark(
-        Settings(("G711_ULAW", "g711_ulaw"), str(RECORDINGS / "s_en_8k.flac"), metrics=("mel",), out=str(tmp_path),
-                 workers=0, progress=False)
-    )  # fmt: skip
+        Settings(
+            codecs=("G711_ULAW", "g711_ulaw"),
+            dataset=speech,
+            metrics=("mel",),
+            out=str(tmp_path),
+            workers=0,
+            progress=False,
+        )
+    )
     assert summary is not None and list(summary["codecs"]) == [load_codec("g711_ulaw").name]

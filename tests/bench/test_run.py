@@ -164,7 +164,7 @@ def test_a_manifest_gives_categories(tmp_path: Path) -> None:
     [
         (["--codecs", "opus_13k"], "did you mean"),
         (["--metrics", "pesq"], "no metric 'pesq'"),
-        (["--dataset", "no/such/folder"], "no such folder"),
+        (["--dataset", "no/such/folder"], "no/such/folder: nothing of that name is here"),
         (["--device", "cuda:99"], "not available here"),
         (["--weights", "mimi"], "CODEC=PATH"),
     ],
@@ -190,7 +190,7 @@ def test_wrong_usage_is_said_before_anything_runs(
 def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
-    assert stop.value.code == 2
+    assert stop.value.code == 1
     assert message in capsys.readouterr().err
 
 

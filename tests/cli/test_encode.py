@@ -189,7 +189,7 @@ def test_a_neural_codec_at_a_chosen_rate(tmp_path: Path) -> None:
         (["a.wav", "b.wav", "--codec", CODEC, "-o", "-"], "takes one clip and there are 2"),
         (["a.wav", "--codec", CODEC, "-o", "-", "--json"], "cannot both go to standard output"),
         (["a.wav", "--codec", CODEC, "-o", "b.wav"], "b.wav is a file"),
-        (["a.wav", "--codec", CODEC, "--batch", "0"], "must be at least 1"),
+        (["a.wav", "--codec", CODEC, "--batch", "0"], "must be greater than zero"),
         (["a.wav", "--codec", CODEC, "--bitrate", "5"], "bitrate=5.0 was asked for"),
         (["a.wav", "--codec", CODEC, "--device", "tpu"], "tpu"),
         (["-", "-", "--codec", CODEC], "given twice"),

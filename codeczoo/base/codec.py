@@ -135,11 +135,25 @@ class BaseCodec(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
+    def _stream_encode_runs(self, state: State) -> bool:
+        return True
+
+    def _stream_encode_run(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
+        codes, _, state = self._stream_encode(waveform, state, num_codebooks)
+        return codes, state
+
     def _stream_decode_start(self, batch_size: int) -> State:
         raise NotImplementedError
 
     def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
         raise NotImplementedError
+
+    def _stream_decode_runs(self, state: State) -> bool:
+        return True
+
+    def _stream_decode_run(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+        waveform, _, state = self._stream_decode(codes, state)
+        return waveform, state
 
     def _stream_decode_end(self, state: State) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError

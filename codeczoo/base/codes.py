@@ -225,14 +225,14 @@ class Codes:
         if not Path(path).is_file():
             raise FileNotFoundError(f"no codes at {str(path)!r}")
         try:
-            with safe_open(path, "pt", device=str(device)) as file:
+            with safe_open(path, "pt") as file:
                 meta = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
         except SafetensorError as error:
             raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
         if meta.get("format") != FORMAT:
             raise ValueError(f"{path}: not a file of codes (its format is {meta.get('format')!r}, not {FORMAT!r})")
-        return cls(
+        codes = cls(
             codes=tensors["codes"].long(),
             lengths=tensors["lengths"],
             num_samples=tensors["num_samples"],
@@ -243,6 +243,7 @@ class Codes:
             strides=tuple(json.loads(meta["strides"])),
             side={name.removeprefix("side."): value for name, value in tensors.items() if name.startswith("side.")},
         )
+        return codes.to(device)
 
 
 def _narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:

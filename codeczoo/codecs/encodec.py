@@ -102,6 +102,13 @@ class Encodec(BaseCodec):
         latent, counts, state = self._encoder_stream.step(waveform, state)
         return self.quantizer.encode(latent, num_codebooks), counts, state
 
+    def _stream_encode_runs(self, state: State) -> bool:
+        return self._encoder_stream.runs(state)
+
+    def _stream_encode_run(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
+        latent, state = self._encoder_stream.run(waveform, state)
+        return self.quantizer.encode(latent, num_codebooks), state
+
     def _stream_encode_end(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor]:
@@ -113,6 +120,12 @@ class Encodec(BaseCodec):
 
     def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
         return self._decoder_stream.step(self.quantizer.decode(codes), state)
+
+    def _stream_decode_runs(self, state: State) -> bool:
+        return self._decoder_stream.runs(state)
+
+    def _stream_decode_run(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._decoder_stream.run(self.quantizer.decode(codes), state)
 
     def _stream_decode_end(self, state: State) -> tuple[Tensor, Tensor]:
         held, seen = state["held"], state["seen"]

@@ -129,7 +129,7 @@ class FakeDevice(TorchDispatchMode):
     def __enter__(self) -> Self:
         self._stack.enter_context(_Calls())
         # Calls from within PyTorch's own functions use the name that it would look for a driver for.
-        self._stack.enter_context(mock.patch.object(torch.cuda, "_lazy_init", lambda: None))
+        self._stack.enter_context(mock.patch.object(torch.cuda, "_lazy_init"))
         super().__enter__()
         return self
 

@@ -14,8 +14,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from codeczoo import Audio, BaseCodec, Codes, codec_info, metrics
-from codeczoo.codecs import ecdc
 from codeczoo.base.resampling import FILTERS, resample, resampled_length
+from codeczoo.codecs import ecdc
 from tests.fake_device import DEVICE, FakeDevice
 from tests.small import CAUSAL, ROOTS, codec_of
 from tests.test_registry import assert_same_audio, clips_of, sound

@@ -67,7 +67,7 @@ class HeldStart:
         return bool((state["seen"] == self.needed).all())
 
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next hops of items that all run → outputs, state. Shapes are fixed, and nothing is read from the device."""
+        """The next hops of items that all run → outputs, state. Shapes are fixed, nothing is read from the device."""
         y, stack = self.stack.step(x, state["stack"])
         return y, {**state, "stack": stack}
 

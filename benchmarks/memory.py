@@ -5,10 +5,10 @@
     python -m benchmarks.memory --codecs dac_44k --set encoder_dim=8 decoder_dim=96
 
 Run it from the repository's root. Each figure comes from a process of its own, with random weights. `peak` is the
-process's largest resident size; `audio` what the clip itself takes (the waveform that went in and the one that came
-out, float32), which nobody can do without; `growth` compares peak minus audio between the shortest and the longest
-clip. `--small` takes the networks of few channels that the tests use (tests/small.py), `--set` changes single numbers:
-so a slow codec can be run on a long clip, and what grows with length stands out the more.
+process's largest resident size; `audio` what the clip itself takes, which nobody can do without (the waveform that went
+in, float32, the codes, int64, and the waveform that came out); `growth` compares peak minus audio between the shortest
+and the longest clip. `--small` takes the networks of few channels that the tests use (tests/small.py), `--set` changes
+single numbers: so a slow codec can be run on a long clip, and what grows with length stands out the more.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def measure(name: str, minutes: float, seconds_per_pass: float | None, changes: 
         "peak": peak_bytes(),
         "audio_in": waveform.nbytes,
         "audio_out": decoded.waveform.nbytes if decoded is not None else 0,
-        "frames": codes.codes.shape[-1],
+        "codes": codes.codes.nbytes,
     }
 
 
@@ -63,6 +63,12 @@ def one_of_each_family() -> list[str]:
 def peak_bytes() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def net(row: dict[str, float]) -> tuple[float, float]:
+    """Peaks of encode, and of both, without the clip itself."""
+    kept = row["audio_in"] + row["codes"]
+    return row["encode_peak"] - kept, row["peak"] - kept - row["audio_out"]
 
 
 def value_of(text: str) -> tuple[str, object]:
@@ -96,20 +102,15 @@ def main() -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             row = json.loads(done.stdout.splitlines()[-1])
             rows.append(row)
-            net = [row["encode_peak"] - row["audio_in"], row["peak"] - row["audio_in"] - row["audio_out"]]
-            mib = [value / 2**20 for value in (row["encode_peak"], row["peak"], row["audio_in"], *net)]
+            mib = [value / 2**20 for value in (row["encode_peak"], row["peak"], row["audio_in"], *net(row))]
             print(
                 f"{name:24} {minutes:5g} min: encode peak {mib[0]:7.0f} MiB, peak {mib[1]:7.0f} MiB, "
                 f"audio {mib[2]:6.0f} MiB; "
                 f"without audio {mib[3]:7.0f} and {mib[4]:7.0f} MiB",
                 flush=True,
             )
-        first, last = rows[0], rows[-1]
         growth = {
-            "encode": (last["encode_peak"] - last["audio_in"]) / (first["encode_peak"] - first["audio_in"]) - 1,
-            "all": (last["peak"] - last["audio_in"] - last["audio_out"])
-            / (first["peak"] - first["audio_in"] - first["audio_out"])
-            - 1,
+            op: last / first - 1 for op, first, last in zip(("encode", "all"), net(rows[0]), net(rows[-1]), strict=True)
         }
         print(f"{name:24} growth without audio: encode {growth['encode']:+.1%}, encode and decode {growth['all']:+.1%}")
         report[name] = {"rows": rows, "growth": growth, "small": args.small, "set": changes}

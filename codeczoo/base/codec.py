@@ -379,9 +379,12 @@ class BaseCodec(nn.Module):
         codes, lengths = encoded.codes, encoded.lengths.to(batch.device)
         strides = (self.strides or (1,) * len(self.codebook_sizes))[:num_codebooks]
         counts = -(-lengths[:, None] // torch.tensor(strides, device=lengths.device))
-        valid = torch.arange(codes.shape[-1], device=codes.device) < counts[..., None]
+        codes = codes[..., : int(lengths.max())]
+        if bool((counts < codes.shape[-1]).any()):
+            valid = torch.arange(codes.shape[-1], device=codes.device) < counts[..., None]
+            codes = codes.masked_fill(~valid, PAD)
         return Codes(
-            codes=codes.masked_fill(~valid, PAD)[..., : int(lengths.max())],
+            codes=codes,
             lengths=lengths,
             num_samples=batch.lengths,
             sample_rate=self.sample_rate,
@@ -394,7 +397,7 @@ class BaseCodec(nn.Module):
 
     def _decode_part(self, codes: Codes) -> Audio:
         frames = max(int(self._seconds_per_pass() * self.sample_rate / (self.hop_length or 1)), 1)
-        dense = codes.codes.clamp(min=0)
+        dense = codes.codes if bool((codes.counts == codes.codes.shape[-1]).all()) else codes.codes.clamp(min=0)
         if dense.shape[-1] <= frames or not self.hop_length:
             decoded = self._decode(dense, codes.lengths, codes.side, codes.num_samples)
         else:

@@ -34,6 +34,7 @@ from torch.utils._pytree import tree_map
 from codeczoo.base.audio import Audio
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.device import matmul_precision
+from codeczoo.base.passes import one_by_one
 from codeczoo.base.ragged import join
 
 if TYPE_CHECKING:
@@ -187,15 +188,18 @@ class Stream:
         hop = self.codec.hop_length or 1
         step, total = max(samples // hop, 1) * hop, int(lengths[0])
         whole = total // hop * hop
-        pieces, state = [], self.encoder_state
-        for start in range(0, whole, step):
-            chunk = waveform[..., start : min(start + step, whole)]
-            codes, counts, state = self.codec._stream_encode(chunk, state, self.num_codebooks)
-            pieces.append(codes if counts is None else codes[..., : int(counts[0])])
-        rest = waveform[..., whole:total]
-        codes, counts = self.codec._stream_encode_end(rest, lengths - whole, state, self.num_codebooks)
-        pieces.append(codes if counts is None else codes[..., : int(counts[0])])
-        codes = torch.cat(pieces, dim=-1)
+
+        def pieces() -> Iterator[Tensor]:
+            state = self.encoder_state
+            for start in one_by_one(range(0, whole, step)):
+                chunk = waveform[..., start : min(start + step, whole)]
+                codes, counts, state = self.codec._stream_encode(chunk, state, self.num_codebooks)
+                yield codes if counts is None else codes[..., : int(counts[0])]
+            rest = waveform[..., whole:total]
+            codes, counts = self.codec._stream_encode_end(rest, lengths - whole, state, self.num_codebooks)
+            yield codes if counts is None else codes[..., : int(counts[0])]
+
+        codes = join(pieces(), -(-total // hop))
         return Encoded(codes, lengths.new_tensor([codes.shape[-1]]))
 
     def decode_whole(self, codes: Tensor, lengths: Tensor, frames: int) -> Decoded:
@@ -206,7 +210,7 @@ class Stream:
 
         def pieces() -> Iterator[Tensor]:
             state = self.decoder_state
-            for start in range(0, total, frames):
+            for start in one_by_one(range(0, total, frames)):
                 waveform, counts, state = self.codec._stream_decode(
                     codes[..., start : min(start + frames, total)], state
                 )

@@ -22,6 +22,7 @@ from codeczoo.base.ragged import valid_mask
 from codeczoo.base.stream import State, Stream
 from codeczoo.base.variant import Variant
 
+PIECE = 1 << 21  # frames whose codes are looked at together
 # Seconds of audio that go through a network at once when nothing is said, by device.
 SECONDS_PER_PASS = {"cpu": 30.0, "mps": 60.0, "cuda": 600.0}
 
@@ -135,11 +136,25 @@ class BaseCodec(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
+    def _stream_encode_runs(self, state: State) -> bool:
+        return True
+
+    def _stream_encode_run(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
+        codes, _, state = self._stream_encode(waveform, state, num_codebooks)
+        return codes, state
+
     def _stream_decode_start(self, batch_size: int) -> State:
         raise NotImplementedError
 
     def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
         raise NotImplementedError
+
+    def _stream_decode_runs(self, state: State) -> bool:
+        return True
+
+    def _stream_decode_run(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+        waveform, _, state = self._stream_decode(codes, state)
+        return waveform, state
 
     def _stream_decode_end(self, state: State) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
@@ -359,9 +374,12 @@ class BaseCodec(nn.Module):
         codes, lengths = encoded.codes, encoded.lengths.to(batch.device)
         strides = (self.strides or (1,) * len(self.codebook_sizes))[:num_codebooks]
         counts = -(-lengths[:, None] // torch.tensor(strides, device=lengths.device))
-        valid = torch.arange(codes.shape[-1], device=codes.device) < counts[..., None]
+        codes = codes[..., : int(lengths.max())]
+        if bool((counts < codes.shape[-1]).any()):
+            valid = torch.arange(codes.shape[-1], device=codes.device) < counts[..., None]
+            codes = codes.masked_fill(~valid, PAD)
         return Codes(
-            codes=codes.masked_fill(~valid, PAD)[..., : int(lengths.max())],
+            codes=codes,
             lengths=lengths,
             num_samples=batch.lengths,
             sample_rate=self.sample_rate,
@@ -374,7 +392,7 @@ class BaseCodec(nn.Module):
 
     def _decode_part(self, codes: Codes) -> Audio:
         frames = max(int(self._seconds_per_pass() * self.sample_rate / (self.hop_length or 1)), 1)
-        dense = codes.codes.clamp(min=0)
+        dense = codes.codes if bool((codes.counts == codes.codes.shape[-1]).all()) else codes.codes.clamp(min=0)
         if dense.shape[-1] <= frames or not self.hop_length:
             decoded = self._decode(dense, codes.lengths, codes.side, codes.num_samples)
         else:
@@ -421,13 +439,18 @@ class BaseCodec(nn.Module):
         if codes.codes.shape[-1] == 0 or int(codes.lengths.min()) == 0:
             raise ValueError(f"{self.name}: there are no frames to decode in item {int(codes.lengths.argmin())}")
         sizes = torch.tensor(self.codebook_sizes[:count], device=codes.device)[:, None]
-        wrong = ((codes.codes < 0) | (codes.codes >= sizes)) & codes.mask
-        if bool(wrong.any()):
-            b, k, n = (int(i) for i in wrong.nonzero()[0])
-            raise ValueError(
-                f"{self.name}: code {int(codes.codes[b, k, n])} at item {b}, codebook {k}, frame {n} is out of range: "
-                f"that codebook has entries 0 to {int(sizes[k, 0]) - 1} ({int(wrong.sum())} codes are out of range)"
-            )
+        # Stretch by stretch: an index of every sample of an hour, for codecs that have a code a sample, is half a GB.
+        for start in range(0, codes.codes.shape[-1], PIECE):
+            part = codes.codes[..., start : start + PIECE]
+            own = torch.arange(start, start + part.shape[-1], device=codes.device) < codes.counts[..., None]
+            wrong = ((part < 0) | (part >= sizes)) & own
+            if bool(wrong.any()):
+                b, k, n = (int(i) for i in wrong.nonzero()[0])
+                raise ValueError(
+                    f"{self.name}: code {int(part[b, k, n])} at item {b}, codebook {k}, frame {start + n} is out of "
+                    f"range: that codebook has entries 0 to {int(sizes[k, 0]) - 1} "
+                    f"({int(wrong.sum())} codes are out of range)"
+                )
         return codes
 
     def accepts_codes_of(self, codec: str) -> bool:

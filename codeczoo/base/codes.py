@@ -234,11 +234,11 @@ class Codes:
             source = Path(source).read_bytes()
         content = source if isinstance(source, bytes) else source.read()
         try:
-            tensors = {key: tensor.to(device) for key, tensor in load(content).items()}
+            tensors = load(content)
         except SafetensorError as error:
             raise ValueError(f"{name}: not a whole safetensors file ({error})") from error
         meta = _checked(name, _metadata(content))
-        return cls(
+        codes = cls(
             codes=tensors["codes"].long(),
             lengths=tensors["lengths"],
             num_samples=tensors["num_samples"],
@@ -249,6 +249,7 @@ class Codes:
             strides=tuple(json.loads(meta["strides"])),
             side={key.removeprefix("side."): value for key, value in tensors.items() if key.startswith("side.")},
         )
+        return codes.to(device)
 
 
 class CodesFile(NamedTuple):

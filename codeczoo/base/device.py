@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -45,11 +46,57 @@ def _has_mps() -> bool:
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """TF32 off ("exact": tokens are reproducible) or on ("fast"), restored afterwards."""
-    allow = precision == "fast"
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow
+    """float32 as float32 ("exact": tokens are reproducible), or TF32 on CUDA ("fast"); restored afterwards.
+
+    Whichever of PyTorch's ways the caller has used to allow less (`allow_tf32`, `set_float32_matmul_precision`,
+    `fp32_precision`), for CUDA or for the CPU's own bfloat16 and TF32, counts for nothing inside.
+    """
+    exact = precision != "fast"
+    switches = _switches()
+    before = [switch.fp32_precision for switch in switches]
+    wanted = ["ieee"] * len(switches) if exact else ["tf32"] * ON_CUDA + before[ON_CUDA:]
+    older = _older_settings()
+    if before == wanted and older in (None, ("highest", False) if exact else ("high", True)):
+        yield
+        return
+    if older is not None:
+        _set_older("highest" if exact else "high", not exact)
+    _set(switches, wanted)
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        if older is not None:
+            _set_older(*older)
+        _set(switches, before)
+
+
+ON_CUDA = 3  # so many of `_switches` come first
+
+
+def _switches() -> list[Any]:
+    """Where PyTorch keeps what float32 arithmetic may be done in; empty before PyTorch 2.9, which has `allow_tf32`."""
+    here = torch.backends
+    if not hasattr(here.cuda.matmul, "fp32_precision"):
+        return []
+    return [here.cuda.matmul, here.cudnn.conv, here.cudnn.rnn, here.mkldnn.matmul, here.mkldnn.conv, here.mkldnn.rnn]
+
+
+def _set(switches: list[Any], values: list[str]) -> None:
+    for switch, value in zip(switches, values, strict=True):
+        if switch.fp32_precision != value:
+            switch.fp32_precision = "none"  # what it inherits, which may be it
+            if switch.fp32_precision != value:
+                switch.fp32_precision = value
+
+
+def _older_settings() -> tuple[str, bool] | None:
+    """The same by PyTorch's older names; None where it refuses to tell, because the caller used the newer ones."""
+    try:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return None
+
+
+def _set_older(matmul: str, convolution: bool) -> None:
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = convolution

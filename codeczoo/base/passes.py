@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+import ctypes
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,12 +15,35 @@ from codeczoo.base.ragged import join
 if TYPE_CHECKING:
     from codeczoo.base.codec import BaseCodec, Decoded, Encoded
 
+Item = TypeVar("Item")
+
 
 class Context(NamedTuple):
     """How far a network sees to each side of one output: samples for an encoder, frames for a decoder."""
 
     left: int
     right: int
+
+
+def one_by_one(items: Iterable[Item]) -> Iterator[Item]:
+    """The items of a loop over passes. Between two of them the memory that the first has freed goes back to the system.
+
+    For the C library of Linux keeps it, and where blocks of many sizes come and go it finds no room between them and
+    asks for more: without this a process grows with the length of its clips though it holds no more.
+    """
+    for i, item in enumerate(items):
+        if i:
+            _give_back()(0)
+        yield item
+
+
+@lru_cache
+def _give_back() -> Any:
+    """glibc's `malloc_trim`; elsewhere a function that does nothing."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return lambda _: None
 
 
 def groups_within(lengths: Sequence[int], limit: float) -> list[slice]:
@@ -48,7 +73,7 @@ def encode_in_windows(
     # At least as long as half of its context, lest a pass of little more than context be mostly work for nothing.
     step = max((samples - left - right) // hop, (left + right) // (2 * hop), 1) * hop
     pieces = []
-    for start in range(0, total, step):
+    for start in one_by_one(range(0, total, step)):
         first, last = max(start - left, 0), min(start + step + right, total)
         piece = codec._encode(waveform[..., first:last], lengths.new_tensor([last - first]), num_codebooks)
         skip = (start - first) // hop
@@ -76,7 +101,7 @@ def decode_in_windows(
     step = max(frames - context.left - context.right, (context.left + context.right) // 2, 1)
 
     def pieces() -> Iterator[Tensor]:
-        for start in range(0, total, step):
+        for start in one_by_one(range(0, total, step)):
             first, last = max(start - context.left, 0), min(start + step + context.right, total)
             piece = codec._decode(codes[..., first:last], lengths.new_tensor([last - first]), side, num_samples)
             skip = (start - first) * hop

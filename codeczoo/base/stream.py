@@ -11,8 +11,15 @@ with the initial state, and saving is a copy. A causal family gives:
     _stream_decode_end(state)                    -> waveform, counts
 
 `counts` [B] says how many frames (samples) of each item are valid, at the left; None = all. A network that must see a
-few frames before it can give the first (reflection at the left edge) gives fewer at the start and more later.
-A step of steady state has fixed shapes and reads nothing back from the device, so it can be captured as a CUDA graph.
+few frames before it can give the first (reflection at the left edge) gives fewer at the start and more later. It also
+gives
+
+    _stream_encode_runs(state)                   -> whether every item is past its start
+    _stream_encode_run(waveform, state, num_codebooks) -> codes, state                   (of items that all run)
+    _stream_decode_runs(state), _stream_decode_run(codes, state) -> waveform, state
+
+where a family that needs no start always runs. A `run` takes tensors and gives tensors of fixed shapes, reads nothing
+back from the device, and writes nothing that it does not return: it can be captured as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ from torch.utils._pytree import tree_map
 from codeczoo.base.audio import Audio
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.device import matmul_precision
+from codeczoo.base.passes import one_by_one
 from codeczoo.base.ragged import join
 
 if TYPE_CHECKING:
@@ -38,9 +46,7 @@ State = Any  # a tree (tuple, list, dict) of tensors [B, ...]
 class Stream:
     """`batch_size` clips at the codec's own rate and channel count, fed in chunks.
 
-    Attributes:
-        active: [B] bool. Items where it is False are paused: what is fed for them is ignored, they give nothing,
-            and their state does not move. Assign a new mask at any time.
+    Its state is in `encoder_state` and `decoder_state`, trees of tensors; `state_dict` copies them.
     """
 
     def __init__(self, codec: BaseCodec, batch_size: int, num_codebooks: int) -> None:
@@ -49,9 +55,24 @@ class Stream:
         self.codec = codec
         self.batch_size = batch_size
         self.num_codebooks = num_codebooks
-        self.active = torch.ones(batch_size, dtype=torch.bool, device=codec.device)
+        self._active = torch.ones(batch_size, dtype=torch.bool, device=codec.device)
         self.encoder_state: State = codec._stream_encode_start(batch_size)
         self.decoder_state: State = codec._stream_decode_start(batch_size)
+        # Whether every item is known to be past its start, which then need not be asked of the device again.
+        self._encoder_runs = self._decoder_runs = False
+
+    @property
+    def active(self) -> Tensor:
+        """[B] bool. Items where it is False are paused: what is fed for them is ignored, they give nothing, and their
+        state does not move. Assign a new mask, from any device, at any time."""
+        return self._active
+
+    @active.setter
+    def active(self, mask: Tensor | Sequence[bool]) -> None:
+        mask = torch.as_tensor(mask)
+        if mask.dtype != torch.bool or mask.shape != (self.batch_size,):
+            raise ValueError(f"active must be a bool mask [{self.batch_size}]; it is {mask.dtype} {list(mask.shape)}")
+        self._active = mask.to(self.codec.device)
 
     @torch.no_grad()
     def encode(self, chunk: Audio | Tensor) -> Codes:
@@ -63,8 +84,13 @@ class Stream:
                 f"{self.codec.name} streams in multiples of {hop} samples; this chunk has {waveform.shape[-1]} "
                 "(the rest of a clip goes to flush(rest))"
             )
+        counts = None
+        self._encoder_runs = self._encoder_runs or self.codec._stream_encode_runs(self.encoder_state)
         with matmul_precision(self.codec.precision):
-            codes, counts, state = self.codec._stream_encode(waveform, self.encoder_state, self.num_codebooks)
+            if self._encoder_runs:
+                codes, state = self.codec._stream_encode_run(waveform, self.encoder_state, self.num_codebooks)
+            else:
+                codes, counts, state = self.codec._stream_encode(waveform, self.encoder_state, self.num_codebooks)
         self.encoder_state = self._where_active(state, self.encoder_state)
         return self._codes(codes, counts)
 
@@ -87,6 +113,7 @@ class Stream:
         with matmul_precision(self.codec.precision):
             codes, counts = self.codec._stream_encode_end(waveform, lengths, self.encoder_state, self.num_codebooks)
         start = self.codec._stream_encode_start(self.batch_size)
+        self._encoder_runs = False
         self.encoder_state = self._where_active(start, self.encoder_state)
         return self._codes(codes, counts)
 
@@ -99,8 +126,13 @@ class Stream:
         if bool(((checked.lengths != checked.codes.shape[-1]) & self.active.to(checked.device)).any()):
             raise ValueError("a stream decodes the same number of frames for every active item; pause the others")
         dense = checked.codes.clamp(min=0).to(self.codec.device)
+        counts = None
+        self._decoder_runs = self._decoder_runs or self.codec._stream_decode_runs(self.decoder_state)
         with matmul_precision(self.codec.precision):
-            waveform, counts, state = self.codec._stream_decode(dense, self.decoder_state)
+            if self._decoder_runs:
+                waveform, state = self.codec._stream_decode_run(dense, self.decoder_state)
+            else:
+                waveform, counts, state = self.codec._stream_decode(dense, self.decoder_state)
         self.decoder_state = self._where_active(state, self.decoder_state)
         return self._audio(waveform, counts)
 
@@ -110,6 +142,7 @@ class Stream:
         with matmul_precision(self.codec.precision):
             waveform, counts = self.codec._stream_decode_end(self.decoder_state)
         start = self.codec._stream_decode_start(self.batch_size)
+        self._decoder_runs = False
         self.decoder_state = self._where_active(start, self.decoder_state)
         return self._audio(waveform, counts)
 
@@ -125,6 +158,7 @@ class Stream:
             if index.dtype != torch.bool and len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(mask):
                 raise IndexError(f"items {index.tolist()} of a stream of {self.batch_size}")
             mask[index] = True
+        self._encoder_runs = self._decoder_runs = False
         self.encoder_state = _where(mask, self.codec._stream_encode_start(self.batch_size), self.encoder_state)
         self.decoder_state = _where(mask, self.codec._stream_decode_start(self.batch_size), self.decoder_state)
 
@@ -138,12 +172,12 @@ class Stream:
         }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
-        active = state["active"]
-        if len(active) != self.batch_size:
-            raise ValueError(f"this stream has {self.batch_size} items; the state has {len(active)}")
+        if len(state["active"]) != self.batch_size:
+            raise ValueError(f"this stream has {self.batch_size} items; the state has {len(state['active'])}")
         move = lambda tree: tree_map(lambda t: t.to(self.codec.device, copy=True), tree)  # noqa: E731
+        self._encoder_runs = self._decoder_runs = False
         self.encoder_state, self.decoder_state = move(state["encoder"]), move(state["decoder"])
-        self.active = active.to(self.codec.device)
+        self.active = state["active"]
 
     # -- a whole clip in passes -----------------------------------------------------------------
 
@@ -154,15 +188,18 @@ class Stream:
         hop = self.codec.hop_length or 1
         step, total = max(samples // hop, 1) * hop, int(lengths[0])
         whole = total // hop * hop
-        pieces, state = [], self.encoder_state
-        for start in range(0, whole, step):
-            chunk = waveform[..., start : min(start + step, whole)]
-            codes, counts, state = self.codec._stream_encode(chunk, state, self.num_codebooks)
-            pieces.append(codes if counts is None else codes[..., : int(counts[0])])
-        rest = waveform[..., whole:total]
-        codes, counts = self.codec._stream_encode_end(rest, lengths - whole, state, self.num_codebooks)
-        pieces.append(codes if counts is None else codes[..., : int(counts[0])])
-        codes = torch.cat(pieces, dim=-1)
+
+        def pieces() -> Iterator[Tensor]:
+            state = self.encoder_state
+            for start in one_by_one(range(0, whole, step)):
+                chunk = waveform[..., start : min(start + step, whole)]
+                codes, counts, state = self.codec._stream_encode(chunk, state, self.num_codebooks)
+                yield codes if counts is None else codes[..., : int(counts[0])]
+            rest = waveform[..., whole:total]
+            codes, counts = self.codec._stream_encode_end(rest, lengths - whole, state, self.num_codebooks)
+            yield codes if counts is None else codes[..., : int(counts[0])]
+
+        codes = join(pieces(), -(-total // hop))
         return Encoded(codes, lengths.new_tensor([codes.shape[-1]]))
 
     def decode_whole(self, codes: Tensor, lengths: Tensor, frames: int) -> Decoded:
@@ -173,7 +210,7 @@ class Stream:
 
         def pieces() -> Iterator[Tensor]:
             state = self.decoder_state
-            for start in range(0, total, frames):
+            for start in one_by_one(range(0, total, frames)):
                 waveform, counts, state = self.codec._stream_decode(
                     codes[..., start : min(start + frames, total)], state
                 )

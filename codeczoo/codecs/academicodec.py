@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import Context
+from codeczoo.base.passes import Context, one_by_one
 from codeczoo.base.variant import Variant
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.group_vq import GroupResidualVQ
@@ -244,12 +244,12 @@ class AcademiCodec(BaseCodec):
         for stage in self.encoder.stages:
             hop *= stage.down.stride
             moments = []
-            for window, own in windows:
+            for window, own in one_by_one(windows):
                 branches = stage.branches(self.encoder.begin(waveform[..., window], mixtures))
                 moments.append(Moments.of([branch[..., _steps(own, hop)] for branch in branches]))
             mixtures.append(stage.mixture(reduce(add, moments)))
         codes = []
-        for window, own in windows:
+        for window, own in one_by_one(windows):
             latent = self.encoder.finish(self.encoder.begin(waveform[..., window], mixtures))
             codes.append(self.quantizer.encode(latent[..., _steps(own, hop)], num_codebooks))
         return Encoded(torch.cat(codes, dim=-1), lengths // hop, side)

@@ -31,7 +31,7 @@ from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
 from codeczoo.nn.layers import Layers
 from codeczoo.nn.lstm import LSTM
-from codeczoo.nn.pieces import in_pieces
+from codeczoo.nn.pieces import filled_pieces, in_pieces
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,9 @@ class BigCodec(BaseCodec):
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
-        whole = F.pad(waveform[..., : int(lengths[0])], (0, -int(lengths[0]) % self.hop_length))
-        latents = in_pieces(self.encoder.layers, whole.split(max(samples, self.hop_length), dim=-1))
+        whole, missing = waveform[..., : int(lengths[0])], -int(lengths[0]) % self.hop_length
+        pieces = filled_pieces(whole, max(samples, self.hop_length), missing)
+        latents = in_pieces(self.encoder.layers, pieces)
         codes = torch.cat([self.quantizer.encode(latent) for latent in latents], dim=-1)
         return Encoded(codes[:, None], -(-lengths // self.hop_length))
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap
+from codeczoo.base.passes import one_by_one
 from codeczoo.base.ragged import pad_stack
 from codeczoo.base.variant import Variant
 from codeczoo.nn.held_start import HeldStart, State
@@ -102,6 +103,13 @@ class Encodec(BaseCodec):
         latent, counts, state = self._encoder_stream.step(waveform, state)
         return self.quantizer.encode(latent, num_codebooks), counts, state
 
+    def _stream_encode_runs(self, state: State) -> bool:
+        return self._encoder_stream.runs(state)
+
+    def _stream_encode_run(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
+        latent, state = self._encoder_stream.run(waveform, state)
+        return self.quantizer.encode(latent, num_codebooks), state
+
     def _stream_encode_end(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor]:
@@ -113,6 +121,12 @@ class Encodec(BaseCodec):
 
     def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
         return self._decoder_stream.step(self.quantizer.decode(codes), state)
+
+    def _stream_decode_runs(self, state: State) -> bool:
+        return self._decoder_stream.runs(state)
+
+    def _stream_decode_run(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._decoder_stream.run(self.quantizer.decode(codes), state)
 
     def _stream_decode_end(self, state: State) -> tuple[Tensor, Tensor]:
         held, seen = state["held"], state["seen"]
@@ -160,7 +174,7 @@ class SegmentedEncodec(Encodec):
         counts = [sum(segment.frames for segment in clip) for clip in clips]
         codes = waveform.new_zeros(len(clips), num_codebooks, max(counts), dtype=torch.int64)
         scale = waveform.new_full((len(clips), max(map(len, clips))), torch.nan)
-        for group in self._passes(clips):
+        for group in one_by_one(self._passes(clips)):
             starts = [segment.number * self.config.segment_stride for segment in group]
             pieces = [
                 waveform[segment.row, :, start : start + segment.samples]
@@ -184,7 +198,7 @@ class SegmentedEncodec(Encodec):
         stride, hop = self.config.segment_stride, self.hop_length
         ends = [(len(clip) - 1) * stride + clip[-1].frames * hop for clip in clips]
         out = self._anchor.new_zeros(len(clips), self.config.channels, max(ends))
-        for group in self._passes(clips):
+        for group in one_by_one(self._passes(clips)):
             pieces = [codes[segment.row, :, segment.frame : segment.frame + segment.frames] for segment in group]
             x, own = pad_stack(pieces)
             y = self.decode_latent(self.quantizer.decode(x), dense_or_none(own, x.shape[-1]))

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.passes import one_by_one
 from codeczoo.base.ragged import pad_stack
 from codeczoo.base.variant import Variant
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32
@@ -48,6 +49,7 @@ WHOLE_SECONDS = 120.0  # the longest clip in one pass unless max_seconds_per_pas
 LEAST_SECONDS = 8.0  # no window is shorter
 OVERLAP_SECONDS = 4.0  # of neighbouring windows
 FADE_SECONDS = 0.4  # of those, over which one window's audio gives way to the next one's
+PIECE = 1 << 20  # samples whose energy is summed in one go
 SCALE_FLOOR = 1e-8  # added to the RMS, so that silence can be divided by it
 MAGNITUDE_FLOOR = 1e-6  # of a spectrum
 
@@ -150,15 +152,14 @@ class FunCodec(BaseCodec):
     # -- encode ---------------------------------------------------------------------------------
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        waveform, scale = normalise(waveform, lengths)
-        scale = scale.to(torch.promote_types(self.dtype, torch.float32))
-        waveform = waveform if self.config.n_fft else waveform.to(self.dtype)
+        level = rms(waveform, lengths)
+        scale = level.to(torch.promote_types(self.dtype, torch.float32))
         window = self._frames_per_window()
         if waveform.shape[-1] // self.hop_length <= window:
-            latent, _ = self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1]))
+            latent, _ = self.encoder(self._at_level(waveform, level), dense_or_none(lengths, waveform.shape[-1]))
         else:
-            items = zip(waveform, lengths.tolist(), strict=True)
-            latent, _ = pad_stack([self._encode_in_windows(item[None, :, :n])[0] for item, n in items])
+            items = zip(waveform, level[:, None], lengths.tolist(), strict=True)
+            latent, _ = pad_stack([self._encode_in_windows(item[None, :, :n], own)[0] for item, own, n in items])
         codes = [self.quantizer.encode(part, num_codebooks) for part in latent.split(window, dim=-1)]
         steps = lengths // self.config.stft_hop + 1 if self.config.n_fft else lengths
         return Encoded(torch.cat(codes, dim=-1), self.encoder.out_length(steps), {"scale": scale})
@@ -166,8 +167,13 @@ class FunCodec(BaseCodec):
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         return self._encode(waveform, lengths, num_codebooks)
 
-    def _encode_in_windows(self, waveform: Tensor) -> Tensor:
-        """One clip [1, 1, T] of RMS 1 → latents [1, dim, N].
+    def _at_level(self, waveform: Tensor, level: Tensor) -> Tensor:
+        """[B, 1, T] of RMS `level` [B, 1] → at an RMS of 1. What looks at spectra looks at them in float64."""
+        scaled = waveform.to(level.dtype) / level[..., None]
+        return scaled if self.config.n_fft else scaled.to(self.dtype)
+
+    def _encode_in_windows(self, waveform: Tensor, level: Tensor) -> Tensor:
+        """One clip [1, 1, T] of RMS `level` [1, 1] → latents [1, dim, N].
 
         All windows end on the same part of a hop, because in a frequency model the number of STFT columns, odd or even,
         decides on which of them the frames lie.
@@ -175,7 +181,8 @@ class FunCodec(BaseCodec):
         hop, window = self.hop_length, self._frames_per_window()
         whole, rest = divmod(waveform.shape[-1], hop)
         starts = window_starts(whole, window, self._frames_in(OVERLAP_SECONDS))
-        pieces = [self.encoder(waveform[..., start * hop : (start + window) * hop + rest])[0] for start in starts]
+        windows = (waveform[..., start * hop : (start + window) * hop + rest] for start in one_by_one(starts))
+        pieces = (self.encoder(self._at_level(part, level))[0] for part in windows)
         return join(pieces, starts)
 
     # -- decode ---------------------------------------------------------------------------------
@@ -188,7 +195,7 @@ class FunCodec(BaseCodec):
             items = zip(vectors, lengths.tolist(), strict=True)
             waveform, _ = pad_stack([self._decode_in_windows(item[None, :, :n])[0] for item, n in items])
         if "scale" in side:
-            waveform = waveform * side["scale"][..., None].to(waveform.dtype)
+            waveform.mul_(side["scale"][..., None].to(waveform.dtype))
         else:
             _say_scale_is_missing(self.name)
         steps = self.decoder.out_length(lengths)
@@ -203,7 +210,7 @@ class FunCodec(BaseCodec):
         """One clip [1, dim, N] → [1, 1, T] of RMS 1."""
         window = self._frames_per_window()
         starts = window_starts(vectors.shape[-1], window, self._frames_in(OVERLAP_SECONDS))
-        pieces = [self.decoder(vectors[..., start : start + window])[0] for start in starts]
+        pieces = (self.decoder(vectors[..., start : start + window])[0] for start in one_by_one(starts))
         return join(pieces, [start * self.hop_length for start in starts], round(FADE_SECONDS * self.sample_rate))
 
     def _frames_per_window(self) -> int:
@@ -220,13 +227,12 @@ class FunCodec(BaseCodec):
             raise ValueError("its codebooks were never trained (quantizer.rq.model.inited is 0)")
 
 
-def normalise(waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, 1, T], zeros behind each item's length → the same at an RMS of 1, and the RMS [B, 1] that it had; both in
-    float64 where the device has it."""
-    waveform = waveform if waveform.device.type == "mps" else waveform.double()
-    power = waveform[:, 0].square().sum(-1, keepdim=True) / lengths[:, None]
-    scale = power.sqrt() + SCALE_FLOOR
-    return waveform / scale[..., None], scale
+def rms(waveform: Tensor, lengths: Tensor) -> Tensor:
+    """[B, 1, T], zeros behind each item's length → [B, 1], and a floor; in float64 where the device has it."""
+    dtype = waveform.dtype if waveform.device.type == "mps" else torch.float64
+    parts = waveform[:, 0].split(PIECE, dim=-1)
+    energy = torch.stack([part.to(dtype).square().sum(-1, keepdim=True) for part in parts]).sum(0)
+    return (energy / lengths[:, None]).sqrt() + SCALE_FLOOR
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.codec import BaseCodec, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.passes import one_by_one
 from codeczoo.base.variant import Variant
 from codeczoo.nn.attention import Attention, Sight, everything
 from codeczoo.nn.conv import Conv1d
@@ -193,7 +194,7 @@ class S3Tokenizer(BaseCodec):
         dropped = int((WINDOW - STEP) // 2 * HOP // self.hop_length)  # tokens at a side that has a neighbour
         together = max(int(self._seconds_per_pass() * self.sample_rate / HOP / WINDOW), 1)
         kept = []
-        for first in range(0, len(starts), together):
+        for first in one_by_one(range(0, len(starts), together)):
             group = starts[first : first + together]
             lengths = torch.tensor([min(WINDOW, total - start) for start in group], device=mel.device)
             windows = [F.pad(mel[:, s : s + WINDOW], (0, max(s + WINDOW - total, 0))) for s in group]

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.passes import one_by_one
 from codeczoo.base.ragged import join
 from codeczoo.base.variant import Variant
 from codeczoo.nn.attention import Attention, everything
@@ -226,12 +227,12 @@ class SNAC(BaseCodec):
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip, exactly, in stretches of whole windows with the context that they see."""
         total, hop = int(self._frames(lengths)[0]), self.hop_length
-        waveform = F.pad(waveform[..., : int(lengths[0])], (0, total * hop - int(lengths[0])))
+        waveform = waveform[..., : int(lengths[0])]
         pieces: list[list[Tensor]] = []
-        for first, start, stop, last in self._stretches(total, samples // hop, self._reach):
-            levels = self.encode_levels(
-                waveform[..., first * hop : last * hop], lengths.new_tensor([(last - first) * hop])
-            )
+        for first, start, stop, last in one_by_one(self._stretches(total, samples // hop, self._reach)):
+            own = waveform[..., first * hop : last * hop]
+            own = F.pad(own, (0, (last - first) * hop - own.shape[-1]))
+            levels = self.encode_levels(own, lengths.new_tensor([own.shape[-1]]))
             cuts = zip(levels, self.strides, strict=True)
             pieces.append([level[:, (start - first) // s : (stop - first) // s] for level, s in cuts])
         levels = [torch.cat(parts, dim=-1) for parts in zip(*pieces, strict=True)]
@@ -256,7 +257,7 @@ class SNAC(BaseCodec):
         levels, total = self._unpack(codes), int(self._whole_windows(lengths)[0])
 
         def pieces() -> Iterator[Tensor]:
-            for first, start, stop, last in self._stretches(total, frames, self._decoder_reach):
+            for first, start, stop, last in one_by_one(self._stretches(total, frames, self._decoder_reach)):
                 cuts = zip(levels, self.strides, strict=False)
                 latent = self.quantizer.decode([level[:, first // s : last // s] for level, s in cuts])
                 piece = self.decoder(latent, None, self._noise(), first)

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.ragged import join
 from codeczoo.base.variant import Variant
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.convnext import KERNEL, ConvNeXtBlock
@@ -37,7 +38,7 @@ from codeczoo.nn.layers import Layers
 from codeczoo.nn.local_attention import LocalTransformer
 from codeczoo.nn.norm import GroupNorm
 from codeczoo.nn.padding import zero_tail_
-from codeczoo.nn.pieces import in_pieces
+from codeczoo.nn.pieces import filled_pieces, in_pieces
 from codeczoo.nn.snake import Snake, SnakeUnits
 from codeczoo.nn.tiles import TILE
 from codeczoo.nn.upsample import LinearUpsample
@@ -306,7 +307,8 @@ class SQCodec(BaseCodec):
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip, exactly: convolutions with the context that they see, attention with the window before."""
-        pieces = self._fill(waveform[..., : int(lengths[0])]).split(max(samples, self.hop_length), dim=-1)
+        whole, missing = waveform[..., : int(lengths[0])], int((self._filled(lengths) - lengths)[0])
+        pieces = filled_pieces(whole, max(samples, self.hop_length), missing)
         codes = torch.cat([self.quantizer.encode(latent) for latent in in_pieces(self.encoder, pieces)], dim=-1)
         return Encoded(codes[:, None], self._filled(lengths) // self.hop_length)
 
@@ -322,7 +324,8 @@ class SQCodec(BaseCodec):
         for i, layer in enumerate(layers):
             if isinstance(layer, Enhance):
                 layers[i] = layer.of_whole(in_pieces([*layers[:i], layer.trend], latents()))
-        return Decoded(torch.cat(list(in_pieces(layers, latents())), dim=-1), lengths * self.hop_length)
+        waveform = join(in_pieces(layers, latents()), int(lengths[0]) * self.hop_length)
+        return Decoded(waveform, lengths * self.hop_length)
 
     def _filled(self, samples: Tensor) -> Tensor:
         """Lengths in samples → what upstream fills them up to: whole windows, one at least."""

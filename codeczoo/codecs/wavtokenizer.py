@@ -33,6 +33,7 @@ from torch import Tensor
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap
+from codeczoo.base.passes import one_by_one
 from codeczoo.base.ragged import pad_stack
 from codeczoo.base.variant import Variant
 from codeczoo.nn.convnext import VocosBackbone, vocos_rules
@@ -127,7 +128,7 @@ class WavTokenizer(BaseCodec):
         window, fade = self._frames_per_window(), math.ceil(FADE_SECONDS * self.sample_rate / self.hop_length)
         overlap = 2 * (self.backbone.reach + self.config.windows_per_hop // 2) + fade
         starts = window_starts(codes.shape[-1], window, overlap)
-        pieces = [self.decode_whole(codes[..., start : start + window]) for start in starts]
+        pieces = (self.decode_whole(codes[..., start : start + window]) for start in one_by_one(starts))
         return join(pieces, [start * self.hop_length for start in starts], fade * self.hop_length)
 
     def _frames_per_window(self) -> int:

@@ -110,7 +110,7 @@ class Conv1d(nn.Module):
         total = x.shape[-1]
         lacking = self.missing(total) if lengths is None else self.missing(lengths)
         x = pad(x, lengths, self.left, lacking, self.pad_mode, self._most_lacking)
-        return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left]
+        return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left].clone()
 
     def step(self, x: Tensor, state: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The next T samples → out_length(T) steps, and the state after them; T and `lengths` as in `begin`.
@@ -123,7 +123,7 @@ class Conv1d(nn.Module):
             lacking = self.missing(total) if lengths is None else self.missing(lengths)
             own = None if lengths is None else lengths + self.left
             x = pad(x, own, 0, lacking, self.pad_mode, self._most_lacking)
-        return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left]
+        return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left].clone()
 
     @property
     def _most_lacking(self) -> int:

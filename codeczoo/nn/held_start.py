@@ -1,8 +1,8 @@
 """Streaming of a `Stack` that mirrors a clip's first samples: its first outputs wait until those samples have come.
 
 Items of a batch may stand at different places: one in the middle of its clip, another at its start. So the first steps
-are sorted out item by item, which reads from the device where each stands. As soon as all of them run, a step is one
-`Stack.step`.
+are sorted out item by item, which reads from the device where each stands. As soon as all of them run (`runs`), a step
+is one `Stack.step`, which reads nothing (`run`).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class HeldStart:
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
         """The next hops of every item → outputs, how many each item has [B] (None = all), state."""
-        if self._all_run(state):
-            y, stack = self.stack.step(x, state["stack"])
-            return y, None, {**state, "stack": stack}
+        if self.runs(state):
+            y, state = self.run(x, state)
+            return y, None, state
         hops = x.shape[-1] // self.hop_length
         fed = torch.cat([state["held"], x], dim=-1)
         places, stack = state["seen"].tolist(), state["stack"]
@@ -59,8 +59,17 @@ class HeldStart:
             for row, output in zip(rows.tolist(), y, strict=True):
                 outputs[row] = output
         seen = (state["seen"] + hops).clamp(max=self.needed)
-        held = fed[..., fed.shape[-1] - state["held"].shape[-1] :]
+        held = fed[..., fed.shape[-1] - state["held"].shape[-1] :].clone()
         return *pad_stack(outputs), {"held": held, "seen": seen, "stack": stack}
+
+    def runs(self, state: State) -> bool:
+        """Whether all items are past their start."""
+        return bool((state["seen"] == self.needed).all())
+
+    def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next hops of items that all run → outputs, state. Shapes are fixed, nothing is read from the device."""
+        y, stack = self.stack.step(x, state["stack"])
+        return y, {**state, "stack": stack}
 
     def end(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """The last steps, less than a hop, as many as each item has, and all that was held back → outputs, counts."""
@@ -75,11 +84,6 @@ class HeldStart:
                 y = self.stack.begin(clip)[0] if clip.shape[-1] else None
             outputs.append(self._nothing(x) if y is None else y[0])
         return pad_stack(outputs)
-
-    def _all_run(self, state: State) -> bool:
-        seen = state["seen"]
-        # While a CUDA graph is captured nothing can be read: what is captured must be a stream that runs.
-        return (seen.is_cuda and torch.cuda.is_current_stream_capturing()) or bool((seen == self.needed).all())
 
     def _nothing(self, x: Tensor) -> Tensor:
         return x.new_empty(self.stack.layers[-1].weight.shape[0], 0)

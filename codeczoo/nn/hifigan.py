@@ -146,7 +146,7 @@ class CausalConvTranspose1d(ConvTranspose1d):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         last = torch.where(state["begun"].view(-1, 1, 1), state["last"], x[..., :1])
         y = super().forward(torch.cat([last, x], dim=-1))
-        return y, {"last": x[..., -1:], "begun": torch.ones_like(state["begun"])}
+        return y, {"last": x[..., -1:].clone(), "begun": torch.ones_like(state["begun"])}
 
 
 class Generator(nn.Module):

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from codeczoo.base.passes import one_by_one
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.local_attention import LocalTransformer
 from codeczoo.nn.lstm import LSTM, BidirectionalLSTM
@@ -34,6 +36,13 @@ def in_pieces(layers: Iterable[nn.Module], pieces: Iterable[Tensor]) -> Iterator
         else:
             before.append(layer)
     return _convolve(before, pieces)
+
+
+def filled_pieces(whole: Tensor, size: int, fill: int) -> Iterator[Tensor]:
+    """A signal [B, C, T] in pieces of `size` steps, the last longer by `fill` zeros; the signal is not copied."""
+    *before, last = whole.split(size, dim=-1)
+    yield from before
+    yield F.pad(last, (0, fill))
 
 
 def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
@@ -61,7 +70,7 @@ def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
 
 def _recur(layer: LSTM | LocalTransformer, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
     state: Any = None
-    for piece in _in_multiples(pieces, getattr(layer, "window", 1)):
+    for piece in one_by_one(_in_multiples(pieces, getattr(layer, "window", 1))):
         y, state = layer.begin(piece) if state is None else layer.step(piece, state)
         yield y
 
@@ -85,7 +94,7 @@ def _convolve(layers: Sequence[nn.Module], pieces: Iterable[Tensor]) -> Iterator
     hop, up = max(int(1 / rate), 1), max(int(rate), 1)  # `hop` input steps give `up` outputs; one of the two is 1
     held: Tensor | None = None  # the input from some step on, a whole number of hops after the clip's start
     given = 0  # hops of `held` whose outputs were given already
-    for piece, is_last in _mark_last(pieces):
+    for piece, is_last in one_by_one(_mark_last(pieces)):
         held = piece if held is None else torch.cat([held, piece], dim=-1)
         known = max((held.shape[-1] - reach) // hop, 0)  # hops whose outputs see nothing to come
         if not is_last and known <= given:

@@ -6,7 +6,7 @@ For networks that see the whole clip (a norm over time, attention), so that no f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,15 +20,16 @@ def window_starts(total: int, window: int, overlap: int) -> list[int]:
     return [i * (total - window) // (count - 1) for i in range(count)]
 
 
-def join(pieces: Sequence[Tensor], starts: Sequence[int], fade: int = 0) -> Tensor:
-    """Pieces [..., t] that start at steps `starts` and overlap by `fade` or more → one signal.
+def join(pieces: Iterable[Tensor], starts: Sequence[int], fade: int = 0) -> Tensor:
+    """Pieces [..., t], equally long, that start at steps `starts` and overlap by `fade` or more → one signal.
 
     In the middle of each overlap a piece gives way to the next, over `fade` steps, linearly.
     """
-    out = pieces[0].new_empty(*pieces[0].shape[:-1], starts[-1] + pieces[-1].shape[-1])
-    rise = (torch.arange(fade, device=out.device, dtype=out.dtype) + 0.5) / max(fade, 1)
-    end = 0
+    out, rise, end = torch.empty(0), torch.empty(0), 0
     for piece, start in zip(pieces, starts, strict=True):
+        if not end:
+            out = piece.new_empty(*piece.shape[:-1], starts[-1] + piece.shape[-1])
+            rise = (torch.arange(fade, device=out.device, dtype=out.dtype) + 0.5) / max(fade, 1)
         first = (start + end - fade) // 2 if end else 0
         faded = fade if end else 0
         piece = piece[..., first - start :]

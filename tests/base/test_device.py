@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -68,3 +72,46 @@ def test_precision_is_set_for_a_while_and_put_back(precision: str, allowed: bool
     finally:
         for flag, value in zip(flags, before, strict=True):
             flag.allow_tf32 = value
+
+
+CUDA_SWITCHES = ("cuda.matmul", "cudnn.conv", "cudnn.rnn")
+CPU_SWITCHES = ("mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+
+
+def precisions(names: tuple[str, ...]) -> list[str]:
+    return [operator.attrgetter(name)(torch.backends).fp32_precision for name in names]
+
+
+SETTINGS = (
+    "torch.set_float32_matmul_precision('high')",
+    "torch.set_float32_matmul_precision('medium')",  # bfloat16 on CPUs that have it
+    "torch.backends.cuda.matmul.fp32_precision = 'tf32'",  # the older names then raise an error when they are read
+    "torch.backends.fp32_precision = 'tf32'",  # what all others inherit
+    "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
+)
+PROGRAM = """
+import torch
+from codeczoo.base.device import matmul_precision
+from tests.base.test_device import CPU_SWITCHES, CUDA_SWITCHES, SETTINGS, precisions
+every = CUDA_SWITCHES + CPU_SWITCHES
+for setting in SETTINGS:
+    exec(setting)
+    before = precisions(every)
+    with matmul_precision("exact"):
+        assert precisions(every) == ["ieee"] * 6, (setting, precisions(every))
+        with matmul_precision("fast"):
+            assert precisions(CUDA_SWITCHES) == ["tf32"] * 3, (setting, precisions(every))
+            with matmul_precision("exact"):
+                assert precisions(every) == ["ieee"] * 6, (setting, precisions(every))
+        assert precisions(every) == ["ieee"] * 6, (setting, precisions(every))
+    assert precisions(every) == before, (setting, before, precisions(every))
+    if "medium" in setting:
+        assert torch.get_float32_matmul_precision() == "medium"
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="PyTorch before 2.9")
+def test_exact_is_exact_however_less_was_allowed_before() -> None:
+    """In a process of its own, because PyTorch cannot forget that both kinds of names were used."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -41,7 +41,8 @@ def test_golden_in_float64(name: str) -> None:
     case, _ = golden_case(name)
     codes = codec.encode(case["audio"], codec.sample_rate)
     assert torch.equal(codes.codes, case["codes"])
-    normalised, _ = funcodec.normalise(case["audio"], torch.tensor([case["audio"].shape[-1]]))
+    level = funcodec.rms(case["audio"], torch.tensor([case["audio"].shape[-1]]))
+    normalised = case["audio"].double() / level[..., None]
     assert_audio_agrees(codec.encoder(normalised)[0], case["latent"], 1e-6)
     assert_audio_agrees(codec.decode(codes).waveform, case["reconstruction"], 1e-6)
 

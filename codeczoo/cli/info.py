@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _told(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) > 2 and len(set(value)) == 1:
+        return f"{len(value)} x {value[0]}"
     if isinstance(value, tuple):
         return ", ".join(map(_told, value)) or "-"
     if isinstance(value, bool):

@@ -39,6 +39,11 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "kyutai/mimi"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert (info["name"], info["frame_rate"], info["causal"]) == ("mimi", 12.5, True)
+    assert main(["info", "mimi", "--format", "text"]) == 0
+    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert {key.replace(" ", "_") for key in lines} == info.keys()
+    told = {key: value.strip() for key, value in lines.items()}
+    assert (told["frame rate"], told["causal"], told["codebook sizes"]) == ("12.5", "yes", "32 x 2048")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -45,11 +47,45 @@ def _has_mps() -> bool:
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """TF32 off ("exact": tokens are reproducible) or on ("fast"), restored afterwards."""
-    allow = precision == "fast"
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow
-    try:
+    """TF32 off ("exact": tokens are reproducible) or on ("fast"), restored afterwards.
+
+    "exact" also suspends the caller's autocast, under which tokens would be others. torch keeps its TF32 flags for the
+    whole process: while threads want different things, "exact" holds for all, and the last one to leave restores.
+    """
+    with ExitStack() as stack:
+        if precision == "exact":
+            for kind in ("cpu", "cuda", "mps"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+        _tf32.enter(precision)
+        stack.callback(_tf32.leave, precision)
         yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+class _Tf32:
+    """torch's two TF32 flags, and who wants what of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: Counter[str] = Counter()
+        self._before = (False, False)
+
+    def enter(self, precision: str) -> None:
+        with self._lock:
+            if not self._wanted.total():
+                self._before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+            self._wanted[precision] += 1
+            self._apply()
+
+    def leave(self, precision: str) -> None:
+        with self._lock:
+            self._wanted[precision] -= 1
+            self._apply()
+
+    def _apply(self) -> None:
+        fast = not self._wanted["exact"]
+        matmul, convolution = (fast, fast) if self._wanted.total() else self._before
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution
+
+
+_tf32 = _Tf32()

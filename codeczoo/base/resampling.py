@@ -109,7 +109,7 @@ def _convert(rows: Tensor, ends: Tensor | None, orig_rate: int, new_rate: int, n
     dtype = rows.dtype if rows.dtype in (torch.float32, torch.float64) else torch.float32
     bank = _bank(orig_rate, new_rate, name, dtype, rows.device)
     frames = -(-total // bank.phases)
-    least = -(-LEAST // bank.stride)
+    least = min(-(-LEAST // bank.stride), -(-PIECE // bank.phases))  # the latter below some 100 Hz only
     step = max(PIECE // (bank.phases * len(rows)), least)
     pieces = []
     with matmul_precision("exact"):

@@ -137,7 +137,7 @@ def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
     for name in [names] if isinstance(names, str) else names:
         matches = metric_names(name) if isinstance(name, str) else []
         if not matches:
-            near = get_close_matches(str(name), METRICS, n=3, cutoff=0.5)
+            near = get_close_matches(str(name).lower(), METRICS, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(METRICS)}"
             raise KeyError(f"there is no metric {name!r}; {hint}")
         found |= {match: METRICS[match] for match in matches}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -68,3 +70,41 @@ def test_precision_is_set_for_a_while_and_put_back(precision: str, allowed: bool
     finally:
         for flag, value in zip(flags, before, strict=True):
             flag.allow_tf32 = value
+
+
+def test_exact_holds_while_any_thread_asks_for_it() -> None:
+    """Whoever leaves first must not give TF32 back to the one that still computes, nor the last leave it changed."""
+    flag = torch.backends.cudnn
+    before = flag.allow_tf32
+    entered, leave = threading.Event(), threading.Event()
+
+    def other(precision: str) -> None:
+        with matmul_precision(precision):
+            entered.set()
+            leave.wait()
+
+    try:
+        for value in (True, False):
+            for precision in ("exact", "fast"):
+                flag.allow_tf32 = value
+                entered.clear(), leave.clear()
+                thread = threading.Thread(target=other, args=(precision,))
+                thread.start()
+                entered.wait()
+                with matmul_precision("exact"):
+                    leave.set()
+                    thread.join()
+                    assert not flag.allow_tf32
+                assert flag.allow_tf32 is value
+    finally:
+        flag.allow_tf32 = before
+
+
+def test_exact_within_fast_is_exact_for_as_long_as_it_lasts() -> None:
+    flag = torch.backends.cudnn
+    before = flag.allow_tf32
+    with matmul_precision("fast"):
+        with matmul_precision("exact"):
+            assert not flag.allow_tf32
+        assert flag.allow_tf32
+    assert flag.allow_tf32 is before

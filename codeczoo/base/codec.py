@@ -387,6 +387,11 @@ class BaseCodec(nn.Module):
             decoded = self._decode_long(dense, codes.lengths, codes.side, codes.num_samples, frames)
         wanted = torch.where(codes.num_samples < 0, decoded.lengths, codes.num_samples)
         longest = int(wanted.max())
+        if longest > int(decoded.lengths.max()) + self.sample_rate:
+            raise ValueError(
+                f"{self.name}: these codes are of at most {int(decoded.lengths.max())} samples, and their num_samples "
+                f"says {longest}"
+            )
         waveform = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), self.sample_rate).waveform
         # Some decoders end a few samples short of the last frame; those samples are zeros.
         if waveform.shape[-1] < longest:

@@ -144,15 +144,20 @@ def _from_mapping(item: Mapping[str, Any]) -> Clip:
     raise ValueError(f"a dict of audio has 'array', 'bytes' or 'path'; this one has {sorted(map(str, item))}")
 
 
+def from_numpy(array: np.ndarray) -> Tensor:
+    """An array of any layout, byte order and axes as a tensor; a TypeError where it does not hold numbers."""
+    if array.dtype == object:
+        raise TypeError("an array of objects is not audio; give a list of arrays for clips of different lengths")
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"an array of {array.dtype} is not audio")
+    native = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
+    return torch.from_numpy(native)
+
+
 def _tensor(array: Tensor | np.ndarray) -> Tensor:
     """A floating point tensor of 1 to 3 axes; integers are not guessed at."""
     if isinstance(array, np.ndarray):
-        if array.dtype == object:
-            raise TypeError("an array of objects is not audio; give a list of arrays for clips of different lengths")
-        if array.dtype.kind not in "biufc":
-            raise TypeError(f"an array of {array.dtype} is not audio")
-        native = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
-        array = torch.from_numpy(native)
+        array = from_numpy(array)
     if not array.is_floating_point():
         raise TypeError(
             f"audio must be floating point with full scale 1; its type is {array.dtype}. "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from codeczoo.base.audio import Audio, check_rate, stack
 from codeczoo.base.device import choose_device
+from codeczoo.base.inputs import from_numpy
 from codeczoo.base.ragged import pad_stack
 from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.pool import Started, WorkerPool, shared_pool
@@ -272,7 +273,10 @@ def _no_samples(what: str, given: Any) -> TypeError:
 def _tensor(what: str, given: Any) -> Tensor:
     if not isinstance(given, Tensor | np.ndarray):
         raise _no_samples(what, given)
-    tensor = torch.from_numpy(np.ascontiguousarray(given)) if isinstance(given, np.ndarray) else given
+    try:
+        tensor = from_numpy(given) if isinstance(given, np.ndarray) else given
+    except TypeError as error:
+        raise TypeError(f"{what}: {error}") from None
     if not tensor.is_floating_point():
         raise TypeError(
             f"{what} must hold floating point samples with full scale 1; its type is {tensor.dtype}. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -127,12 +127,15 @@ def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
     """The metrics of those names or patterns, each once; None = the default ones.
 
     Raises:
+        TypeError: neither a name nor several.
         KeyError: a name that is not in the table (the message says which come near).
         ValueError: no name at all.
         ImportError: a metric whose package is not installed.
     """
     if names is None:
         names = DEFAULT_METRICS
+    if not isinstance(names, Iterable):
+        raise TypeError(f"metrics must be a name, names or patterns of metrics; this is {names!r}")
     found: dict[str, Metric] = {}
     for name in [names] if isinstance(names, str) else names:
         matches = metric_names(name) if isinstance(name, str) else []

@@ -48,7 +48,7 @@ def decode(codes: Any) -> Callable[[Path], Any]:
 
 
 def codes_of(values: torch.Tensor, codec: str = "g711_ulaw", sizes: tuple[int, ...] = (256,), **more: Any) -> Codes:
-    full = torch.full((len(values),), values.shape[-1])
+    full = torch.full((len(values),), len(values[0, 0]))
     return Codes(**{"codes": values, "lengths": full, "num_samples": full, "sample_rate": 8000, "codec": codec,
                     "codebook_sizes": sizes, "frame_rate": 8000.0, **more})  # fmt: skip
 
@@ -161,6 +161,8 @@ CASES = [
     Case("channels differ", lambda _: ulaw().reconstruct([T, torch.zeros(2, 9)], 8000), ValueError,
          ("differ in channel count", "[1, 2]", "channels=")),
     Case("resample to 0", lambda _: Audio.of(T, 8000).resample(0), ValueError, ("new_rate", "positive", "0")),
+    Case("resample to text", lambda _: Audio.of(T, 8000).resample("16k"), TypeError, ("new_rate", "Hz", "'16k'")),
+    Case("resample to None", lambda _: Audio.of(T, 8000).resample(None), TypeError, ("new_rate", "Hz", "None")),
     Case("resample integers", lambda _: resample(T.long(), 8000, 16000), TypeError, ("floating point", "int64")),
     # -- how many bits
     Case("codebooks too many", encode(T, 8000, num_codebooks=40), ValueError,
@@ -202,6 +204,22 @@ CASES = [
     Case("noise as a file", lambda _: opus().decode(torch.randint(0, 256, (1, 1, 500))), ValueError,
          ("opus_24k", "item 0", "not a whole OPUS file")),
     Case("Codes of floats", lambda _: codes_of(torch.zeros(1, 1, 9)), TypeError, ("Codes.codes", "integer tensor")),
+    Case("Codes complex", lambda _: codes_of(torch.zeros(1, 1, 9) + 0j), TypeError, ("integer tensor",)),
+    Case("Codes as an array", lambda _: codes_of(np.zeros((1, 1, 9), np.int64)), TypeError, ("integer tensor",)),
+    Case("Codes at rate 0", lambda _: codes_of(with_value(0), sample_rate=0), ValueError, ("sample_rate", "it is 0")),
+    Case("Codes without rate", lambda _: codes_of(with_value(0), sample_rate=None), TypeError, ("sample_rate", "None")),
+    Case("Codes of empty codebooks", lambda _: codes_of(with_value(0), sizes=(0,)), ValueError,
+         ("codebook_sizes", "positive", "(0,)")),
+    Case("Codes with stride 0", lambda _: codes_of(with_value(0), strides=(0,)), ValueError, ("strides", "positive")),
+    Case("Codes with broken samples", lambda _: codes_of(with_value(0), num_samples=torch.ones(3)), TypeError,
+         ("num_samples", "whole numbers", "float32")),
+    Case("Codes with negative samples", lambda _: codes_of(with_value(0), num_samples=torch.tensor([1, 2, -5])),
+         ValueError, ("num_samples", "-1 = not known", "-5")),
+    Case("Codes without lengths", lambda _: codes_of(with_value(0), lengths=None), TypeError, ("lengths", "None")),
+    Case("Codes with a number as side value", lambda _: codes_of(with_value(0), side={"gain": 0.5}), TypeError,
+         ("'gain'", "tensor [3, ...]", "float")),
+    Case("more samples than the codes hold", decode(codes_of(with_value(0), num_samples=torch.tensor([9, 10**9, 9]))),
+         ValueError, ("g711_ulaw", "at most 10 samples", str(10**9))),
     Case("Codes with too long lengths", lambda _: codes_of(with_value(0), lengths=torch.tensor([11, 1, 1])), ValueError,
          ("lengths", "frames", "10")),
     Case("Codes with too few lengths", lambda _: codes_of(with_value(0), lengths=torch.tensor([1])), ValueError,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class Audio:
     @classmethod
     def load(
         cls,
-        path: str | Path | Sequence[str | Path],
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         sample_rate: int | None = None,
         channels: int | None = None,
     ) -> Audio:
@@ -106,6 +106,9 @@ class Audio:
         """One item as float32 NumPy: [T] when mono, else [C, T]."""
         clip = self[index].waveform[0].detach().float().cpu().numpy()
         return clip[0] if len(clip) == 1 else clip
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError("an Audio is a batch with lengths, no array: take one clip with .numpy(index), or .waveform")
 
     def __repr__(self) -> str:
         seconds = self.seconds.tolist()
@@ -182,12 +185,14 @@ class Audio:
 
     # -- keeping --------------------------------------------------------------------------------
 
-    def save(self, path: str | Path | Sequence[str | Path], **options: Any) -> None:
-        """Write to one path (a batch of one) or to as many paths as there are items.
+    def save(
+        self, path: str | os.PathLike[str] | BinaryIO | Sequence[str | os.PathLike[str] | BinaryIO], **options: Any
+    ) -> None:
+        """Write to one path (a batch of one) or to as many paths as there are items; open files do as well.
 
         The format follows the suffix: .wav .flac .ogg .opus .mp3. `options` go to `files.write`.
         """
-        paths = [path] if isinstance(path, str | Path) else list(path)
+        paths = list(path) if isinstance(path, Sequence) and not isinstance(path, str) else [path]
         if len(paths) != len(self):
             raise ValueError(f"a batch of {len(self)} clips needs {len(self)} paths; {len(paths)} were given")
         for target, clip in zip(paths, self.split(), strict=True):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.audio import Audio, clean
+from codeczoo.base.audio import Audio, clean, stack
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.inputs import collate, read_clips
@@ -300,7 +300,7 @@ class BaseCodec(nn.Module):
             parts = [self._decode_part(codes[rows]) for rows in self._groups(codes.lengths, self.hop_length or 1)]
         if len(parts) == 1:
             return parts[0]
-        return collate([clip for part in parts for clip in read_clips(part)])
+        return stack([clip for part in parts for clip in part.split()], self.sample_rate)
 
     def reconstruct(
         self,
@@ -399,6 +399,11 @@ class BaseCodec(nn.Module):
             decoded = self._decode_long(dense, codes.lengths, codes.side, codes.num_samples, frames)
         wanted = torch.where(codes.num_samples < 0, decoded.lengths, codes.num_samples)
         longest = int(wanted.max())
+        if longest > int(decoded.lengths.max()) + self.sample_rate:
+            raise ValueError(
+                f"{self.name}: these codes are of at most {int(decoded.lengths.max())} samples, and their num_samples "
+                f"says {longest}"
+            )
         waveform = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), self.sample_rate).waveform
         # Some decoders end a few samples short of the last frame; those samples are zeros.
         if waveform.shape[-1] < longest:
@@ -428,7 +433,10 @@ class BaseCodec(nn.Module):
         if isinstance(codes, Tensor):
             codes = self.wrap(codes)
         if not isinstance(codes, Codes):
-            raise TypeError(f"decode takes Codes or an integer tensor [B, K, N]; it was given {type(codes).__name__}")
+            several = "; Codes.cat() joins several" if isinstance(codes, list | tuple) else ""
+            raise TypeError(
+                f"decode takes Codes or an integer tensor [B, K, N]; it was given {type(codes).__name__}{several}"
+            )
         if not self.accepts_codes_of(codes.codec):
             raise ValueError(f"these codes were made by {codes.codec}; {self.name} cannot decode them")
         count = codes.num_codebooks

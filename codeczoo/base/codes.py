@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor
 
+from codeczoo.base.audio import check_rate
 from codeczoo.base.ragged import batch_index, check_lengths
 
 PAD = -1  # stands behind an item's own frames; no codebook has it, so it cannot be taken for a code
@@ -50,7 +51,7 @@ class Codes:
 
     def __post_init__(self) -> None:
         codes = self.codes
-        if not isinstance(codes, Tensor) or codes.is_floating_point() or codes.dtype == torch.bool:
+        if not isinstance(codes, Tensor) or not _holds_integers(codes):
             raise TypeError("Codes.codes must be an integer tensor [B, K, N]")
         if codes.ndim != 3:
             raise ValueError(f"Codes.codes must be [B, K, N]; its shape is {tuple(codes.shape)}")
@@ -59,13 +60,25 @@ class Codes:
             raise ValueError(f"{levels} codebooks in the codes and {len(self.codebook_sizes)} codebook_sizes")
         if self.strides and len(self.strides) != levels:
             raise ValueError(f"{levels} codebooks in the codes and {len(self.strides)} strides")
+        if min((*self.codebook_sizes, *self.strides), default=1) < 1:
+            raise ValueError(
+                f"codebook_sizes and strides must be positive; they are {self.codebook_sizes} and {self.strides}"
+            )
+        num_samples = torch.as_tensor(self.num_samples, device=codes.device)
+        if not _holds_integers(num_samples):
+            raise TypeError(f"num_samples must be whole numbers; their type is {num_samples.dtype}")
+        if bool((num_samples < -1).any()):
+            raise ValueError(f"num_samples must not be negative, but for -1 = not known; they are {self.num_samples}")
         for name, value in self.side.items():
-            if len(value) != batch:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"side value {name!r} must be a tensor [{batch}, ...]; it is {type(value).__name__}")
+            if value.shape[:1] != (batch,):
                 raise ValueError(f"side value {name!r} must be [{batch}, ...]; its shape is {tuple(value.shape)}")
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (frozen: set once, here)
         put("codes", codes.long())
         put("lengths", check_lengths(self.lengths, batch, frames, "frames").to(codes.device))
-        put("num_samples", torch.as_tensor(self.num_samples, device=codes.device).long().expand(batch))
+        put("num_samples", num_samples.long().expand(batch))
+        put("sample_rate", check_rate(self.sample_rate))
         put("codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
         put("strides", tuple(int(stride) for stride in self.strides) or (1,) * levels)
         put("side", dict(self.side))
@@ -298,6 +311,10 @@ def _checked(name: str, meta: Mapping[str, str] | None) -> Mapping[str, str]:
 def _metadata(content: bytes) -> Mapping[str, str] | None:
     """The metadata of a safetensors file: 8 bytes of length, then a JSON head. The library gives it for paths only."""
     return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__")
+
+
+def _holds_integers(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:

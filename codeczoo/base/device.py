@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
 import torch
 
@@ -49,31 +51,63 @@ def matmul_precision(precision: str) -> Iterator[None]:
     """float32 as float32 ("exact": tokens are reproducible), or TF32 on CUDA ("fast"); restored afterwards.
 
     Whichever of PyTorch's ways the caller has used to allow less (`allow_tf32`, `set_float32_matmul_precision`,
-    `fp32_precision`), for CUDA or for the CPU's own bfloat16 and TF32, counts for nothing inside.
+    `fp32_precision`), for CUDA or for the CPU's own bfloat16 and TF32, counts for nothing inside; "exact" also suspends
+    the caller's autocast. PyTorch keeps its switches for the whole process: while threads want different things,
+    "exact" holds for all, and the last one to leave restores.
     """
-    exact = precision != "fast"
-    switches = _switches()
-    before = [switch.fp32_precision for switch in switches]
-    wanted = ["ieee"] * len(switches) if exact else ["tf32"] * ON_CUDA + before[ON_CUDA:]
-    older = _older_settings()
-    if before == wanted and older in (None, ("highest", False) if exact else ("high", True)):
+    with ExitStack() as stack:
+        if precision == "exact":
+            for kind in ("cpu", "cuda", "mps"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+        _arithmetic.enter(precision)
+        stack.callback(_arithmetic.leave, precision)
         yield
-        return
-    if older is not None:
-        _set_older("highest" if exact else "high", not exact)
-    _set(switches, wanted)
-    try:
-        yield
-    finally:
-        if older is not None:
-            _set_older(*older)
-        _set(switches, before)
 
 
-ON_CUDA = 3  # so many of `_switches` come first
+class _Switches(NamedTuple):
+    """What float32 arithmetic is done in."""
+
+    older: tuple[str, bool] | None  # of matrices, and whether convolutions may use TF32; None = cannot be told
+    newer: tuple[str, ...]  # of `_newer_switches`
 
 
-def _switches() -> list[Any]:
+class _Arithmetic:
+    """PyTorch's switches, and who wants what of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: Counter[str] = Counter()
+        self._before = _Switches(None, ())
+
+    def enter(self, precision: str) -> None:
+        with self._lock:
+            if not self._wanted.total():
+                self._before = _read_switches()
+            self._wanted[precision] += 1
+            self._apply()
+
+    def leave(self, precision: str) -> None:
+        with self._lock:
+            self._wanted[precision] -= 1
+            self._apply()
+
+    def _apply(self) -> None:
+        before = self._before
+        if not self._wanted.total():
+            _write_switches(before)
+        elif self._wanted["exact"]:
+            _write_switches(_Switches(before.older and ("highest", False), ("ieee",) * len(before.newer)))
+        else:
+            newer = ("tf32",) * ON_CUDA + before.newer[ON_CUDA:] if before.newer else ()
+            _write_switches(_Switches(before.older and ("high", True), newer))
+
+
+_arithmetic = _Arithmetic()
+ON_CUDA = 3  # so many of `_newer_switches` come first
+
+
+def _newer_switches() -> list[Any]:
     """Where PyTorch keeps what float32 arithmetic may be done in; empty before PyTorch 2.9, which has `allow_tf32`."""
     here: Any = torch.backends
     if not hasattr(here.cuda.matmul, "fp32_precision"):
@@ -81,22 +115,23 @@ def _switches() -> list[Any]:
     return [here.cuda.matmul, here.cudnn.conv, here.cudnn.rnn, here.mkldnn.matmul, here.mkldnn.conv, here.mkldnn.rnn]
 
 
-def _set(switches: list[Any], values: list[str]) -> None:
-    for switch, value in zip(switches, values, strict=True):
+def _read_switches() -> _Switches:
+    newer = tuple(switch.fp32_precision for switch in _newer_switches())
+    try:
+        return _Switches((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32), newer)
+    except RuntimeError:  # the caller used the newer names, after which the older ones refuse to tell
+        return _Switches(None, newer)
+
+
+def _write_switches(wanted: _Switches) -> None:
+    found = _read_switches()
+    if found == wanted:
+        return
+    if wanted.older is not None and wanted.older != found.older:
+        torch.set_float32_matmul_precision(wanted.older[0])
+        torch.backends.cudnn.allow_tf32 = wanted.older[1]
+    for switch, value in zip(_newer_switches(), wanted.newer, strict=True):
         if switch.fp32_precision != value:
             switch.fp32_precision = "none"  # what it inherits, which may be it
             if switch.fp32_precision != value:
                 switch.fp32_precision = value
-
-
-def _older_settings() -> tuple[str, bool] | None:
-    """The same by PyTorch's older names; None where it refuses to tell, because the caller used the newer ones."""
-    try:
-        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    except RuntimeError:
-        return None
-
-
-def _set_older(matmul: str, convolution: bool) -> None:
-    torch.set_float32_matmul_precision(matmul)
-    torch.backends.cudnn.allow_tf32 = convolution

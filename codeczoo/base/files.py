@@ -29,25 +29,29 @@ OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
 
-def read(source: str | Path | bytes | BinaryIO) -> tuple[Tensor, int]:
-    """One file as (waveform [C, T] float32, sample rate in Hz). `source` may also be the file's bytes.
+def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO) -> tuple[Tensor, int]:
+    """One file as (waveform [C, T] float32, sample rate in Hz).
+
+    `source`: a path, a file's bytes, or a file open for reading, which is read from its start.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not audio, cut short, or without samples; the message names the file.
     """
     handle: Path | BinaryIO
-    if isinstance(source, str | Path):
-        name, handle = str(source), Path(source).expanduser()
+    if isinstance(source, str | os.PathLike):
+        name, handle = os.fspath(source), Path(source).expanduser()
         if not handle.is_file():
             raise FileNotFoundError(f"no audio file at {name!r}")
         if handle.stat().st_size == 0:
             raise ValueError(f"{name}: the file is empty")
     else:
-        name = "<bytes>"
-        handle = io.BytesIO(source) if isinstance(source, bytes) else source
-        if source == b"":
+        handle = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
+        name = str(getattr(handle, "name", "<bytes>"))
+        handle.seek(0, os.SEEK_END)
+        if handle.tell() == 0:
             raise ValueError(f"{name}: the file is empty")
+        handle.seek(0)
     try:
         with sf.SoundFile(handle) as file:
             announced, rate = file.frames, file.samplerate
@@ -77,7 +81,7 @@ def _ogg_is_cut(handle: Path | BinaryIO) -> bool:
 
 
 def write(
-    target: str | Path | BinaryIO,
+    target: str | os.PathLike[str] | BinaryIO,
     waveform: Tensor,
     sample_rate: int,
     *,
@@ -88,6 +92,7 @@ def write(
     """Write `waveform` [C, T] or [T]; samples over full scale are clipped where the subtype is not of floats.
 
     Args:
+        target: a path, or a file open for writing.
         format: libsndfile's name ("FLAC"); None = by the path's suffix.
         subtype: for instance "FLOAT" or "PCM_24"; None = 16 bit, or the format's own.
         options: soundfile's `compression_level` and `bitrate_mode`.
@@ -101,10 +106,11 @@ def write(
         raise ValueError(f"a file takes a waveform [C, T] with samples; its shape is {tuple(waveform.shape)}")
     if not bool(torch.isfinite(waveform).all()):
         raise ValueError("the waveform holds NaN or infinity; a file of it would be noise")
+    name = os.fspath(target) if isinstance(target, str | os.PathLike) else str(getattr(target, "name", "<file>"))
     if format is None:
-        suffix = Path(str(target)).suffix.lower()
+        suffix = Path(name).suffix.lower()
         if suffix not in FORMATS:
-            raise ValueError(f"{target}: unknown suffix {suffix!r}; known: {', '.join(FORMATS)} (or pass format=)")
+            raise ValueError(f"{name}: unknown suffix {suffix!r}; known: {', '.join(FORMATS)} (or pass format=)")
         format, usual = FORMATS[suffix]
         subtype = subtype or usual
     elif subtype is None:
@@ -113,13 +119,13 @@ def write(
         raise ValueError(f"Opus knows {OPUS_RATES} Hz; this waveform has {sample_rate} Hz: resample it first")
     if subtype == "MPEG_LAYER_III" and len(waveform) > 2:
         raise ValueError(f"MP3 knows mono and stereo; this waveform has {len(waveform)} channels: mix it first")
-    if isinstance(target, str | Path):
+    if isinstance(target, str | os.PathLike):
         target = Path(target).expanduser()
         if not target.parent.is_dir():
-            raise FileNotFoundError(f"{target}: there is no folder {str(target.parent)!r}")
+            raise FileNotFoundError(f"{name}: there is no folder {str(target.parent)!r}")
     held = waveform.detach().float().cpu()
     samples = (held if subtype in ("FLOAT", "DOUBLE") else held.clamp(-1, 1)).numpy().T
     try:
         sf.write(target, samples, sample_rate, format=format, subtype=subtype, **options)
     except sf.LibsndfileError as error:
-        raise ValueError(f"{target}: {format}/{subtype} at {sample_rate} Hz: {error.error_string}") from error
+        raise ValueError(f"{name}: {format}/{subtype} at {sample_rate} Hz: {error.error_string}") from error

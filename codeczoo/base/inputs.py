@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from codeczoo.base import files
 from codeczoo.base.audio import Audio, check_rate, stack
 
 FORMS = (
-    "a path, a NumPy array or torch tensor [T], [C, T] or [B, C, T], an Audio, a dict with 'array' and "
+    "a path, an open file, a NumPy array or torch tensor [T], [C, T] or [B, C, T], an Audio, a dict with 'array' and "
     "'sampling_rate', 'path' or 'bytes' (as Hugging Face datasets give), or a list of these"
 )
 
@@ -42,7 +44,7 @@ def read_clips(audio: Any, sample_rate: int | None = None) -> list[Clip]:
         if sample_rate not in (None, audio.sample_rate):
             raise ValueError(f"sample_rate={sample_rate} was given for an Audio that says {audio.sample_rate} Hz")
         clips = [Clip(clip, audio.sample_rate) for clip in audio.split()]
-    elif isinstance(audio, str | Path | Mapping):
+    elif isinstance(audio, str | os.PathLike | Mapping) or _is_open(audio) or _is_decoder(audio):
         clips = [_one(audio, sample_rate)]
     elif isinstance(audio, Tensor | np.ndarray):
         batch = _tensor(audio)
@@ -50,10 +52,14 @@ def read_clips(audio: Any, sample_rate: int | None = None) -> list[Clip]:
             clips = [Clip(clip, _needs_rate(sample_rate)) for clip in batch]
         else:
             clips = [_one(batch, sample_rate)]
-    elif isinstance(audio, Sequence) and not isinstance(audio, bytes):
-        if len(audio) and all(isinstance(item, int | float) for item in audio):
-            raise TypeError("a list of numbers is not taken as audio; make it an array: numpy.asarray(samples)")
-        clips = [_one(item, sample_rate, f"clip {i}: ") for i, item in enumerate(audio)]
+    elif isinstance(audio, Sequence | Iterator) and not isinstance(audio, bytes | bytearray | memoryview | io.IOBase):
+        items = list(audio)
+        if any(isinstance(item, Number) for item in items):
+            raise TypeError(
+                "a list of numbers, or with numbers in it, is not taken as audio: make an array of samples, "
+                "numpy.asarray(samples), and pass their rate beside them, sample_rate="
+            )
+        clips = [_one(item, sample_rate, f"clip {i}: ") for i, item in enumerate(items)]
     else:
         raise TypeError(f"audio must be {FORMS}; it is {type(audio).__name__}")
     if not clips:
@@ -90,7 +96,7 @@ def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int
 def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
     """One clip of any form."""
     try:
-        if isinstance(item, str | Path):
+        if isinstance(item, str | os.PathLike) or _is_open(item):
             return Clip(*files.read(item))
         if isinstance(item, Audio):
             if len(item) != 1:
@@ -98,6 +104,9 @@ def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
             return Clip(item.split()[0], item.sample_rate)
         if isinstance(item, Mapping):
             return _from_mapping(item)
+        if _is_decoder(item):
+            samples = item.get_all_samples()
+            return Clip(_tensor(samples.data), check_rate(samples.sample_rate))
         if isinstance(item, Tensor | np.ndarray):
             waveform = _tensor(item)
             if waveform.ndim == 1:
@@ -110,6 +119,16 @@ def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
             raise
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}{error}") from error
     raise TypeError(f"{where}audio must be {FORMS}; it is {type(item).__name__}")
+
+
+def _is_open(item: Any) -> bool:
+    """Whether it is a file open for reading bytes."""
+    return hasattr(item, "read") and hasattr(item, "seek") and not isinstance(item, io.TextIOBase)
+
+
+def _is_decoder(item: Any) -> bool:
+    """Whether it is torchcodec's `AudioDecoder`, which rows of Hugging Face datasets hold since version 4."""
+    return hasattr(item, "get_all_samples")
 
 
 def _from_mapping(item: Mapping[str, Any]) -> Clip:
@@ -125,15 +144,20 @@ def _from_mapping(item: Mapping[str, Any]) -> Clip:
     raise ValueError(f"a dict of audio has 'array', 'bytes' or 'path'; this one has {sorted(map(str, item))}")
 
 
+def from_numpy(array: np.ndarray) -> Tensor:
+    """An array of any layout, byte order and axes as a tensor; a TypeError where it does not hold numbers."""
+    if array.dtype == object:
+        raise TypeError("an array of objects is not audio; give a list of arrays for clips of different lengths")
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"an array of {array.dtype} is not audio")
+    native = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
+    return torch.from_numpy(native)
+
+
 def _tensor(array: Tensor | np.ndarray) -> Tensor:
     """A floating point tensor of 1 to 3 axes; integers are not guessed at."""
     if isinstance(array, np.ndarray):
-        if array.dtype == object:
-            raise TypeError("an array of objects is not audio; give a list of arrays for clips of different lengths")
-        if array.dtype.kind not in "biufc":
-            raise TypeError(f"an array of {array.dtype} is not audio")
-        native = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
-        array = torch.from_numpy(native)
+        array = from_numpy(array)
     if not array.is_floating_point():
         raise TypeError(
             f"audio must be floating point with full scale 1; its type is {array.dtype}. "

@@ -12,8 +12,10 @@ from torch import Tensor
 
 def check_lengths(lengths: Tensor, batch: int, longest: int, unit: str) -> Tensor:
     """`lengths` as [B] int64, or an error that names what is wrong with it."""
+    if lengths is None:
+        raise TypeError(f"lengths must be whole numbers of {unit} [{batch}], one an item; they are None")
     lengths = torch.as_tensor(lengths)
-    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths must be whole numbers of {unit}; their type is {lengths.dtype}")
     if lengths.shape != (batch,):
         raise ValueError(f"lengths must be [{batch}], one an item; their shape is {tuple(lengths.shape)}")

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from numbers import Real
 from typing import Literal, NamedTuple, overload
 
 import numpy as np
@@ -78,10 +79,12 @@ def resample(
 
     Raises:
         ValueError: a rate that is not a positive whole number, an unknown filter, lengths that do not fit.
-        TypeError: a waveform that is not floating point.
+        TypeError: a rate that is no number, a waveform that is not floating point.
     """
     for name, rate in (("orig_rate", orig_rate), ("new_rate", new_rate)):
-        if isinstance(rate, bool) or int(rate) != rate or rate <= 0:
+        if isinstance(rate, bool) or not isinstance(rate, Real):
+            raise TypeError(f"{name} must be a number of Hz; it is {rate!r}")
+        if int(rate) != rate or rate <= 0:
             raise ValueError(f"{name} must be a positive whole number of Hz; it is {rate!r}")
     if filter not in FILTERS:
         raise ValueError(f"there is no filter {filter!r}; choose of: {', '.join(FILTERS)}")
@@ -109,7 +112,7 @@ def _convert(rows: Tensor, ends: Tensor | None, orig_rate: int, new_rate: int, n
     dtype = rows.dtype if rows.dtype in (torch.float32, torch.float64) else torch.float32
     bank = _bank(orig_rate, new_rate, name, dtype, rows.device)
     frames = -(-total // bank.phases)
-    least = -(-LEAST // bank.stride)
+    least = min(-(-LEAST // bank.stride), -(-PIECE // bank.phases))  # the latter below some 100 Hz only
     step = max(PIECE // (bank.phases * len(rows)), least)
     pieces = []
     with matmul_precision("exact"):

@@ -124,5 +124,11 @@ def find_variant(name: str) -> Variant:
 
 
 def list_codecs(pattern: str = "*") -> list[str]:
-    """The names of all variants that match a glob pattern ("dac_*"), in alphabetical order."""
+    """The names of all variants that match a glob pattern ("dac_*"), in alphabetical order.
+
+    Raises:
+        TypeError: a pattern that is no string.
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(f"a pattern of names is a string like 'dac_*'; this is {pattern!r}")
     return sorted(name for name in variants() if fnmatch.fnmatchcase(name.lower(), pattern.lower()))

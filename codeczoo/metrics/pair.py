@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from codeczoo.base.audio import check_rate
 from codeczoo.base.ragged import check_lengths, valid_mask
 from codeczoo.base.resampling import Filter, resample, resampled_length
 
@@ -93,8 +94,7 @@ class Pair:
                 "reference and estimate must have as many items and channels: "
                 f"they are {tuple(reference.shape)} and {tuple(estimate.shape)}"
             )
-        if isinstance(sample_rate, bool) or int(sample_rate) != sample_rate or sample_rate <= 0:
-            raise ValueError(f"sample_rate must be a positive whole number of Hz; it is {sample_rate!r}")
+        sample_rate = check_rate(sample_rate)
         # Half precision holds neither the sums nor the logarithms of any metric.
         dtype = torch.promote_types(torch.promote_types(reference.dtype, estimate.dtype), torch.float32)
         reference, estimate = reference.detach().to(dtype), estimate.detach().to(reference.device, dtype)
@@ -105,10 +105,10 @@ class Pair:
             end = torch.full((batch,), longest) if given is None else check_lengths(given, batch, longest, "samples")
             ends.append(end.to(reference.device))
         shorter, longer = torch.minimum(*ends), torch.maximum(*ends)
-        cut = cls._make(reference, estimate, ends, shorter, int(sample_rate))
+        cut = cls._make(reference, estimate, ends, shorter, sample_rate)
         if bool((shorter == longer).all()):
             return cut
-        return replace(cut, uncut=cls._make(reference, estimate, ends, longer, int(sample_rate)))
+        return replace(cut, uncut=cls._make(reference, estimate, ends, longer, sample_rate))
 
     @classmethod
     def _make(cls, reference: Tensor, estimate: Tensor, ends: list[Tensor], lengths: Tensor, rate: int) -> Pair:

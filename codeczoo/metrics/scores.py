@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codeczoo.base.audio import Audio, check_rate
+from codeczoo.base.audio import Audio, check_rate, stack
 from codeczoo.base.device import choose_device
+from codeczoo.base.inputs import from_numpy
 from codeczoo.base.ragged import pad_stack
 from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.pool import Started, WorkerPool, shared_pool
 from codeczoo.metrics.table import METRICS, Metric, find_metrics
 
-Batch = Audio | Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
+Batch = Audio | Tensor | np.ndarray | Sequence[Tensor | np.ndarray] | Sequence[Audio]
 
 
 def evaluate(
@@ -37,8 +38,9 @@ def evaluate(
 
     Args:
         reference, estimate: an `Audio`; or floating point samples with full scale 1, torch or NumPy, [T], [C, T] or
-            [B, C, T]; or a list of [T] or [C, T] for clips of different lengths. Both with as many clips and channels.
-            Of each clip the longer side is cut to the shorter one; nothing is filled, aligned or normalised.
+            [B, C, T]; or a list of [T] or [C, T] for clips of different lengths, or of `Audio`. Both with as many
+            clips and channels. Of each clip the longer side is cut to the shorter one; nothing is filled, aligned or
+            normalised.
         sample_rate: in Hz; needed where one of both is not an `Audio`. Two `Audio` of different rates are compared
             at the reference's: the estimate is resampled, and `Scores.resampled` says so.
         metrics: a name, names or patterns (`"superb/*"`) of `METRICS`; None = `DEFAULT_METRICS`.
@@ -258,10 +260,14 @@ def _pair(
 
 def _audio(name: str, given: Batch, rate: int | None) -> Audio:
     """One side in whatever form as an `Audio`. Unlike `Audio.of` it lets NaN pass, which is a clip's own affair."""
+    if isinstance(given, list | tuple) and given and all(isinstance(item, Audio) for item in given):
+        given = _joined(name, given)
     if isinstance(given, Audio):
         if rate not in (None, given.sample_rate):
             raise ValueError(f"sample_rate={rate} was given, but the {name} is an Audio at {given.sample_rate} Hz")
         return given
+    if not isinstance(given, Tensor | np.ndarray | list | tuple):
+        raise _no_samples(f"the {name}", given)
     if rate is None:
         raise ValueError(f"the {name} is a bare array and has no sample rate: pass sample_rate= (in Hz)")
     if isinstance(given, list | tuple):
@@ -293,10 +299,31 @@ def _clip(what: str, given: Any) -> Tensor:
     return clip[None] if clip.ndim == 1 else clip
 
 
+def _joined(name: str, items: Sequence[Audio]) -> Audio:
+    """Several `Audio` as one."""
+    for what, found in (
+        ("sample rate", {item.sample_rate for item in items}),
+        ("channels", {item.channels for item in items}),
+    ):
+        if len(found) > 1:
+            raise ValueError(f"the clips of the {name} differ in {what}: {sorted(found)}")
+    return stack([clip for item in items for clip in item.split()], items[0].sample_rate)
+
+
+def _no_samples(what: str, given: Any) -> TypeError:
+    return TypeError(
+        f"{what} must be an Audio, a torch tensor or a NumPy array, or a list of those; it is {type(given).__name__} "
+        "(Audio.load() reads files)"
+    )
+
+
 def _tensor(what: str, given: Any) -> Tensor:
     if not isinstance(given, Tensor | np.ndarray):
-        raise TypeError(f"{what} must be an Audio, a torch tensor or a NumPy array; it is {type(given).__name__}")
-    tensor = torch.from_numpy(np.ascontiguousarray(given)) if isinstance(given, np.ndarray) else given
+        raise _no_samples(what, given)
+    try:
+        tensor = from_numpy(given) if isinstance(given, np.ndarray) else given
+    except TypeError as error:
+        raise TypeError(f"{what}: {error}") from None
     if not tensor.is_floating_point():
         raise TypeError(
             f"{what} must hold floating point samples with full scale 1; its type is {tensor.dtype}. "

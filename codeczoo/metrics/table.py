@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -127,17 +127,20 @@ def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
     """The metrics of those names or patterns, each once; None = the default ones.
 
     Raises:
+        TypeError: neither a name nor several.
         KeyError: a name that is not in the table (the message says which come near).
         ValueError: no name at all.
         ImportError: a metric whose package is not installed.
     """
     if names is None:
         names = DEFAULT_METRICS
+    if not isinstance(names, Iterable):
+        raise TypeError(f"metrics must be a name, names or patterns of metrics; this is {names!r}")
     found: dict[str, Metric] = {}
     for name in [names] if isinstance(names, str) else names:
         matches = metric_names(name) if isinstance(name, str) else []
         if not matches:
-            near = get_close_matches(str(name), METRICS, n=3, cutoff=0.5)
+            near = get_close_matches(str(name).lower(), METRICS, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(METRICS)}"
             raise KeyError(f"there is no metric {name!r}; {hint}")
         found |= {match: METRICS[match] for match in matches}

@@ -209,6 +209,18 @@ def test_a_batch_is_saved_to_as_many_files(tmp_path: Path) -> None:
         audio.save(tmp_path / "all.wav")
 
 
+def test_an_open_file_is_written_and_read(tmp_path: Path) -> None:
+    audio, buffer = batch((500,)), io.BytesIO()
+    audio.save(buffer, format="FLAC")
+    assert float((Audio.load(buffer).waveform - audio.waveform).abs().max()) <= 1 / 32768
+    with (tmp_path / "named.mp3").open("wb") as file:
+        audio.save(file)
+    assert sf.info(tmp_path / "named.mp3").format == "MP3"
+    other = io.BytesIO()
+    audio[[0, 0]].save([tmp_path / "one.wav", other], format="WAV")
+    assert len(Audio.load([tmp_path / "one.wav", other])) == 2
+
+
 def test_load_resamples_and_mixes_on_the_way(tmp_path: Path) -> None:
     batch((1000,), rate=8000).save(tmp_path / "low.wav")
     batch((1000,), channels=2, rate=48000).save(tmp_path / "high.flac")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from codeczoo import Audio, Codes, load_codec
+from codeczoo import Audio, Codes, list_codecs, load_codec
 from codeczoo.base import files
 from codeczoo.base.resampling import resample
 from tests.sound import chirp
@@ -47,7 +48,7 @@ def decode(codes: Any) -> Callable[[Path], Any]:
 
 
 def codes_of(values: torch.Tensor, codec: str = "g711_ulaw", sizes: tuple[int, ...] = (256,), **more: Any) -> Codes:
-    full = torch.full((len(values),), values.shape[-1])
+    full = torch.full((len(values),), len(values[0, 0]))
     return Codes(**{"codes": values, "lengths": full, "num_samples": full, "sample_rate": 8000, "codec": codec,
                     "codebook_sizes": sizes, "frame_rate": 8000.0, **more})  # fmt: skip
 
@@ -89,16 +90,28 @@ def load(make: Callable[[Path], Path]) -> Callable[[Path], Any]:
     return lambda folder: ulaw().encode(make(folder))
 
 
-FORMS = ("a path", "NumPy", "Audio", "'array'", "list")
+FORMS = ("a path", "an open file", "NumPy", "Audio", "'array'", "list")
 
 CASES = [
     # -- what is not audio
     Case("None", encode(None), TypeError, ("it is NoneType", *FORMS)),
     Case("a number", encode(3.0, 8000), TypeError, ("it is float", *FORMS)),
     Case("bytes", encode(b"RIFF"), TypeError, ("it is bytes", *FORMS)),
+    Case("a bytearray", encode(bytearray(b"RIFF")), TypeError, ("it is bytearray", *FORMS)),
+    Case("a memoryview", encode(memoryview(b"RIFF")), TypeError, ("it is memoryview", *FORMS)),
+    Case("a text file", lambda folder: ulaw().encode(written("a.txt", b"RIFF")(folder).open(encoding="utf-8")),
+         TypeError, ("it is TextIOWrapper", *FORMS)),
+    Case("a class", encode(Audio), TypeError, ("it is type", *FORMS)),
     Case("a set", encode({"a.wav"}), TypeError, ("it is set", *FORMS)),
     Case("None in a list", encode([T, None], 8000), TypeError, ("clip 1", "NoneType", *FORMS)),
     Case("a list of numbers", encode([0.1, 0.2], 8000), TypeError, ("list of numbers", "numpy.asarray")),
+    Case("a list of NumPy's numbers", encode(list(np.zeros(2)), 8000), TypeError, ("numbers", "numpy.asarray")),
+    Case("samples and rate as a pair", encode((T, 8000)), TypeError, ("numbers in it", "sample_rate=")),
+    Case("a list of lists", encode([[0.1, 0.2]], 8000), TypeError, ("clip 0", "it is list")),
+    Case("a list of lists of arrays", encode([[T, T]], 8000), TypeError, ("clip 0", "it is list")),
+    Case("a list of pairs", encode([(T, 8000)]), TypeError, ("clip 0", "it is tuple")),
+    Case("samples one by one", encode([T[0], T[1]], 8000), ValueError, ("clip 0", "[T]", "()")),
+    Case("an empty generator", lambda _: ulaw().encode(path for path in ()), ValueError, ("no audio was given",)),
     Case("an empty list", encode([], 8000), ValueError, ("no audio was given",)),
     Case("an array of objects", encode(np.array([[1.0], None], dtype=object), 8000), TypeError, ("objects", "list")),
     Case("an array of strings", encode(np.array(["a.wav"]), 8000), TypeError, ("<U5", "not audio")),
@@ -108,6 +121,9 @@ CASES = [
     Case("a batch in a list", encode([Audio.of(torch.zeros(2, 1, 9), 8000)]), ValueError, ("one clip", "holds 2")),
     # -- types and shapes
     Case("16-bit integers", encode(np.zeros(9, np.int16), 8000), TypeError, ("torch.int16", "samples / 32768")),
+    Case("unsigned bytes", encode(np.zeros(9, np.uint8), 8000), TypeError, ("torch.uint8", "floating point")),
+    Case("integers of a dict", encode({"array": [1, 2, 3], "sampling_rate": 8000}), TypeError, ("int64", "floating")),
+    Case("dates", encode(np.zeros(9, "M8[s]"), 8000), TypeError, ("datetime64", "not audio")),
     Case("int64", encode(torch.zeros(9, dtype=torch.int64), 8000), TypeError, ("torch.int64", "floating point")),
     Case("bool", encode(np.zeros(9, bool), 8000), TypeError, ("torch.bool", "floating point")),
     Case("complex", encode(torch.zeros(9, dtype=torch.complex64), 8000), TypeError, ("complex64", "floating point")),
@@ -136,6 +152,8 @@ CASES = [
     Case("rate a string", encode(T, "16000"), TypeError, ("number of Hz", "'16000'")),
     Case("rate a bool", encode(T, True), TypeError, ("number of Hz", "True")),
     Case("rate of a dict", encode({"array": T, "sampling_rate": 0}), ValueError, ("positive", "it is 0")),
+    Case("rate a tensor", encode(T, torch.tensor(8000)), TypeError, ("number of Hz", "tensor(8000)")),
+    Case("rate complex", encode(T, 8000 + 0j), TypeError, ("number of Hz", "(8000+0j)")),
     Case("rate of a dict missing", encode({"array": T, "sampling_rate": None}), TypeError, ("number of Hz", "None")),
     Case("rate against an Audio's", encode(Audio.of(T, 8000), 16000), ValueError, ("sample_rate=16000", "8000 Hz")),
     Case("rates differ", lambda _: ulaw().reconstruct([Audio.of(T, 8000), Audio.of(T, 16000)]), ValueError,
@@ -143,6 +161,8 @@ CASES = [
     Case("channels differ", lambda _: ulaw().reconstruct([T, torch.zeros(2, 9)], 8000), ValueError,
          ("differ in channel count", "[1, 2]", "channels=")),
     Case("resample to 0", lambda _: Audio.of(T, 8000).resample(0), ValueError, ("new_rate", "positive", "0")),
+    Case("resample to text", lambda _: Audio.of(T, 8000).resample("16k"), TypeError, ("new_rate", "Hz", "'16k'")),
+    Case("resample to None", lambda _: Audio.of(T, 8000).resample(None), TypeError, ("new_rate", "Hz", "None")),
     Case("resample integers", lambda _: resample(T.long(), 8000, 16000), TypeError, ("floating point", "int64")),
     # -- how many bits
     Case("codebooks too many", encode(T, 8000, num_codebooks=40), ValueError,
@@ -159,6 +179,9 @@ CASES = [
     Case("bitrate at loading", lambda _: load_codec("opus_24k", bitrate=1), ValueError, ("opus_24k", "24000 bit/s")),
     # -- codes
     Case("codes None", decode(None), TypeError, ("Codes or an integer tensor [B, K, N]", "NoneType")),
+    Case("codes complex", decode(torch.zeros(1, 1, 9, dtype=torch.complex64)), TypeError, ("integers", "complex64")),
+    Case("codes in a list", decode([codes_of(with_value(0))]), TypeError, ("was given list", "Codes.cat()")),
+    Case("codes as a path", decode(Path("codes.safetensors")), TypeError, ("[B, K, N]", "PosixPath")),
     Case("codes an array", decode(np.zeros((1, 1, 9), np.int64)), TypeError, ("integer tensor [B, K, N]", "ndarray")),
     Case("codes of floats", decode(torch.zeros(1, 1, 9)), TypeError, ("integers", "torch.float32")),
     Case("codes of bools", decode(torch.zeros(1, 1, 9, dtype=torch.bool)), TypeError, ("integers", "torch.bool")),
@@ -181,6 +204,22 @@ CASES = [
     Case("noise as a file", lambda _: opus().decode(torch.randint(0, 256, (1, 1, 500))), ValueError,
          ("opus_24k", "item 0", "not a whole OPUS file")),
     Case("Codes of floats", lambda _: codes_of(torch.zeros(1, 1, 9)), TypeError, ("Codes.codes", "integer tensor")),
+    Case("Codes complex", lambda _: codes_of(torch.zeros(1, 1, 9) + 0j), TypeError, ("integer tensor",)),
+    Case("Codes as an array", lambda _: codes_of(np.zeros((1, 1, 9), np.int64)), TypeError, ("integer tensor",)),
+    Case("Codes at rate 0", lambda _: codes_of(with_value(0), sample_rate=0), ValueError, ("sample_rate", "it is 0")),
+    Case("Codes without rate", lambda _: codes_of(with_value(0), sample_rate=None), TypeError, ("sample_rate", "None")),
+    Case("Codes of empty codebooks", lambda _: codes_of(with_value(0), sizes=(0,)), ValueError,
+         ("codebook_sizes", "positive", "(0,)")),
+    Case("Codes with stride 0", lambda _: codes_of(with_value(0), strides=(0,)), ValueError, ("strides", "positive")),
+    Case("Codes with broken samples", lambda _: codes_of(with_value(0), num_samples=torch.ones(3)), TypeError,
+         ("num_samples", "whole numbers", "float32")),
+    Case("Codes with negative samples", lambda _: codes_of(with_value(0), num_samples=torch.tensor([1, 2, -5])),
+         ValueError, ("num_samples", "-1 = not known", "-5")),
+    Case("Codes without lengths", lambda _: codes_of(with_value(0), lengths=None), TypeError, ("lengths", "None")),
+    Case("Codes with a number as side value", lambda _: codes_of(with_value(0), side={"gain": 0.5}), TypeError,
+         ("'gain'", "tensor [3, ...]", "float")),
+    Case("more samples than the codes hold", decode(codes_of(with_value(0), num_samples=torch.tensor([9, 10**9, 9]))),
+         ValueError, ("g711_ulaw", "at most 10 samples", str(10**9))),
     Case("Codes with too long lengths", lambda _: codes_of(with_value(0), lengths=torch.tensor([11, 1, 1])), ValueError,
          ("lengths", "frames", "10")),
     Case("Codes with too few lengths", lambda _: codes_of(with_value(0), lengths=torch.tensor([1])), ValueError,
@@ -192,6 +231,8 @@ CASES = [
     # -- names
     Case("a codec unknown", lambda _: load_codec("opus_25k"), KeyError, ("'opus_25k'", "did you mean", "'opus_24k'")),
     Case("a codec None", lambda _: load_codec(None), TypeError, ("name is a string", "None")),
+    Case("a codec's name empty", lambda _: load_codec(""), KeyError, ("''", "list_codecs()")),
+    Case("a pattern None", lambda _: list_codecs(None), TypeError, ("pattern", "'dac_*'", "None")),
     Case("a device unknown", lambda _: load_codec("mulaw", device="gpu"), ValueError, ("'gpu'", "choose of", "cpu")),
     Case("a precision unknown", lambda _: load_codec("g711_ulaw", precision="half"), ValueError, ("exact", "'half'")),
     Case("streaming what looks ahead", lambda _: opus().stream(), ValueError, ("opus_24k is not causal", "encode()")),
@@ -199,10 +240,13 @@ CASES = [
     Case("a file missing", encode("nowhere.wav"), FileNotFoundError, ("no audio file", "'nowhere.wav'")),
     Case("a folder", lambda folder: ulaw().encode(folder), FileNotFoundError, ("no audio file",)),
     Case("a file missing in a dict", encode({"path": "nowhere.mp3"}), FileNotFoundError, ("'nowhere.mp3'",)),
+    Case("a file missing in a list", encode([T, "nowhere.wav"], 8000), FileNotFoundError, ("'nowhere.wav'",)),
     Case("a file empty", load(written("empty.wav", b"")), ValueError, ("empty.wav", "the file is empty")),
     Case("a text named .wav", load(written("text.wav", b"This is no audio. " * 99)), ValueError,
          ("text.wav", "not readable as audio")),
     Case("bytes of no format", encode({"bytes": b"This is no audio. " * 99}), ValueError, ("not readable as audio",)),
+    Case("an open file of no format", encode(io.BytesIO(b"This is no audio. " * 99)), ValueError, ("not readable",)),
+    Case("an open file that is empty", encode(io.BytesIO()), ValueError, ("<bytes>", "empty")),
     Case("bytes empty", encode({"bytes": b""}), ValueError, ("empty",)),
     Case("a header without samples", load(cut(".wav", 0.0009)), ValueError, ("cut.wav",)),
     *[
@@ -217,6 +261,9 @@ CASES = [
          ("'.aac'", ".wav", ".mp3")),
     Case("no folder", lambda folder: Audio.of(T, 8000).save(folder / "no" / "a.wav"), FileNotFoundError,
          ("a.wav", "no folder")),
+    Case("an open file without a format", lambda _: Audio.of(T, 8000).save(io.BytesIO()), ValueError,
+         ("<file>", "format=")),
+    Case("a folder as a file", lambda folder: Audio.of(T, 8000).save(folder), ValueError, ("suffix", ".wav")),
     Case("NaN into a file", lambda folder: files.write(folder / "a.wav", T + torch.nan, 8000), ValueError, ("NaN",)),
     Case("nothing into a file", lambda folder: files.write(folder / "a.wav", T[:0], 8000), ValueError, ("(1, 0)",)),
     Case("Opus at 44.1 kHz", lambda folder: Audio.of(T, 44100).save(folder / "a.opus"), ValueError,
@@ -234,6 +281,10 @@ CASES = [
          ("lengths", "100 samples")),
     Case("Audio with lengths of floats", lambda _: Audio(T[None, None], torch.tensor([9.0]), 8000), TypeError,
          ("whole numbers of samples", "float32")),
+    Case("Audio with negative lengths", lambda _: Audio(T[None, None], torch.tensor([-1]), 8000), ValueError,
+         ("lengths", "[-1]")),
+    Case("Audio as an array", lambda _: np.asarray(Audio.of(T, 8000)), TypeError, (".numpy(index)", ".waveform")),
+    Case("mix to no channel", lambda _: Audio.of(T, 8000).mix(0), ValueError, ("channels", "0")),
     Case("an item that is not there", lambda _: Audio.of(T, 8000)[1], IndexError, ("item 1 of a batch of 1",)),
 ]  # fmt: skip
 

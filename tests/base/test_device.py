@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -100,10 +101,16 @@ for setting in SETTINGS:
     with matmul_precision("exact"):
         assert precisions(every) == ["ieee"] * 6, (setting, precisions(every))
         with matmul_precision("fast"):
-            assert precisions(CUDA_SWITCHES) == ["tf32"] * 3, (setting, precisions(every))
+            assert precisions(every) == ["ieee"] * 6, (setting, precisions(every))  # the stricter wish wins
             with matmul_precision("exact"):
                 assert precisions(every) == ["ieee"] * 6, (setting, precisions(every))
         assert precisions(every) == ["ieee"] * 6, (setting, precisions(every))
+    assert precisions(every) == before, (setting, before, precisions(every))
+    with matmul_precision("fast"):
+        assert precisions(CUDA_SWITCHES) == ["tf32"] * 3, (setting, precisions(every))
+        with matmul_precision("exact"):
+            assert precisions(every) == ["ieee"] * 6, (setting, precisions(every))
+        assert precisions(CUDA_SWITCHES) == ["tf32"] * 3, (setting, precisions(every))
     assert precisions(every) == before, (setting, before, precisions(every))
     if "medium" in setting:
         assert torch.get_float32_matmul_precision() == "medium"
@@ -115,3 +122,41 @@ def test_exact_is_exact_however_less_was_allowed_before() -> None:
     """In a process of its own, because PyTorch cannot forget that both kinds of names were used."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_exact_holds_while_any_thread_asks_for_it() -> None:
+    """Whoever leaves first must not give TF32 back to the one that still computes, nor the last leave it changed."""
+    flag = torch.backends.cudnn
+    before = flag.allow_tf32
+    entered, leave = threading.Event(), threading.Event()
+
+    def other(precision: str) -> None:
+        with matmul_precision(precision):
+            entered.set()
+            leave.wait()
+
+    try:
+        for value in (True, False):
+            for precision in ("exact", "fast"):
+                flag.allow_tf32 = value
+                entered.clear(), leave.clear()
+                thread = threading.Thread(target=other, args=(precision,))
+                thread.start()
+                entered.wait()
+                with matmul_precision("exact"):
+                    leave.set()
+                    thread.join()
+                    assert not flag.allow_tf32
+                assert flag.allow_tf32 is value
+    finally:
+        flag.allow_tf32 = before
+
+
+def test_exact_within_fast_is_exact_for_as_long_as_it_lasts() -> None:
+    flag = torch.backends.cudnn
+    before = flag.allow_tf32
+    with matmul_precision("fast"):
+        with matmul_precision("exact"):
+            assert not flag.allow_tf32
+        assert flag.allow_tf32
+    assert flag.allow_tf32 is before

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -28,9 +31,43 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@dataclass
+class Entry:
+    """A path that is neither a string nor a `Path`, as `os.DirEntry` is."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@dataclass
+class Samples:
+    """torchcodec's `AudioSamples`, [C, T]."""
+
+    data: torch.Tensor
+    sample_rate: int
+
+
+class Decoder:
+    """torchcodec's `AudioDecoder`, as far as it is asked."""
+
+    def get_all_samples(self) -> Samples:
+        return Samples(CLIP, 8000)
+
+
+def at_its_end(path: Path) -> BinaryIO:
+    file = io.BytesIO(path.read_bytes())
+    file.seek(0, io.SEEK_END)
+    return file
+
+
 FORMS: dict[str, Callable[[Path], tuple]] = {
     "path": lambda path: (path,),
     "string": lambda path: (str(path),),
+    "anything that is a path": lambda path: (Entry(path),),
+    "an open file": lambda path: (io.BytesIO(path.read_bytes()),),
+    "an open file, read to its end": lambda path: (at_its_end(path),),
     "numpy [T]": lambda path: (CLIP[0].numpy(), 8000),
     "numpy [C, T]": lambda path: (CLIP.numpy(), 8000),
     "numpy [B, C, T]": lambda path: (CLIP[None].numpy(), 8000),
@@ -47,6 +84,12 @@ FORMS: dict[str, Callable[[Path], tuple]] = {
     "dict with array": lambda path: ({"array": CLIP[0].numpy(), "sampling_rate": 8000, "path": None},),
     "dict with path": lambda path: ({"path": str(path), "bytes": None},),
     "dict with bytes": lambda path: ({"path": "elsewhere.flac", "bytes": path.read_bytes()},),
+    "dict with a bytearray": lambda path: ({"bytes": bytearray(path.read_bytes())},),
+    "dict with a memoryview": lambda path: ({"bytes": memoryview(path.read_bytes())},),
+    "torchcodec's decoder": lambda path: (Decoder(),),
+    "list of one decoder": lambda path: ([Decoder()],),
+    "list of one open file": lambda path: ([io.BytesIO(path.read_bytes())],),
+    "a generator of paths": lambda path: (path.parent.glob(path.name),),
     "list of one array": lambda path: ([CLIP[0].numpy()], 8000),
     "tuple of one path": lambda path: ((path,),),
     "rate of a NumPy type": lambda path: (CLIP, np.int32(8000)),
@@ -124,6 +167,6 @@ def test_the_readmes_flow(codec: BaseCodec, path: Path, tmp_path: Path) -> None:
     codes = codec.encode([path, tmp_path / "b.wav"])
     audio = codec.decode(codes)
     assert (audio.sample_rate, audio.lengths.tolist()) == (8000, [3000, -(-7000 * 8000 // 22050)])
-    audio.save([tmp_path / "a.opus", tmp_path / "b.mp3"])
+    audio.save([tmp_path / "a.opus", Entry(tmp_path / "b.mp3")])
     assert Audio.load(tmp_path / "a.opus").lengths.tolist() == [3000]
     assert Audio.load(tmp_path / "b.mp3").lengths.tolist() == [audio.lengths.tolist()[1]]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from codeczoo import Audio
-from codeczoo.metrics import DEFAULT_METRICS, METRICS, Scores, evaluate, metric_names
+from codeczoo.metrics import DEFAULT_METRICS, METRICS, Scores, evaluate, mel, metric_names
 from tests.metrics.cases import pair
 
 NOISE = torch.Generator().manual_seed(0)
@@ -34,6 +34,9 @@ def audio(waveform: Tensor, rate: int = 16_000) -> Audio:
         pytest.param(lambda side: list(side), id="list of [C, T]"),
         pytest.param(lambda side: [clip[0].numpy() for clip in side], id="list of [T]"),
         pytest.param(audio, id="Audio"),
+        pytest.param(lambda side: [audio(side[:1]), audio(side[1:])], id="list of Audio"),
+        pytest.param(lambda side: side.numpy().astype(">f4"), id="big-endian"),
+        pytest.param(lambda side: np.frombuffer(side.numpy().tobytes(), "f4").reshape(side.shape), id="read-only"),
     ],
 )
 def test_every_form_of_a_batch(form: Callable[[Tensor], Any]) -> None:
@@ -164,11 +167,42 @@ BAD_INPUT: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         KeyError,
         "there is no metric 'stoy'; did you mean .*'stoi'",
     ),
+    "in capitals": (lambda: evaluate(X, Y, 16_000, "PESQ"), KeyError, "no metric 'PESQ'; did you mean 'pesq_wb'"),
+    "a number as metrics": (lambda: evaluate(X, Y, 16_000, 5), TypeError, "name, names or patterns.*5"),  # type: ignore[arg-type]
+    "None among metrics": (lambda: evaluate(X, Y, 16_000, ["mel", None]), KeyError, "no metric None"),  # type: ignore[list-item]
     "unlike any metric": (lambda: evaluate(X, Y, 16_000, ["qqqq"]), KeyError, "there are: mel, mel_dac"),
     "no metric": (lambda: evaluate(X, Y, 16_000, []), ValueError, "no metric was named"),
     "no rate": (lambda: evaluate(X, Y), ValueError, "the reference is a bare array and has no sample rate"),
     "no rate of one": (lambda: evaluate(audio(X), Y), ValueError, "the estimate is a bare array"),
     "rate 0": (lambda: evaluate(X, Y, 0), ValueError, "sample_rate must be a positive whole number of Hz; it is 0"),
+    "rate negative": (lambda: evaluate(X, Y, -8000), ValueError, "positive whole number of Hz; it is -8000"),
+    "rate of a function as text": (
+        lambda: mel(X, Y, "8k"),
+        TypeError,
+        "sample_rate must be a number of Hz; it is '8k'",
+    ),  # type: ignore[arg-type]
+    "rate of a function missing": (lambda: mel(X, Y, None), TypeError, "sample_rate must be .* it is None"),  # type: ignore[arg-type]
+    "lengths of floats": (lambda: mel(X, Y, 16_000, torch.ones(2)), TypeError, "whole numbers of samples.*float32"),
+    "lengths too long": (lambda: mel(X, Y, 16_000, torch.tensor([9, 16_001])), ValueError, "0 to 16000 samples"),
+    "lengths too few": (lambda: mel(X, Y, 16_000, torch.tensor([9])), ValueError, r"lengths must be \[2\]"),
+    "a function of [C, T]": (
+        lambda: mel(X[0], Y[0], 16_000),
+        ValueError,
+        r"must be \[B, C, T\]; its shape is \(1, 16000",
+    ),
+    "a function of NumPy": (lambda: mel(X.numpy(), Y, 16_000), TypeError, "reference must be .* tensor.*ndarray"),  # type: ignore[arg-type]
+    "None": (lambda: evaluate(None, Y, 16_000), TypeError, "the reference must be an Audio, .* it is NoneType"),  # type: ignore[arg-type]
+    "a path and no rate": (lambda: evaluate("a.wav", "b.wav"), TypeError, r"it is str .*Audio.load\(\)"),  # type: ignore[arg-type]
+    "complex": (lambda: evaluate(X, Y + 0j, 16_000), TypeError, "the estimate must hold floating point.*complex64"),
+    "bool": (lambda: evaluate(X > 0, Y, 16_000), TypeError, "the reference must hold floating point.*torch.bool"),
+    "objects": (lambda: evaluate(np.array([1, None]), Y, 16_000), TypeError, "the reference: an array of objects"),
+    "a number": (lambda: evaluate(np.array(0.5), Y, 16_000), ValueError, r"its shape is \(\)"),
+    "Audio of different rates": (
+        lambda: evaluate([audio(X), audio(X, 8_000)], [audio(X), audio(X)]),
+        ValueError,
+        r"the clips of the reference differ in sample rate: \[8000, 16000\]",
+    ),
+    "a list of Audio and tensors": (lambda: evaluate([audio(X), X], Y, 16_000), TypeError, "clip 0 .* it is Audio"),
     "rate as text": (lambda: evaluate(X, Y, "16000"), TypeError, "sample_rate must be a number"),  # type: ignore[arg-type]
     "other rate": (lambda: evaluate(audio(X), audio(Y), 8_000), ValueError, "reference is an Audio at 16000 Hz"),
     "integers": (lambda: evaluate((X * 32768).short(), Y, 16_000), TypeError, "torch.int16.*samples / 32768"),

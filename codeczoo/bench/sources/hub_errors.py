@@ -14,7 +14,7 @@ from huggingface_hub import constants, errors
 
 from codeczoo.bench.sources.carried import FETCH_ERRORS, HTTP_ERROR
 
-_RAISED = (*FETCH_ERRORS, ValueError, DatasetsError, pa.ArrowException)
+_RAISED = (*FETCH_ERRORS, ValueError, LookupError, TypeError, DatasetsError, pa.ArrowException)
 ELSEWHERE = "or get the data elsewhere and name the folder"
 
 

@@ -86,7 +86,7 @@ def test_splits_take_turns_and_streaming_equals_local(hub: HubServer, reader: Re
     assert local["count"] == 5
     assert local["facts"]["revision"] == commit
     assert (local["facts"]["repository"], local["facts"]["config"]) == (name, "default")
-    assert local["facts"]["splits"] == ["Speech", "Music"] == list(local["facts"]["fingerprints"])
+    assert local["facts"]["splits"] == ["Speech", "Music"]
     assert streamed["clips"] == local["clips"]
     assert streamed["count"] is None, "only reading tells"
     assert streamed["facts"]["revision"] == commit
@@ -162,6 +162,21 @@ def test_clips_that_cannot_be_read_fail_alone(hub: HubServer, reader: Reader, na
 
 def commit_of(hub: HubServer, name: str) -> str:
     return hub.repositories["datasets", name].branches["main"]
+
+
+def test_of_one_split_only_its_files_are_fetched(hub: HubServer, reader: Reader, name: str) -> None:
+    unwanted = b"not even Parquet"
+    commit = hub.add(name, {**FILES, SPEECH: unwanted}, kind="datasets")
+    hub.requests.clear()
+    for _ in range(2):
+        found = reader.ask(name, split="Music")
+        assert [(c["id"], c["hash"]) for c in found["clips"]] == [("ö-0", heard(10)), ("ö-1", heard(11))]
+        assert found["facts"]["revision"] == commit
+    fetched = [path for _, path in hub.requests if path.endswith((SPEECH, hashlib.sha256(unwanted).hexdigest()))]
+    assert fetched == []
+    with hub.failing("", Fault(status=503)):
+        assert reader.ask(name, split="Music") == found, "from the cache"
+        assert "error" in reader.ask(name, split="Speech")
 
 
 # -- revisions, and without a network -------------------------------------------------------------

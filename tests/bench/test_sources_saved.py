@@ -171,6 +171,9 @@ def test_folders_that_say_how_they_are_read(tmp_path: Path, reader: Reader, stre
     found = reader.ask(layout, streaming=streaming)
     assert [c["id"] for c in found["clips"]] == ["one/x-0", "two/y-0", "one/x-1"]
     assert [c["hash"] for c in found["clips"]] == [heard(0), heard(4), heard(1)]
+    assert [c["id"] for c in reader.ask(f"{layout}:a", split="two", streaming=streaming)["clips"]] == ["y-0"]
+    message = reader.ask(f"{layout}:b", streaming=streaming)["message"]
+    assert message == f"{layout}:b: BuilderConfig 'b' not found. Available: ['a'] Choose one as NAME:CONFIG"
 
     noted = tmp_path / "noted"
     noted.mkdir()

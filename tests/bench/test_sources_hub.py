@@ -222,6 +222,11 @@ def test_what_is_not_there_or_not_allowed(hub: HubServer, reader: Reader, stream
     hub.add("someone/script", {"script.py": b"raise SystemExit('it ran')", "README.md": b"#"}, kind="datasets")
     hub.add("someone/empty", {"README.md": b"#"}, kind="datasets")
     hub.add("someone/tiny", FILES, kind="datasets")
+    two = b"---\nconfigs:\n- config_name: a\n  data_files: x.csv\n- config_name: b\n  data_files: y.csv\n---\n"
+    hub.add("someone/configs", {"README.md": two, "x.csv": b"a\n1\n", "y.csv": b"a\n1\n"}, kind="datasets")
+    hub.add("someone/pattern", {**FILES, "README.md": CARD.replace(b"data/", b"gone/")}, kind="datasets")
+    hub.add("someone/cut", {"data/test-0.parquet": FILES[SPEECH][:-20]}, kind="datasets")
+    hub.add("someone/text", {"a.jsonl": b'{"text": "x"}\n'}, kind="datasets")
     for name, said in (
         ("someone/nowhere", "no such folder or file here, and someone/nowhere is not a data set of"),
         ("someone/gated", f"it is gated: accept its terms at {hub.url}/datasets/someone/gated and log in"),
@@ -229,6 +234,10 @@ def test_what_is_not_there_or_not_allowed(hub: HubServer, reader: Reader, stream
         ("someone/empty", "it holds no files that the datasets library reads"),
         ("someone/tiny@v9", "there is no such revision of someone/tiny: name another"),
         ("someone/tiny:nine", "'nine' not found. Available: ['default'] Choose one as NAME:CONFIG"),
+        ("someone/configs", "available configs: ['a', 'b'] Choose one as NAME:CONFIG"),
+        ("someone/pattern", "or its README names others than there are"),
+        ("someone/cut", "Either the file is corrupted or this is not a parquet file"),
+        ("someone/text", "no column holds audio; --audio-column names the one to read; its columns: text (string)"),
     ):
         found = reader.ask(name, streaming=streaming)
         assert said in found["message"]

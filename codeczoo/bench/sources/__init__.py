@@ -83,7 +83,8 @@ def open_source(
     if source is not None:
         _refuse(name, split=split, streaming=streaming, audio_column=audio_column, id_column=id_column)
         return _selected(source, **drawn)
-    reference = None if path.suffix.lower() in (*SUFFIXES, *MANIFESTS, *TARS, *TABLES) else Reference.parse(name)
+    is_file = name.lower().endswith((*SUFFIXES, *MANIFESTS, *TARS, *TABLES))
+    reference = None if is_file else Reference.parse(name)
     if reference is None:
         raise FileNotFoundError(f"{name}: nothing of that name is here. A data set is {FORMS}")
     return _extra("hub", name).open_hub(name, reference, streaming=streaming, **columns, **drawn)

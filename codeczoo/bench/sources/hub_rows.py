@@ -97,6 +97,9 @@ class HubSource(Parts):
         if column is None:
             return
         ids = _arrow(self.parts[split], [column])[:].column(0)
+        if ids.null_count:
+            row = pc.index(ids.is_null(), True).as_py()
+            raise ValueError(f"{self.name}: {split}, row {row}: the column {column!r} is empty; {OTHER_IDS}")
         if pc.count_distinct(ids, mode="all").as_py() == len(ids):
             return
         counts = pc.value_counts(ids)

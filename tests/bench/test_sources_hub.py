@@ -179,6 +179,19 @@ def test_of_one_split_only_its_files_are_fetched(hub: HubServer, reader: Reader,
         assert "error" in reader.ask(name, split="Speech")
 
 
+def test_a_split_of_one_config_is_not_that_of_another(hub: HubServer, reader: Reader, name: str) -> None:
+    card = b"---\nconfigs:\n"
+    for config in (b"b", b"a\n  default: true"):
+        paths = b"".join(b"  - split: %s\n    path: %s/%s.parquet\n" % (s, config[:1], s) for s in (b"one", b"two"))
+        card += b"- config_name: " + config + b"\n  data_files:\n" + paths
+    files = {f"{config}/{s}.parquet": parquet(clips(config + s, 1)) for config in "ab" for s in ("one", "two")}
+    hub.add(name, {"README.md": card + b"---\n", **files}, kind="datasets")
+    for _ in range(2):
+        for asked, config in ((f"{name}:b", "b"), (name, "a"), (f"{name}:a", "a")):
+            found = reader.ask(asked, split="two")
+            assert (ids(found), found["facts"]["config"]) == ([f"{config}two-0"], config)
+
+
 # -- revisions, and without a network -------------------------------------------------------------
 
 

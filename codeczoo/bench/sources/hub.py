@@ -58,7 +58,7 @@ def open_hub(
     repo, asked = reference.repo, [split] if isinstance(split, str) else list(split or ())
     with clear_errors(name, repo):
         commit = find_commit(name, repo, reference.revision)
-        if commit and asked and not streaming and (kept := kept_splits(repo, commit, reference.config, asked)):
+        if commit and asked and not streaming and (kept := kept_splits(reference, commit, asked)):
             config, parts = kept
             facts = {"repository": repo, "revision": commit, "config": config}
             return HubSource(name, parts, facts, split=asked, **options)
@@ -69,7 +69,7 @@ def open_hub(
             f"asked: read it once online, or name {repo}@{builder.hash}"
         )
     facts = {"repository": repo, "revision": builder.hash, "config": builder.config.name}
-    return _of_builder(name, builder, facts, streaming, repo, asked, **options)
+    return _of_builder(name, builder, facts, streaming, reference, asked, **options)
 
 
 def _of_builder(
@@ -77,21 +77,22 @@ def _of_builder(
     builder: Any,
     facts: Mapping[str, Any],
     streaming: bool,
-    repo: str | None = None,
+    reference: Reference | None = None,
     split: Sequence[str] = (),
     **options: Any,
 ) -> Source:
     """The splits of a builder, prepared or streamed."""
     if builder.config.data_files:
         check_splits(name, split, builder.config.data_files)
+    repo = reference.repo if reference else None
     with clear_errors(name, repo), without_decoder(builder):
         if streaming:
             parts = builder.as_streaming_dataset()
-        elif repo is None:
+        elif reference is None:
             builder.download_and_prepare()
             parts = builder.as_dataset()
         else:
-            parts = prepare(name, builder, repo, split)
+            parts = prepare(name, builder, reference, split)
     if not streaming:
         return HubSource(name, parts, facts, split=split, **options)
     sizes = {one: info.num_examples for one, info in (builder.info.splits or {}).items()}

@@ -14,6 +14,7 @@ from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
 from codeczoo.base.download import file_hash
 from codeczoo.bench.sources.hub_errors import ELSEWHERE, DataUnavailableError, clear_errors, first_line, is_offline
+from codeczoo.bench.sources.reference import Reference
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ FETCHED = 8  # files that are fetched at the same time
 COMMIT, SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
 
 
-def prepare(name: str, builder: Any, repo: str, asked: Sequence[str]) -> Mapping[str, Any]:
+def prepare(name: str, builder: Any, reference: Reference, asked: Sequence[str]) -> Mapping[str, Any]:
     """The splits of a builder, fetched and prepared where they are not yet.
 
     They go into the `datasets` library's own cache, all of them, as that library does it; where only some are asked
@@ -30,7 +31,7 @@ def prepare(name: str, builder: Any, repo: str, asked: Sequence[str]) -> Mapping
     Raises:
         DataUnavailableError: a file that cannot be had.
     """
-    files = builder.config.data_files or {}
+    files, repo = builder.config.data_files or {}, reference.repo
     ready = Path(builder.cache_dir).exists()
     if ready or not asked or not files or set(asked) == set(files):
         if not ready:
@@ -39,7 +40,7 @@ def prepare(name: str, builder: Any, repo: str, asked: Sequence[str]) -> Mapping
         return builder.as_dataset()
     parts = {}
     for split in asked:
-        place = _place(repo, builder.hash) / builder.config.name / split
+        place = _place(reference, builder.hash) / builder.config.name / split
         if not place.exists():
             builder.config.data_files = datasets.data_files.DataFilesDict({split: files[split]})
             bring_files(name, builder, repo)
@@ -48,17 +49,19 @@ def prepare(name: str, builder: Any, repo: str, asked: Sequence[str]) -> Mapping
     return parts
 
 
-def kept_splits(repo: str, commit: str, config: str | None, asked: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+def kept_splits(reference: Reference, commit: str, asked: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
     """The config, and splits that `prepare` has prepared alone before; None if one is missing."""
-    folders = [folder for folder in _place(repo, commit).glob("*") if config in (None, folder.name)]
-    if len(folders) != 1 or not all((folders[0] / split).exists() for split in asked):
-        return None
-    return folders[0].name, {split: _kept(folders[0] / split) for split in asked}
+    for folder in _place(reference, commit).glob("*"):
+        if all((folder / split).exists() for split in asked):
+            return folder.name, {split: _kept(folder / split) for split in asked}
+    return None
 
 
-def _place(repo: str, commit: str) -> Path:
-    """Where splits that are prepared alone lie."""
-    return Path(datasets.config.HF_DATASETS_CACHE, "codeczoo", repo.replace("/", "--"), commit)
+def _place(reference: Reference, commit: str) -> Path:
+    """Where splits that are prepared alone lie, below the name of their config: the one that was asked for, or the one
+    that the data set has for those who ask for none."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "codeczoo", reference.repo.replace("/", "--"), commit)
+    return folder / (f"config {reference.config}" if reference.config else "default")
 
 
 def _kept(place: Path) -> Any:

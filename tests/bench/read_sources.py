@@ -6,12 +6,14 @@ environment when they are imported.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -34,26 +36,33 @@ class Reader:
         self.environment = {**os.environ, "HF_HUB_OFFLINE": "0", **hub.environment(home), **environment}
 
     def __enter__(self) -> Reader:
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.read_sources"],
             cwd=ROOT,
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.log,
             text=True,
         )
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.communicate(timeout=60)
+        with self.log:
+            self.process.communicate(timeout=60)
 
     def ask(self, dataset: str | Path, timeout: float | None = None, **options: Any) -> dict[str, Any]:
         """What `open_source` gives, or its error. `timeout`: seconds that the hub's client waits for an answer."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"dataset": str(dataset), "timeout": timeout, **options}) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps({"dataset": str(dataset), "timeout": timeout, **options}) + "\n")
+            self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            self.log.seek(0)
+            raise AssertionError(f"the reader died:\n{self.log.read()[-3000:]}")
+        return json.loads(line)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

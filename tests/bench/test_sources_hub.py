@@ -86,7 +86,7 @@ def test_splits_take_turns_and_streaming_equals_local(hub: HubServer, reader: Re
     assert local["count"] == 5
     assert local["facts"]["revision"] == commit
     assert (local["facts"]["repository"], local["facts"]["config"]) == (name, "default")
-    assert local["facts"]["splits"] == ["Speech", "Music"] == list(local["facts"]["fingerprints"])
+    assert local["facts"]["splits"] == ["Speech", "Music"]
     assert streamed["clips"] == local["clips"]
     assert streamed["count"] is None, "only reading tells"
     assert streamed["facts"]["revision"] == commit
@@ -164,6 +164,34 @@ def commit_of(hub: HubServer, name: str) -> str:
     return hub.repositories["datasets", name].branches["main"]
 
 
+def test_of_one_split_only_its_files_are_fetched(hub: HubServer, reader: Reader, name: str) -> None:
+    unwanted = b"not even Parquet"
+    commit = hub.add(name, {**FILES, SPEECH: unwanted}, kind="datasets")
+    hub.requests.clear()
+    for _ in range(2):
+        found = reader.ask(name, split="Music")
+        assert [(c["id"], c["hash"]) for c in found["clips"]] == [("ö-0", heard(10)), ("ö-1", heard(11))]
+        assert found["facts"]["revision"] == commit
+    fetched = [path for _, path in hub.requests if path.endswith((SPEECH, hashlib.sha256(unwanted).hexdigest()))]
+    assert fetched == []
+    with hub.failing("", Fault(status=503)):
+        assert reader.ask(name, split="Music") == found, "from the cache"
+        assert "error" in reader.ask(name, split="Speech")
+
+
+def test_a_split_of_one_config_is_not_that_of_another(hub: HubServer, reader: Reader, name: str) -> None:
+    card = b"---\nconfigs:\n"
+    for config in (b"b", b"a\n  default: true"):
+        paths = b"".join(b"  - split: %s\n    path: %s/%s.parquet\n" % (s, config[:1], s) for s in (b"one", b"two"))
+        card += b"- config_name: " + config + b"\n  data_files:\n" + paths
+    files = {f"{config}/{s}.parquet": parquet(clips(config + s, 1)) for config in "ab" for s in ("one", "two")}
+    hub.add(name, {"README.md": card + b"---\n", **files}, kind="datasets")
+    for _ in range(2):
+        for asked, config in ((f"{name}:b", "b"), (name, "a"), (f"{name}:a", "a")):
+            found = reader.ask(asked, split="two")
+            assert (ids(found), found["facts"]["config"]) == ([f"{config}two-0"], config)
+
+
 # -- revisions, and without a network -------------------------------------------------------------
 
 
@@ -207,6 +235,11 @@ def test_what_is_not_there_or_not_allowed(hub: HubServer, reader: Reader, stream
     hub.add("someone/script", {"script.py": b"raise SystemExit('it ran')", "README.md": b"#"}, kind="datasets")
     hub.add("someone/empty", {"README.md": b"#"}, kind="datasets")
     hub.add("someone/tiny", FILES, kind="datasets")
+    two = b"---\nconfigs:\n- config_name: a\n  data_files: x.csv\n- config_name: b\n  data_files: y.csv\n---\n"
+    hub.add("someone/configs", {"README.md": two, "x.csv": b"a\n1\n", "y.csv": b"a\n1\n"}, kind="datasets")
+    hub.add("someone/pattern", {**FILES, "README.md": CARD.replace(b"data/", b"gone/")}, kind="datasets")
+    hub.add("someone/cut", {"data/test-0.parquet": FILES[SPEECH][:-20]}, kind="datasets")
+    hub.add("someone/text", {"a.jsonl": b'{"text": "x"}\n'}, kind="datasets")
     for name, said in (
         ("someone/nowhere", "no such folder or file here, and someone/nowhere is not a data set of"),
         ("someone/gated", f"it is gated: accept its terms at {hub.url}/datasets/someone/gated and log in"),
@@ -214,6 +247,10 @@ def test_what_is_not_there_or_not_allowed(hub: HubServer, reader: Reader, stream
         ("someone/empty", "it holds no files that the datasets library reads"),
         ("someone/tiny@v9", "there is no such revision of someone/tiny: name another"),
         ("someone/tiny:nine", "'nine' not found. Available: ['default'] Choose one as NAME:CONFIG"),
+        ("someone/configs", "available configs: ['a', 'b'] Choose one as NAME:CONFIG"),
+        ("someone/pattern", "or its README names others than there are"),
+        ("someone/cut", "Either the file is corrupted or this is not a parquet file"),
+        ("someone/text", "no column holds audio; --audio-column names the one to read; its columns: text (string)"),
     ):
         found = reader.ask(name, streaming=streaming)
         assert said in found["message"]

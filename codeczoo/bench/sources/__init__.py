@@ -43,9 +43,9 @@ def open_source(
     Args:
         dataset: a folder (searched to its depths), a glob, a manifest (.csv, .tsv, .jsonl) or one audio file; tars in
             WebDataset's form or Parquet files: one, a folder of them, a glob or `name-{000..012}.tar`; a folder that
-            `datasets` saved or that is laid out as a repository of the hub; or such a repository, `owner/name`,
-            with `@revision` and `:config` if need be. What lies on this machine comes before the hub. None = the
-            embedded clips.
+            `datasets` saved or that is laid out as a repository of the hub (`folder:config` if need be); or such a
+            repository, `owner/name`, with `@revision` and `:config`. What lies on this machine comes before the hub.
+            None = the embedded clips.
         split: one or several of its splits; None = all, one clip of each in turn.
         streaming: read a data set of the hub over the network as it goes, keeping nothing.
         audio_column, id_column: which columns to read, where that is not clear; the id column "row" numbers the rows.
@@ -68,6 +68,10 @@ def open_source(
         return _extra("hub", name).open_saved(name, path, **columns, **drawn)
     if path.is_dir() and is_layout(path):
         return _extra("hub", name).open_layout(name, path, streaming=streaming, **columns, **drawn)
+    folder, _, config = name.rpartition(":")
+    if folder and not path.exists() and Path(folder).expanduser().is_dir():
+        layout = Path(folder).expanduser()
+        return _extra("hub", name).open_layout(name, layout, config, streaming=streaming, **columns, **drawn)
     tars, tables = _shards(name, path)
     if tables:
         _refuse(name, streaming=streaming)
@@ -79,7 +83,8 @@ def open_source(
     if source is not None:
         _refuse(name, split=split, streaming=streaming, audio_column=audio_column, id_column=id_column)
         return _selected(source, **drawn)
-    reference = None if path.suffix.lower() in (*SUFFIXES, *MANIFESTS, *TARS, *TABLES) else Reference.parse(name)
+    is_file = name.lower().endswith((*SUFFIXES, *MANIFESTS, *TARS, *TABLES))
+    reference = None if is_file else Reference.parse(name)
     if reference is None:
         raise FileNotFoundError(f"{name}: nothing of that name is here. A data set is {FORMS}")
     return _extra("hub", name).open_hub(name, reference, streaming=streaming, **columns, **drawn)

@@ -9,12 +9,18 @@ from collections.abc import Iterator
 import datasets
 import pyarrow as pa
 from datasets.data_files import EmptyDatasetError
-from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, DatasetNotFoundError, DatasetsError
+from datasets.exceptions import (
+    DataFilesNotFoundError,
+    DatasetGenerationError,
+    DatasetNotFoundError,
+    DatasetsError,
+    SplitsVerificationError,
+)
 from huggingface_hub import constants, errors
 
 from codeczoo.bench.sources.carried import FETCH_ERRORS, HTTP_ERROR
 
-_RAISED = (*FETCH_ERRORS, ValueError, DatasetsError, pa.ArrowException)
+_RAISED = (*FETCH_ERRORS, ValueError, LookupError, TypeError, DatasetsError, pa.ArrowException)
 ELSEWHERE = "or get the data elsewhere and name the folder"
 
 
@@ -100,9 +106,15 @@ def _unusable(chain: list[BaseException]) -> str:
             "too: add @refs/convert/parquet to its name"
         )
     if "Config name is missing" in text or text.startswith("BuilderConfig"):
-        return f"{text.splitlines()[0]} Choose one as NAME:CONFIG"
+        said = " ".join(text.partition("Example")[0].split())
+        return f"{said} Choose one as NAME:CONFIG"
     if isinstance(error, DataFilesNotFoundError | EmptyDatasetError):
-        return "it holds no files that the datasets library reads (Parquet, JSON lines, CSV, audio, tars ...)"
+        return (
+            "it holds no files that the datasets library reads (Parquet, JSON lines, CSV, audio, tars ...), "
+            "or its README names others than there are"
+        )
+    if isinstance(error, SplitsVerificationError):
+        return f"it is not as large as its README says ({first_line(error)})"
     if isinstance(error, DatasetGenerationError):
         return f"it cannot be read ({first_line(chain[-1])})"
     return first_line(error)

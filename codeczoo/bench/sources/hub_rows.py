@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -42,10 +42,8 @@ class Parts(Source):
     ) -> None:
         self.name, self.limit, self.shuffle, self.seed = name, limit, shuffle, seed
         chosen = [split] if isinstance(split, str) else list(split or parts)
-        for one in chosen:
-            if one not in parts:
-                raise ValueError(f"{name}: no split {one!r}; it has {', '.join(parts)}")
-        if split is None and ORIGINAL in parts:
+        check_splits(name, chosen, parts)
+        if not split and ORIGINAL in parts:
             chosen, self.estimates = [ORIGINAL], tuple(one for one in parts if one != ORIGINAL)
         self.splits = tuple(dict.fromkeys(chosen))
         self.parts = {one: parts[one] for one in (*self.splits, *self.estimates)}
@@ -79,7 +77,8 @@ class HubSource(Parts):
         self, name: str, parts: Mapping[str, Any], facts: Mapping[str, Any], *args: Any, **options: Any
     ) -> None:
         super().__init__(name, parts, facts, *args, **options)
-        self._facts["fingerprints"] = {split: self.parts[split]._fingerprint for split in self.splits}
+        if "revision" not in facts:  # which would pin them
+            self._facts["fingerprints"] = {split: self.parts[split]._fingerprint for split in self.splits}
         self._rows: dict[str, dict[str, int]] = {}
         total = sum(len(self.parts[split]) for split in self.splits)
         if total == 0:
@@ -98,6 +97,9 @@ class HubSource(Parts):
         if column is None:
             return
         ids = _arrow(self.parts[split], [column])[:].column(0)
+        if ids.null_count:
+            row = pc.index(ids.is_null(), True).as_py()
+            raise ValueError(f"{self.name}: {split}, row {row}: the column {column!r} is empty; {OTHER_IDS}")
         if pc.count_distinct(ids, mode="all").as_py() == len(ids):
             return
         counts = pc.value_counts(ids)
@@ -144,6 +146,14 @@ class HubSource(Parts):
 
     def _clip(self, split: str, number: int) -> Content:
         return clip_of(self._heard[split][number], self.columns[split])
+
+
+def check_splits(name: str, asked: Iterable[str], known: Iterable[str]) -> None:
+    """Raises a ValueError for a split that the data set does not have."""
+    known = list(map(str, known))
+    for split in asked:
+        if split not in known:
+            raise ValueError(f"{name}: no split {split!r}; it has {', '.join(known)}")
 
 
 def _columns(name: str, part: Any, audio_column: str | None, id_column: str | None) -> Columns:

@@ -14,10 +14,10 @@ import pyarrow as pa
 from codeczoo.bench.sources.base import Content, Entry
 from codeczoo.bench.sources.carried import carried, carry
 from codeczoo.bench.sources.columns import OTHER_IDS, clip_of, described_rows
+from codeczoo.bench.sources.hub_cache import FETCHED
 from codeczoo.bench.sources.hub_errors import clear_errors
 from codeczoo.bench.sources.hub_rows import Parts
 
-FETCHED = 8  # files that are fetched at the same time
 SHUFFLED, SHUFFLED_BYTES = 1000, 256 << 20  # clips that a shuffled stream holds back
 
 

@@ -55,8 +55,8 @@ class ShardSource(Source):
 
 
 def find_shards(dataset: str, suffixes: Sequence[str]) -> list[Path]:
-    """Files that end in one of `suffixes`: one file, those below a folder, those that a glob or braces give. Sorted
-    below a folder and in a glob.
+    """Files that end in one of `suffixes`: one file, those below a folder, those that a glob or braces give if all do.
+    Sorted below a folder and in a glob.
 
     Raises:
         FileNotFoundError: a file that braces name is missing.
@@ -75,7 +75,8 @@ def find_shards(dataset: str, suffixes: Sequence[str]) -> list[Path]:
                     raise FileNotFoundError(f"{dataset}: there is no {pattern}")
                 continue
             found += [Path(pattern)] if matches is None else matches
-    return [p for p in found if p.name.lower().endswith(tuple(suffixes))]
+    shards = [p for p in found if p.name.lower().endswith(tuple(suffixes))]
+    return shards if path.is_dir() or len(shards) == len(found) else []
 
 
 def shard_names(shards: Sequence[Path]) -> dict[Path, str]:

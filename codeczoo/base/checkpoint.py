@@ -124,13 +124,17 @@ def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
 
 
 def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
-    """The checkpoint of a folder: the published files, by path or name, else what is usual, else the only one there.
+    """The checkpoint of a folder: the published files, by path (from it, or from a folder in it) or name, else what is
+    usual, else the only one there.
 
     Raises:
         FileNotFoundError: none.
         ValueError: several, and nothing to choose by; or only a part of the published ones.
     """
-    found = [next((p for p in (folder / f, folder / Path(f).name) if p.is_file()), None) for f in published]
+    found = [
+        next((p for p in (folder / f, *sorted(folder.glob(f"*/{f}")), folder / Path(f).name) if p.is_file()), None)
+        for f in published
+    ]
     there = [path for path in found if path is not None]
     if there and len(set(there)) == len(published):
         return there

@@ -93,12 +93,16 @@ ROOTS = list({_network(variant): name for name, variant in reversed(variants().i
 CAUSAL = [name for name in ROOTS if codec_info(name).causal]
 
 
+def small_variant(name: str) -> Variant:
+    """A variant with a small network of its architecture."""
+    variant = variants()[name]
+    return replace(variant, network={**variant.network, **SMALL.get(variant.family, {})})
+
+
 @functools.lru_cache(maxsize=8)
 def codec_of(name: str, size: str, dtype: torch.dtype) -> BaseCodec:
     """A codec with seeded weights, `size` "small" or "full"."""
-    variant = variants()[name]
-    if size == "small":
-        variant = replace(variant, network={**variant.network, **SMALL.get(variant.family, {})})
+    variant = small_variant(name) if size == "small" else variants()[name]
     codec = variant.build()
     load_weights(codec, "random")
     with torch.no_grad():

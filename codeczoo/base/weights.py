@@ -39,8 +39,8 @@ def load_weights(
     """Fill `codec`, and note on it what was loaded: `weights_source`, and `weights_hash` (sha256 in hex).
 
     Args:
-        weights: None = the published ones; a file, folder or zip archive; tensors by published key (nested dicts are
-            joined by dots); "random" = noise from `seed`.
+        weights: None = the published ones; a file, folder or zip archive; tensors or arrays by published key (nested
+            dicts are joined by dots); "random" = noise from `seed`.
         revision, cache_dir, local_files_only: of the hub; see `load_codec`.
 
     Raises:
@@ -64,8 +64,9 @@ def load_weights(
     else:
         paths = _paths(codec, weights, revision, cache_dir, local_files_only)
         checkpoint, digest = _read(codec, paths)
-        files = ", ".join(str(path) for path in paths if not _is_settings(path.name))
-        source = _told(codec.variant.weights, revision) if weights is None else files
+        source = (
+            _told(codec.variant.weights, revision) if weights is None else ", ".join(_own_files(codec, weights, paths))
+        )
     _fill(codec, checkpoint, source)
     codec.weights_source, codec.weights_hash = source, digest
     log.info("%s: weights of %s, sha256 %s", codec.name, source, digest)
@@ -113,9 +114,20 @@ def _paths(
         raise FileNotFoundError(
             f"{codec.name}: weights={str(weights)!r} is neither 'random' nor a file or folder that exists"
         )
-    if path.suffix.lower() == ".zip":
+    if _is_archive(path):
         return from_archive(codec.name, path, _checkpoints(source), cache_dir)
     return [path]
+
+
+def _own_files(codec: BaseCodec, given: str | Path, paths: Sequence[Path]) -> list[str]:
+    """The user's files, as they are told to people: those of an archive by their names in it."""
+    if _is_archive(given):
+        return [f"{given} ({', '.join(_checkpoints(codec.variant.weights))})"]
+    return [str(path) for path in paths if not _is_settings(path.name)]
+
+
+def _is_archive(path: str | Path) -> bool:
+    return Path(path).suffix.lower() == ".zip"
 
 
 def _checkpoints(source: WeightsSource | None) -> list[str]:

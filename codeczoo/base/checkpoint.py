@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -80,13 +82,14 @@ def read_json(path: Path) -> Any:
 
 
 def from_tree(tree: Any) -> Checkpoint:
-    """Candidates and plain values of nested dicts.
+    """Candidates and plain values of nested dicts. NumPy arrays are taken as tensors.
 
     Raises:
         ValueError: there are no tensors in it.
     """
     candidates: dict[str, Mapping[str, Tensor]] = {}
     try:
+        tree = _as_tensors(tree)
         _collect(tree, "", candidates)
         plain = _plain(tree)
     except RecursionError:
@@ -165,6 +168,13 @@ def _collect(tree: Any, name: str, into: dict[str, Mapping[str, Tensor]]) -> Non
     for key, value in tree.items():
         if isinstance(key, str):
             _collect(value, f"{name}/{key}" if name else key, into)
+
+
+def _as_tensors(tree: Any) -> Any:
+    """Nested dicts with tensors in place of arrays."""
+    if isinstance(tree, np.ndarray):
+        return torch.from_numpy(tree if tree.flags.writeable else tree.copy())
+    return {key: _as_tensors(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def _plain(tree: Any) -> Any:

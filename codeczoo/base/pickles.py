@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,11 +127,9 @@ def read_pickle(path: str | Path) -> Any:
 
 
 def tensors_of(tree: Any, prefix: str = "") -> dict[str, Tensor]:
-    """All tensors (and NumPy arrays, as tensors) of nested dicts and lists, keys joined by dots."""
+    """All tensors of nested dicts and lists, keys joined by dots."""
     if isinstance(tree, Tensor):
         return {prefix: tree}
-    if isinstance(tree, np.ndarray):
-        return {prefix: torch.from_numpy(tree if tree.flags.writeable else tree.copy())}
     if isinstance(tree, Mapping):
         items = list(tree.items())
     elif isinstance(tree, list | tuple):

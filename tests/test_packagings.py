@@ -124,8 +124,9 @@ def two_trainers(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
     golden = manifest_of(packaging.folder)
     number = {entry["key"]: entry["file"] for entry in golden["tensors"]}
     for i, file in enumerate(golden["checkpoint"]["files"]):
-        (folder / file).parent.mkdir(parents=True)
-        own = {key: tensor for key, tensor in tensors.items() if number.get(key, 1) == i}
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        own = {key: tensor for key, tensor in tensors.items() if number[key.removesuffix("_more")] == i}
+        own = {key.removeprefix(f"{Path(file).stem}."): tensor for key, tensor in own.items()}
         model = {"generator": own, "discriminator": {"mpd.0.weight": torch.ones(2, 3)}}
         optimizer = {"generator": {"state": {0: {"step": 1, "exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1e-4}]}}
         torch.save({"model": model, "optimizer": optimizer, "steps": 500000, "epochs": 7}, folder / file)
@@ -138,7 +139,8 @@ def zipped_trainers(packaging: Packaging, tensors: Tensors, folder: Path) -> Pat
     with zipfile.ZipFile(folder / "exp.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted((folder / "exp").rglob("*")):
             archive.write(path, path.relative_to(folder))
-            path.unlink() if path.is_file() else None
+            if path.is_file():
+                path.unlink()
     return folder / "exp.zip"
 
 
@@ -204,6 +206,13 @@ PACKAGINGS = {
     ),
     "audiodec": Packaging("audiodec_24k", "audiodec_24k", two_trainers),
     "audiodec in its archive": Packaging("audiodec_24k_320d", "audiodec_24k", zipped_trainers),
+    "audiodec of three kernels": Packaging("audiodec_48k_v0", "audiodec_48k_v0", zipped_trainers),
+    "audiodec, one autoencoder twice": Packaging(
+        "audiodec_48k_activate_symmetric", "audiodec_48k_activate_symmetric", zipped_trainers
+    ),
+    "audiodec of 16 codebooks": Packaging(
+        "audiodec_48k_c16h320_symmetric", "audiodec_48k_c16h320_symmetric", two_trainers
+    ),
     "funcodec": Packaging("funcodec", "funcodec_en_libritts_16k_nq32ds320", espnet),
     "funcodec of 640": Packaging("funcodec_zh_en_16k_nq32ds640", "funcodec_en_libritts_16k_nq32ds640", espnet),
     "funcodec, frequencies": Packaging(

@@ -86,6 +86,11 @@ def run_benchmark(settings: Settings) -> dict[str, Any]:
             load_codec(name, settings.weights.get(name), device=device, precision=settings.precision)
             for name in settings.codecs
         ]
+        for codec in codecs:
+            if not codec.supports_decode:
+                log.warning(
+                    "%s cannot decode: %s. Its codes and its speed are measured", codec.name, codec.why_no_decode
+                )
         results.write_run(
             {
                 "format": FORMAT,
@@ -190,7 +195,7 @@ class _Run:
         spent = self.seconds[codec.name]
         spent["audio"] += float(original.seconds.sum())
         spent["encode"] += encoded - began
-        spent["decode"] += decoded - encoded
+        spent["decode"] += decoded - encoded if audio is not None else 0.0
         yield reads, codes, audio, {}
 
     def _measure(
@@ -237,7 +242,7 @@ class _Run:
             out["codecs"][name] = {
                 **spent,
                 "encode_rtf": spent["encode"] / audio if audio else None,
-                "decode_rtf": spent["decode"] / audio if audio else None,
+                "decode_rtf": spent["decode"] / audio if audio and spent["decode"] else None,  # None: it cannot
             }
         out["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
             1 if sys.platform == "darwin" else 1024

@@ -69,16 +69,49 @@ def flat_pickle(file: str) -> Write:
     return write
 
 
-def with_settings(file: str, name: str, settings: Callable[[Any], dict[str, Any]]) -> Write:
-    """A flat pickle and its settings, of which the folder is given."""
+def with_settings(file: str, settings: Callable[[Any], dict[str, Any]]) -> Write:
+    """A flat pickle beside a config.json, of which the folder is given."""
 
     def write(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
-        torch.save(tensors, folder / file)
-        text = json.dumps(settings(small_variant(find_variant(packaging.codec).name).build().config))
-        (folder / name).write_text(text)
+        torch.save(OrderedDict(tensors), folder / file)
+        config = small_variant(find_variant(packaging.codec).name).build().config
+        (folder / "config.json").write_text(json.dumps(settings(config)))
         return folder
 
     return write
+
+
+def of_snac(config: Any) -> dict[str, Any]:
+    same = (
+        "encoder_dim",
+        "encoder_rates",
+        "decoder_dim",
+        "decoder_rates",
+        "codebook_size",
+        "codebook_dim",
+        "vq_strides",
+    )
+    own = {"sampling_rate": config.sample_rate, "attn_window_size": config.window, "noise": True, "depthwise": True}
+    return {**own, **{name: getattr(config, name) for name in same}}
+
+
+def of_speechtokenizer(config: Any) -> dict[str, Any]:
+    return {
+        "sample_rate": 16000,
+        "sampling_rate": 16000,
+        "n_filters": config.filters,
+        "strides": [8, 5, 4, 2],
+        "dimension": config.dim,
+        "semantic_dimension": 768,
+        "codebook_size": 1024,
+        "n_q": 8,
+        "lstm_layers": 2,
+        "bidirectional": True,
+        "dilation_base": 2,
+        "residual_kernel_size": 3,
+        "n_residual_layers": 1,
+        "activation": {"elu": "ELU", "snake": "Snake"}[config.activation],
+    }
 
 
 def entries(file: str) -> Write:
@@ -193,8 +226,12 @@ PACKAGINGS = {
     "encodec of older transformers": Packaging("encodec_24k", "encodec_24k", flat_pickle("pytorch_model.bin"), HF),
     "wavtokenizer": Packaging("wavtokenizer_small_40", "wavtokenizer_40", lightning("WavTokenizer_small_600.ckpt")),
     "wavtokenizer of 75": Packaging("wavtokenizer_small_75", "wavtokenizer_75", lightning("wavtokenizer_320.ckpt")),
-    "speechtokenizer": Packaging("speechtokenizer", "speechtokenizer_16k", flat_pickle("SpeechTokenizer.pt")),
-    "speechtokenizer, snake": Packaging("speechtokenizer_snake", "speechtokenizer_snake_16k", flat_pickle("ckpt.dev")),
+    "speechtokenizer": Packaging(
+        "speechtokenizer", "speechtokenizer_16k", with_settings("SpeechTokenizer.pt", of_speechtokenizer)
+    ),
+    "speechtokenizer, snake": Packaging(
+        "speechtokenizer_snake", "speechtokenizer_snake_16k", with_settings("ckpt.dev", of_speechtokenizer)
+    ),
     "bigcodec": Packaging("bigcodec", "bigcodec_16k", entries("bigcodec.pt")),
     "academicodec": Packaging(
         "academicodec_hifi_16k_320d_large_uni",
@@ -233,8 +270,8 @@ PACKAGINGS = {
     "unicodec": Packaging("unicodec", "unicodec_24k", lightning("unicode.ckpt")),
     "sqcodec of three strides": Packaging("sqcodec_16k_0k75bps", "sqcodec_16k_0k75bps", five_files),
     "sqcodec of two strides": Packaging("sqcodec_24k_24kbps", "sqcodec_24k_24kbps", five_files),
-    "snac": Packaging("snac", "snac_24khz", flat_pickle("pytorch_model.bin")),
-    "snac with attention": Packaging("snac_44khz", "snac_32khz", flat_pickle("pytorch_model.bin")),
+    "snac": Packaging("snac", "snac_24khz", with_settings("pytorch_model.bin", of_snac)),
+    "snac with attention": Packaging("snac_44khz", "snac_32khz", with_settings("pytorch_model.bin", of_snac)),
     "xcodec2": Packaging("xcodec2", "xcodec2_16k", of_transformers),
 }
 
@@ -312,6 +349,27 @@ def test_a_file_cut_at_its_half_is_named(packaging: Packaging, place: Path) -> N
     with pytest.raises(ValueError, match=rf"{re.escape(file.name)}: not a whole ") as caught:
         load(packaging, path)
     assert str(caught.value).startswith(f"{find_variant(packaging.codec).name}: ")
+
+
+@pytest.mark.parametrize(
+    ("packaging", "setting", "value", "said"),
+    [
+        ("snac with attention", "attn_window_size", 64, "attn_window_size is 64 there and 32 here"),
+        ("snac", "vq_strides", [8, 4, 1], r"vq_strides is \[8, 4, 1\] there and \[4, 2, 1\] here"),
+        ("speechtokenizer", "activation", "Snake", "activation is snake there and elu here"),
+        ("speechtokenizer, snake", "bidirectional", False, "bidirectional is False there and True here"),
+    ],
+    indirect=["packaging"],
+)
+def test_settings_of_another_network_are_refused(
+    packaging: Packaging, setting: str, value: Any, said: str, place: Path
+) -> None:
+    """What these say leaves no trace in the tensors, or one that is hard to read."""
+    path = packaging.write(packaging, packaging.tensors()[0], place)
+    settings = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**settings, setting: value}))
+    with pytest.raises(ValueError, match=f"the checkpoint is of another model: {said}"):
+        load(packaging, path)
 
 
 # -- what must be said of them --------------------------------------------------------------------

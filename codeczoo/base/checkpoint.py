@@ -106,6 +106,20 @@ def _from_file(path: Path, tree: Any) -> Checkpoint:
         raise ValueError(f"{path}: {error}") from None
 
 
+def compare_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Compare what a checkpoint says of its network with what the network is; what it does not mention is let be.
+
+    Raises:
+        ValueError: they differ; every difference is listed.
+    """
+    plain = {name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+             for name, value in here.items()}  # fmt: skip
+    wrong = [f"{name} is {there[name]} there and {value} here" for name, value in plain.items()
+             if name in there and there[name] != value]  # fmt: skip
+    if wrong:
+        raise ValueError(f"the checkpoint is of another model: {'; '.join(wrong)}")
+
+
 def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
     """Several files, by stem, that make one checkpoint: their keys side by side, or each behind its file's stem."""
     if len(parts) == 1:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.audio import Audio
+from codeczoo.base.checkpoint import compare_settings
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.keymap import KeyMap, Rule
@@ -231,13 +232,7 @@ class DAC(BaseCodec):
             published.setdefault("latent_dim", published["encoder_dim"] << len(published["encoder_rates"]))
         here = {name: getattr(self.config, name) for name in SAME_IN_KWARGS}
         here |= {"n_codebooks": self.config.num_codebooks, "latent_dim": self.config.latent_channels}
-        wrong = [
-            f"{name} is {published[name]} there and {list(value) if isinstance(value, Sequence) else value} here"
-            for name, value in here.items()
-            if name in published and published[name] != (list(value) if isinstance(value, Sequence) else value)
-        ]
-        if wrong:
-            raise ValueError(f"the checkpoint is of another model: {'; '.join(wrong)}")
+        compare_settings(published, here)
 
 
 # Arguments that a checkpoint's metadata name as our config does.

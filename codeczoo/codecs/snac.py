@@ -19,12 +19,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.checkpoint import compare_settings
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.ragged import join
@@ -281,6 +283,16 @@ class SNAC(BaseCodec):
     def _whole_windows(self, frames: Tensor) -> Tensor:
         return -(-frames // self.window) * self.window
 
+    def check_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Compare the `config.json` beside a checkpoint with this variant.
+
+        Raises:
+            ValueError: they differ; every difference is listed.
+        """
+        compare_settings(
+            metadata.get("config", {}), {theirs: getattr(self.config, ours) for theirs, ours in SETTINGS.items()}
+        )
+
     def _stretches(self, total: int, frames: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
         """(first, start, stop, last) in frames: stretches `start` to `stop` within their context, whole windows."""
         # What is wrong at a seam spreads over a whole window of attention before the convolutions carry it on.
@@ -301,7 +313,15 @@ def seeded_noise(seed: int, block: int, first: int, last: int) -> Tensor:
     return torch.cat(draws)[first - begin * NOISE_BLOCK : last - begin * NOISE_BLOCK]
 
 
-# -- key maps -----------------------------------------------------------------------------------------
+# -- checkpoints --------------------------------------------------------------------------------------
+
+# What the config.json beside a checkpoint says, and our name of it. Windows and strides leave no trace in the tensors.
+SETTINGS = {
+    "sampling_rate": "sample_rate",
+    "attn_window_size": "window",
+    **{name: name for name in ("encoder_dim", "encoder_rates", "decoder_dim", "decoder_rates", "vq_strides",
+                               "codebook_size", "codebook_dim")},
+}  # fmt: skip
 
 STAGES = 4
 UNIT = ("snake1", "conv1", "snake2", "conv2")

@@ -32,9 +32,12 @@ def test_golden(name: str) -> None:
     assert_audio_agrees(codec.decode(truth).waveform[..., :samples], case["reconstruction"])
     assert_audio_agrees(codec.decode(case["codes"]).waveform, case["decoded_without_scale"])
     assert_audio_agrees(codec.quantizer.decode(case["codes"]), case["quantized"])
+    if name in TIME:
+        normalised, _ = funcodec.normalise(case["audio"], torch.tensor([case["audio"].shape[-1]]))
+        assert_audio_agrees(codec.encoder(normalised.float())[0], case["latent"])
 
 
-@pytest.mark.parametrize("name", [TIME[0], TINY])
+@pytest.mark.parametrize("name", [TIME[0], *FREQUENCY])
 def test_golden_in_float64(name: str) -> None:
     """All codes, also those that float32 does not settle: in bins that are almost empty, rounding makes the phase."""
     codec = golden_codec(name, name, dtype=torch.float64)

@@ -81,18 +81,15 @@ def with_settings(file: str, settings: Callable[[Any], dict[str, Any]]) -> Write
     return write
 
 
+def numbers_of(config: Any, *more: str) -> dict[str, Any]:
+    """What DAC and SNAC call as we do."""
+    sides = (f"{side}_{what}" for side in ("encoder", "decoder") for what in ("dim", "rates"))
+    return {name: getattr(config, name) for name in (*sides, "codebook_size", "codebook_dim", *more)}
+
+
 def of_snac(config: Any) -> dict[str, Any]:
-    same = (
-        "encoder_dim",
-        "encoder_rates",
-        "decoder_dim",
-        "decoder_rates",
-        "codebook_size",
-        "codebook_dim",
-        "vq_strides",
-    )
     own = {"sampling_rate": config.sample_rate, "attn_window_size": config.window, "noise": True, "depthwise": True}
-    return {**own, **{name: getattr(config, name) for name in same}}
+    return {**own, **numbers_of(config, "vq_strides")}
 
 
 def of_speechtokenizer(config: Any) -> dict[str, Any]:
@@ -137,17 +134,12 @@ def lightning(file: str) -> Write:
 
 def descript(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
     config = small_variant(packaging.codec).build().config
-    same = (
-        "sample_rate",
-        "encoder_dim",
-        "encoder_rates",
-        "decoder_dim",
-        "decoder_rates",
-        "codebook_size",
-        "codebook_dim",
-    )
-    kwargs = {name: list(v) if isinstance(v := getattr(config, name), tuple | list) else v for name in same}
-    kwargs |= {"n_codebooks": config.num_codebooks, "latent_dim": config.latent_channels, "quantizer_dropout": 0.5}
+    kwargs = numbers_of(config, "sample_rate")
+    kwargs |= {
+        "n_codebooks": config.num_codebooks,
+        "latent_dim": config.latent_channels,
+        "quantizer_dropout": 0.5,
+    }
     torch.save({"state_dict": OrderedDict(tensors), "metadata": {"kwargs": kwargs}}, folder / "weights.pth")
     return folder / "weights.pth"
 

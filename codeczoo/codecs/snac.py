@@ -36,7 +36,7 @@ from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
 from codeczoo.nn.receptive import layers_of, seen
 from codeczoo.nn.rotary import Rotary
-from codeczoo.nn.snake import Snake, SnakeUnits
+from codeczoo.nn.snake import Snake, SnakeDown, SnakeUnits
 
 NOISE_BLOCK = 4096  # samples that are drawn at once
 HEAD_DIM = 64
@@ -76,19 +76,6 @@ class WindowAttention(nn.Module):
         return x + self.attention(windows, everything(self.window), rotation).view(batch, frames, channels).mT
 
 
-class EncoderBlock(nn.Module):
-    """[B, C, T] → [B, 2C, T / stride]."""
-
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.units = SnakeUnits(channels, groups=channels)
-        self.snake = Snake(channels)
-        self.down = Conv1d(channels, 2 * channels, 2 * stride, stride, padding=(-(-stride // 2),) * 2)
-
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        return self.down(self.snake(self.units(x, lengths), inplace=True), lengths)
-
-
 class DecoderBlock(nn.Module):
     """[B, C, N] → [B, C / 2, N * stride]: upsampling, noise, residual units."""
 
@@ -117,7 +104,7 @@ class Encoder(nn.Module):
         self.first = Conv1d(1, channels, 7)
         self.blocks = nn.ModuleList()
         for stride in config.encoder_rates:
-            self.blocks.append(EncoderBlock(channels, stride))
+            self.blocks.append(SnakeDown(channels, stride, groups=channels))
             channels *= 2
         self.attention = WindowAttention(channels, config.window, config.head_dim) if config.window else nn.Identity()
         self.last = Conv1d(channels, channels, 7, groups=channels)

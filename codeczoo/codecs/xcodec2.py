@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import Context
+from codeczoo.base.passes import contexts_of
 from codeczoo.base.variant import Variant
 from codeczoo.codecs.bigcodec import STAGES, UNIT, BigCodecConfig, convolutional_encoder, encoder_stages, module_rules
 from codeczoo.nn.attention import Attention
@@ -125,9 +125,7 @@ class XCodec2(BaseCodec):
         self.hop_length = math.prod(config.strides)
         self.codebook_sizes = (math.prod(config.digits),)
         self.codebook_choices = (1,)
-        frames = round(CONTEXT * config.sample_rate / self.hop_length)
-        self.encode_context = Context(frames * self.hop_length, frames * self.hop_length)
-        self.decode_context = Context(frames, frames)
+        self.encode_context, self.decode_context = contexts_of(CONTEXT, config.sample_rate, self.hop_length)
         dim = config.dim
         self.semantic = W2vBert(2 * BANDS, dim, config.semantic_layers, config.semantic_heads, config.semantic_hidden)
         self.adapter = SemanticAdapter(dim)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 
 from codeczoo import BaseCodec, codec_info
-from codeczoo.base.variant import variants
+from codeczoo.base.variant import Variant, variants
 from codeczoo.base.weights import load_weights
 
 # Fewer channels and layers for each family, everything else as published.
 SMALL: dict[str, dict[str, object]] = {
     "academicodec": {"filters": 8, "block_kernels": (3, 3, 5), "dilations": (2,), "codebook_size": 64},
-    "audiodec": {"filters": 4, "dim": 16, "codebook_size": 64, "vocoder_channels": 32, "vocoder_kernel": 5},
+    "audiodec": {"filters": 4, "dim": 16, "codebook_size": 64, "vocoder_channels": 32},
     "encodec": {"filters": 4, "dim": 16, "codebook_size": 64},
     "dac": {"encoder_dim": 4, "decoder_dim": 64, "codebook_size": 64},
     "speechtokenizer": {"filters": 4, "dim": 48},
@@ -81,19 +81,28 @@ SMALL: dict[str, dict[str, object]] = {
 # float32 can be asked to agree with float64.
 GAIN = {"bigcodec": 0.5, "dac": 0.5, "snac": 0.5, "sqcodec": 0.5}
 
-# One variant of each network: the others are the same with other weights, or under another name.
-ROOTS = list({(v.family, repr(sorted(v.network.items()))): name for name, v in reversed(variants().items())}.values())[
-    ::-1
-]
+
+def _network(variant: Variant) -> str:
+    """The numbers of a network. A sample rate beside them changes nothing in it, but for codecs without one."""
+    kept = {key: value for key, value in variant.network.items() if key != "sample_rate" or variant.weights is None}
+    return repr((variant.family, sorted(kept.items())))
+
+
+# One variant of each network: the others are the same with other weights, at another rate, or under another name.
+ROOTS = list({_network(variant): name for name, variant in reversed(variants().items())}.values())[::-1]
 CAUSAL = [name for name in ROOTS if codec_info(name).causal]
+
+
+def small_variant(name: str) -> Variant:
+    """A variant with a small network of its architecture."""
+    variant = variants()[name]
+    return replace(variant, network={**variant.network, **SMALL.get(variant.family, {})})
 
 
 @functools.lru_cache(maxsize=8)
 def codec_of(name: str, size: str, dtype: torch.dtype) -> BaseCodec:
     """A codec with seeded weights, `size` "small" or "full"."""
-    variant = variants()[name]
-    if size == "small":
-        variant = replace(variant, network={**variant.network, **SMALL.get(variant.family, {})})
+    variant = small_variant(name) if size == "small" else variants()[name]
     codec = variant.build()
     load_weights(codec, "random")
     with torch.no_grad():

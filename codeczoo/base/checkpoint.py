@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -80,13 +82,14 @@ def read_json(path: Path) -> Any:
 
 
 def from_tree(tree: Any) -> Checkpoint:
-    """Candidates and plain values of nested dicts.
+    """Candidates and plain values of nested dicts. NumPy arrays are taken as tensors.
 
     Raises:
         ValueError: there are no tensors in it.
     """
     candidates: dict[str, Mapping[str, Tensor]] = {}
     try:
+        tree = _as_tensors(tree)
         _collect(tree, "", candidates)
         plain = _plain(tree)
     except RecursionError:
@@ -101,6 +104,20 @@ def _from_file(path: Path, tree: Any) -> Checkpoint:
         return from_tree(tree)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def compare_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Compare what a checkpoint says of its network with what the network is; what it does not mention is let be.
+
+    Raises:
+        ValueError: they differ; every difference is listed.
+    """
+    plain = {name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+             for name, value in here.items()}  # fmt: skip
+    wrong = [f"{name} is {there[name]} there and {value} here" for name, value in plain.items()
+             if name in there and there[name] != value]  # fmt: skip
+    if wrong:
+        raise ValueError(f"the checkpoint is of another model: {'; '.join(wrong)}")
 
 
 def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
@@ -124,13 +141,17 @@ def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
 
 
 def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
-    """The checkpoint of a folder: the published files, by path or name, else what is usual, else the only one there.
+    """The checkpoint of a folder: the published files, by path (from it, or from a folder in it) or name, else what is
+    usual, else the only one there.
 
     Raises:
         FileNotFoundError: none.
         ValueError: several, and nothing to choose by; or only a part of the published ones.
     """
-    found = [next((p for p in (folder / f, folder / Path(f).name) if p.is_file()), None) for f in published]
+    found = [
+        next((p for p in (folder / f, *sorted(folder.glob(f"*/{f}")), folder / Path(f).name) if p.is_file()), None)
+        for f in published
+    ]
     there = [path for path in found if path is not None]
     if there and len(set(there)) == len(published):
         return there
@@ -161,6 +182,13 @@ def _collect(tree: Any, name: str, into: dict[str, Mapping[str, Tensor]]) -> Non
     for key, value in tree.items():
         if isinstance(key, str):
             _collect(value, f"{name}/{key}" if name else key, into)
+
+
+def _as_tensors(tree: Any) -> Any:
+    """Nested dicts with tensors in place of arrays."""
+    if isinstance(tree, np.ndarray):
+        return torch.from_numpy(tree if tree.flags.writeable else tree.copy())
+    return {key: _as_tensors(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def _plain(tree: Any) -> Any:

@@ -293,8 +293,7 @@ class BaseCodec(nn.Module):
             NotImplementedError: the codec is a tokenizer without a decoder.
             TypeError, ValueError: not codes, codes of another codec, out of range or of the wrong shape.
         """
-        if not self.supports_decode:
-            raise NotImplementedError(f"{self.name} cannot decode: {self.why_no_decode}")
+        self._require_decoder()
         codes = self._check_codes(codes).to(self.device)
         with matmul_precision(self.precision):
             parts = [self._decode_part(codes[rows]) for rows in self._groups(codes.lengths, self.hop_length or 1)]
@@ -313,9 +312,17 @@ class BaseCodec(nn.Module):
 
         A codec of fewer channels than the input codes the mix, which then stands in every channel. Clips of one call
         must share their rate and channel count, because one `Audio` holds them.
+
+        Raises:
+            NotImplementedError, TypeError, ValueError: as `encode` and `decode`.
         """
+        self._require_decoder()
         original = collate(read_clips(audio, sample_rate))
         return self.restore(self.decode(self.encode(original, None, num_codebooks, bitrate)), original)
+
+    def _require_decoder(self) -> None:
+        if not self.supports_decode:
+            raise NotImplementedError(f"{self.name} cannot decode: {self.why_no_decode}")
 
     def restore(self, decoded: Audio, original: Audio) -> Audio:
         """`decoded` at the rate, lengths and channel count of `original`."""

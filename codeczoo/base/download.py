@@ -15,7 +15,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +23,7 @@ from filelock import FileLock
 from huggingface_hub import constants, errors, hf_hub_download
 from tqdm import tqdm
 
+from codeczoo.base.archive import unpack
 from codeczoo.base.variant import WeightsSource
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,11 @@ def fetch(
     if revision is not None and source.url:
         raise ValueError(f"{codec}: revision={revision!r} is of a hub repository; its weights come from {source.url}")
     home = {"repo": source.repo, "revision": revision or source.revision}
-    files = [{**home, "url": source.url, "file": source.file, "sha256": source.sha256 if revision is None else None}]
-    for entry in source.more:
+    own = {"url": source.url, "sha256": source.sha256 if revision is None else None}
+    files = [{**home, **own, "file": source.file, "member": source.member}]
+    for more in source.more:
+        # A member by itself is one of the same archive.
+        entry: dict[str, str | None] = {**(own if "member" in more and "url" not in more else {}), **more}
         elsewhere = "url" in entry or "repo" in entry
         files.append({**entry} if elsewhere else {**entry, **home})
         if revision is not None and not elsewhere:
@@ -67,7 +71,9 @@ def _fetch_one(
 ) -> Path:
     url, repo, file, sha256 = (entry.get(name) for name in ("url", "repo", "file", "sha256"))
     if url:
-        return from_url(codec, url, sha256, cache_dir=cache_dir, local_files_only=local_files_only)
+        path = from_url(codec, url, sha256, cache_dir=cache_dir, local_files_only=local_files_only)
+        member = entry.get("member")
+        return from_archive(codec, path, [member], cache_dir)[0] if member else path
     if not repo or not file:
         raise ValueError(f"{codec}: its configuration names neither a URL nor a file of a hub repository")
     path = from_hub(codec, repo, file, entry.get("revision"), cache_dir, local_files_only=local_files_only)
@@ -161,6 +167,18 @@ def from_url(
                     partial.unlink(missing_ok=True)
     _verify(codec, path, sha256, url)
     return path
+
+
+def from_archive(codec: str, path: Path, members: Sequence[str], cache_dir: str | Path | None = None) -> list[Path]:
+    """Files out of a zip archive on this machine.
+
+    Raises:
+        ValueError: it is broken, or they are not in it.
+    """
+    try:
+        return unpack(path, members, cache_folder(cache_dir) / "files")
+    except ValueError as error:
+        raise ValueError(f"{codec}: {error}") from error
 
 
 def _download(url: str, path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -88,7 +89,7 @@ def convert(
         broken += faulty
         if absent or faulty:
             continue
-        there = " and ".join(f"{key} {list(published[key].shape)}" for key in keys[:3])
+        there = " and ".join(f"{key} {list(published[key].shape)}" for key in _oddest(published, keys)[:3])
         try:
             tensors = [_folded(published, key) for key in stored]
             tensor = combine(*tensors) if combine else tensors[0]
@@ -169,6 +170,12 @@ def _stored(published: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
 
 def _folded(published: Mapping[str, Tensor], keys: tuple[str, ...]) -> Tensor:
     return published[keys[0]] if len(keys) == 1 else fold_weight_norm(published[keys[0]], published[keys[1]])
+
+
+def _oddest(published: Mapping[str, Tensor], keys: Sequence[str]) -> list[str]:
+    """Of tensors that make one of ours, those first whose shape the fewest share."""
+    shapes = Counter(published[key].shape for key in keys)
+    return sorted(keys, key=lambda key: shapes[published[key].shape])
 
 
 def _peak(tensor: Tensor) -> float:

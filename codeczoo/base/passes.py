@@ -46,6 +46,12 @@ def _give_back() -> Any:
         return lambda _: None
 
 
+def contexts_of(seconds: float, sample_rate: int, hop_length: int) -> tuple[Context, Context]:
+    """So much to each side, in whole frames: of an encoder, and of a decoder."""
+    frames = round(seconds * sample_rate / hop_length)
+    return Context(frames * hop_length, frames * hop_length), Context(frames, frames)
+
+
 def groups_within(lengths: Sequence[int], limit: float) -> list[slice]:
     """Consecutive rows whose padded size (count x longest) stays within `limit`; a longer row stands alone."""
     groups, start, longest = [], 0, 0

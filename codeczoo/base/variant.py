@@ -24,12 +24,13 @@ class WeightsSource:
     file: str = ""
     revision: str | None = None
     url: str | None = None
+    member: str | None = None  # of the zip archive at the URL
     sha256: str | None = None  # whole, or its known beginning
-    more: tuple[Mapping[str, str], ...] = ()  # further files that belong to it
+    more: tuple[Mapping[str, str], ...] = ()  # further files (or members) that belong to it
 
     def __str__(self) -> str:
         pin = f"@{self.revision}" if self.revision else ""
-        return self.url or f"{self.repo}{pin}/{self.file}"
+        return (self.url or f"{self.repo}{pin}/{self.file}") + (f" ({self.member})" if self.member else "")
 
 
 @dataclass(frozen=True)

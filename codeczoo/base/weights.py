@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from codeczoo.base.checkpoint import WHOLE, Checkpoint, find_files, from_tree, merge, read_checkpoint, read_json
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.download import fetch, file_hash
+from codeczoo.base.download import fetch, file_hash, from_archive
 from codeczoo.base.keymap import KeyMap, convert, fit
 from codeczoo.base.pickles import UnsafeCheckpointError
 from codeczoo.base.variant import WeightsSource
@@ -39,8 +39,8 @@ def load_weights(
     """Fill `codec`, and note on it what was loaded: `weights_source`, and `weights_hash` (sha256 in hex).
 
     Args:
-        weights: None = the published ones; a file or folder; tensors by published key (nested dicts are joined by
-            dots); "random" = noise from `seed`.
+        weights: None = the published ones; a file, folder or zip archive; tensors or arrays by published key (nested
+            dicts are joined by dots); "random" = noise from `seed`.
         revision, cache_dir, local_files_only: of the hub; see `load_codec`.
 
     Raises:
@@ -64,8 +64,9 @@ def load_weights(
     else:
         paths = _paths(codec, weights, revision, cache_dir, local_files_only)
         checkpoint, digest = _read(codec, paths)
-        files = ", ".join(str(path) for path in paths if not _is_settings(path.name))
-        source = _told(codec.variant.weights, revision) if weights is None else files
+        source = (
+            _told(codec.variant.weights, revision) if weights is None else ", ".join(_own_files(codec, weights, paths))
+        )
     _fill(codec, checkpoint, source)
     codec.weights_source, codec.weights_hash = source, digest
     log.info("%s: weights of %s, sha256 %s", codec.name, source, digest)
@@ -82,11 +83,11 @@ def _told(source: WeightsSource | None, revision: str | None) -> str:
 
 
 def _published_files(source: WeightsSource | None) -> list[str]:
-    """The names of the files that belong to a source, the checkpoint first."""
+    """The names of the files that belong to a source, the checkpoint first; below their archive, if it is one."""
     if source is None:
         return []
-    first = source.file or (source.url or "").rpartition("/")[2]
-    return [first, *(entry.get("file") or entry["url"].rpartition("/")[2] for entry in source.more)]
+    own = {"member": source.member, "file": source.file, "url": source.url}
+    return [e.get("member") or e.get("file") or (e["url"] or "").rpartition("/")[2] for e in (own, *source.more)]
 
 
 def _paths(
@@ -106,14 +107,31 @@ def _paths(
         raise TypeError(f"weights must be a path, a dict of tensors, 'random' or None; it is {type(weights).__name__}")
     path = Path(weights).expanduser()
     if path.is_dir():
-        files = find_files(path, [name for name in _published_files(source) if not _is_settings(name)])
+        files = find_files(path, _checkpoints(source))
         settings = files[0].with_name("config.json")
         return [*files, settings] if settings.is_file() else files
     if not path.is_file():
         raise FileNotFoundError(
             f"{codec.name}: weights={str(weights)!r} is neither 'random' nor a file or folder that exists"
         )
+    if _is_archive(path):
+        return from_archive(codec.name, path, _checkpoints(source), cache_dir)
     return [path]
+
+
+def _own_files(codec: BaseCodec, given: str | Path, paths: Sequence[Path]) -> list[str]:
+    """The user's files, as they are told to people: those of an archive by their names in it."""
+    if _is_archive(given):
+        return [f"{given} ({', '.join(_checkpoints(codec.variant.weights))})"]
+    return [str(path) for path in paths if not _is_settings(path.name)]
+
+
+def _is_archive(path: str | Path) -> bool:
+    return Path(path).suffix.lower() == ".zip"
+
+
+def _checkpoints(source: WeightsSource | None) -> list[str]:
+    return [name for name in _published_files(source) if not _is_settings(name)]
 
 
 def _is_settings(name: str) -> bool:

@@ -179,7 +179,7 @@ class _Run:
                 name: {
                     **spent,
                     "encode_rtf": spent["encode"] / spent["audio"] if spent["audio"] else None,
-                    "decode_rtf": spent["decode"] / spent["audio"] if spent["audio"] else None,
+                    "decode_rtf": spent["decode"] / spent["audio"] if spent["audio"] and spent["decode"] else None,
                 }
                 for name, spent in self.seconds.items()
             },

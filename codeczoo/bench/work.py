@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from codeczoo.bench.reading import Group, ReadBatch
 from codeczoo.bench.results import audio_name, number
 from codeczoo.bench.settings import Settings
 from codeczoo.metrics import Evaluation, Scores, start_evaluation
+
+log = logging.getLogger(__name__)
 
 CLOCKS = ("audio", "encode", "decode", "metrics", "waiting")  # seconds: of audio, of work, of waiting for the pool
 
@@ -103,6 +106,8 @@ class Worker:
                 given = settings.weights.get(name)
                 codec = load_codec(name, given, device=self.device, precision=settings.precision)
                 self.codecs[codec.name] = codec
+                if not codec.supports_decode:
+                    log.warning("%s cannot decode: %s. Its codes and its speed are measured", name, codec.why_no_decode)
         self._moved: tuple[int, list[Group]] = (-1, [])
 
     def start(self, batch: ReadBatch, subject: str) -> Pending:

@@ -1,11 +1,12 @@
 """AudioDec: a streaming codec whose decoder is a vocoder, trained apart on the quantised latents.
 
 Paper: "AudioDec: An Open-source Streaming High-fidelity Neural Audio Codec" (ICASSP 2023). Upstream:
-facebookresearch/AudioDec. The encoder and the quantiser come from one checkpoint (an autoencoder's), the vocoder from
-another. The autoencoder's own decoder ("symmetric"), a seventh of the multiplications, is a variant of its own.
+facebookresearch/AudioDec. The encoder and the quantiser come from one checkpoint (an autoencoder's), the decoder from
+another: a vocoder, or the decoder of that autoencoder after more training ("symmetric", a seventh of the
+multiplications). Its own, in the first checkpoint, was trained without discriminators.
 
 All of it is causal and looks ahead by nothing: frame i has heard the samples up to 300 * i and no more; the decoder
-guesses the 299 that follow. N = ceil(T / 300).
+guesses the 299 that follow. N = ceil(T / 300). (One model at 48 kHz has frames of 320.)
 
 Where a clip starts. Upstream has three ways, which differ in the first frames only:
   offline     silence before the encoder, and before the decoder a copy of the first frame at each transposed conv.
@@ -33,7 +34,7 @@ from codeczoo.base.codec import BaseCodec, Decoded, Encoded
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.variant import Variant
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.hifigan import CausalConvTranspose1d, Generator, MultiGroup
+from codeczoo.nn.hifigan import CausalConvTranspose1d, Generator, MultiGroup, MultiReceptiveField
 from codeczoo.nn.padding import mask_tail
 from codeczoo.nn.rvq import ResidualVQ
 from codeczoo.nn.seanet import ResidualUnit, Stack, elu
@@ -42,6 +43,7 @@ State = Any  # a tree of tensors [B, ...]
 
 KERNEL = 7
 DILATIONS = (1, 3, 9)  # of the autoencoder's residual units
+STAGES = 4
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,11 @@ class AudioDecConfig:
     num_codebooks: int = 8
     codebook_size: int = 1024
     symmetric: bool = False  # the autoencoder's own decoder in place of the vocoder
+    activated: bool = False  # the autoencoder has ELUs between its blocks, and tanh at its end
     vocoder_channels: int = 512
-    vocoder_kernel: int = 11
+    vocoder_kernels: Sequence[int] = (11,)  # of the residual blocks, whose mean is taken
     vocoder_dilations: Sequence[int] = (1, 3, 5)
-    vocoder_groups: int = 3
+    vocoder_groups: int = 3  # more than one: a single kernel, on so many copies side by side
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, bias: bool = False) -> Conv1d:
@@ -83,25 +86,39 @@ class Encoder(Stack):
         for stride in config.strides:
             layers += [*_residual_units(width), _conv(width, 2 * width, 2 * stride, stride, bias=True)]
             width *= 2
+        if config.activated:
+            layers.append(elu(width, inplace=True))
         self.layers = nn.ModuleList([*layers, _conv(width, config.dim, 3)])
 
 
 class SymmetricDecoder(Stack):
-    """Latents [B, dim, N] → waveform [B, 1, N * hop], not bounded."""
+    """Latents [B, dim, N] → waveform [B, 1, N * hop], not bounded but for tanh where `activated`."""
 
     def __init__(self, config: AudioDecConfig) -> None:
         super().__init__()
         width = config.filters * 2 ** len(config.strides)
         layers: list[nn.Module] = [_conv(config.dim, width, KERNEL)]
         for stride in reversed(config.strides):
+            layers += [elu(width, inplace=True)] if config.activated else []
             layers += [CausalConvTranspose1d(width, width // 2, stride), *_residual_units(width // 2)]
             width //= 2
-        self.layers = nn.ModuleList([*layers, _conv(width, 1, KERNEL)])
+        last = _conv(width, 1, KERNEL)
+        self.layers = nn.ModuleList(
+            [*layers, elu(width, inplace=True), last, nn.Tanh()] if config.activated else [*layers, last]
+        )
+
+
+def _fused_blocks(channels: int, config: AudioDecConfig) -> MultiGroup | MultiReceptiveField:
+    kernels, dilations = config.vocoder_kernels, config.vocoder_dilations
+    if config.vocoder_groups == 1:
+        return MultiReceptiveField(channels, kernels, dilations, causal=True)
+    (kernel,) = kernels
+    return MultiGroup(channels, kernel, dilations, config.vocoder_groups)
 
 
 class Vocoder(Generator):
     """Latents [B, dim, N] → waveform [B, 1, N * hop] within ±1: HiFi-GAN on latents brought to mean 0 and deviation 1,
-    with one residual block of three groups after each stride."""
+    as a rule with one residual block of three groups after each stride."""
 
     def __init__(self, config: AudioDecConfig) -> None:
         strides = tuple(reversed(config.strides))
@@ -110,9 +127,7 @@ class Vocoder(Generator):
             config.vocoder_channels,
             strides,
             [2 * stride for stride in strides],
-            lambda channels: MultiGroup(
-                channels, config.vocoder_kernel, config.vocoder_dilations, config.vocoder_groups
-            ),
+            lambda channels: _fused_blocks(channels, config),
             causal=True,
             last_slope=0.01,
         )
@@ -130,7 +145,7 @@ class Vocoder(Generator):
 
 
 class AudioDec(BaseCodec):
-    """Codes [B, K, N] at 80 frames a second, K from 1 to 8.
+    """Codes [B, K, N] at 80 frames a second (150 or 160 at 48 kHz), K from 1 to 8 (or 16).
 
     Attributes:
         start_from_zeros: silence before the decoder's first frame, in place of copies of it (see above).
@@ -204,46 +219,75 @@ class AudioDec(BaseCodec):
 # -- key maps -------------------------------------------------------------------------------------------
 
 
-def _stack_rules(
-    ours: str, published: str, first: str, last: str, strided: str, transposed: bool, stages: int = 4
-) -> Sequence[Rule]:
-    """Rules of an encoder or decoder: our list of layers → first, blocks of units beside a strided conv, last."""
-    units, rules = len(DILATIONS), [Rule(rf"{ours}\.layers\.0\.(.+)", rf"{first}.conv.\1")]
-    size = units + 1
-    for i in range(stages):
-        start = 1 + i * size
-        for j in range(units):
-            at, unit = start + j + transposed, f"{published}.conv_blocks.{i}.res_units.{j}"
-            rules += [
-                Rule(rf"{ours}\.layers\.{at}\.block\.1\.(.+)", rf"{unit}.conv1.conv.\1"),
-                Rule(rf"{ours}\.layers\.{at}\.block\.3\.(.+)", rf"{unit}.conv2.\1"),
-            ]
-        at = start if transposed else start + units
-        rules.append(Rule(rf"{ours}\.layers\.{at}\.(.+)", rf"{published}.conv_blocks.{i}.conv.{strided}.\1"))
-    return [*rules, Rule(rf"{ours}\.layers\.{1 + stages * size}\.(.+)", rf"{last}.conv.\1")]
+def _encoder_rules(file: str, num_codebooks: int, activated: bool) -> Sequence[Rule]:
+    """Rules of encoder and quantiser, whose keys begin with `file`. Codebooks are published as columns."""
+    units, rules = len(DILATIONS), [Rule(r"encoder\.layers\.0\.(.+)", rf"{file}encoder.conv.conv.\1")]
+    for i in range(STAGES):
+        start, block = 1 + i * (units + 1), f"{file}encoder.conv_blocks.{i}."
+        rules += _unit_rules("encoder", start, block)
+        rules.append(Rule(rf"encoder\.layers\.{start + units}\.(.+)", rf"{block}conv.conv.\1"))
+    last = 1 + STAGES * (units + 1) + activated
+    rules.append(Rule(rf"encoder\.layers\.{last}\.(.+)", rf"{file}projector.project.conv.\1"))
+    names = tuple(f"{file}quantizer.codebook.layers.{k}.embed" for k in range(num_codebooks))
+    books = Rule(r"quantizer\.codebooks", names, lambda *books: torch.stack([book.T for book in books]))
+    return [*rules, books]
 
 
-def _codebooks(count: int = 8) -> Rule:
-    """Published as columns."""
-    names = tuple(f"quantizer.codebook.layers.{k}.embed" for k in range(count))
-    return Rule(r"quantizer\.codebooks", names, lambda *books: torch.stack([book.T for book in books]))
+def _decoder_rules(file: str, activated: bool) -> Sequence[Rule]:
+    """Rules of the autoencoder's decoder, whose keys begin with `file`."""
+    units, rules = len(DILATIONS), [Rule(r"decoder\.layers\.0\.(.+)", rf"{file}decoder.conv1.conv.\1")]
+    size = 1 + units + activated
+    for i in range(STAGES):
+        up, block = 1 + i * size + activated, f"{file}decoder.conv_blocks.{i}.{'1.' if activated else ''}"
+        rules.append(Rule(rf"decoder\.layers\.{up}\.(.+)", rf"{block}conv.deconv.\1"))
+        rules += _unit_rules("decoder", up + 1, block)
+    return [*rules, Rule(rf"decoder\.layers\.{1 + STAGES * size + activated}\.(.+)", rf"{file}decoder.conv2.conv.\1")]
 
 
-ENCODER = (*_stack_rules("encoder", "encoder", "encoder.conv", "projector.project", "conv", False), _codebooks())
+def _unit_rules(ours: str, first: int, block: str) -> Sequence[Rule]:
+    return [
+        Rule(rf"{ours}\.layers\.{first + j}\.block\.{place}\.(.+)", rf"{block}res_units.{j}.{conv}.\1")
+        for j in range(len(DILATIONS))
+        for place, conv in ((1, "conv1.conv"), (3, "conv2"))
+    ]
+
+
 VOCODER = (
     Rule(r"decoder\.conv_pre\.(.+)", r"input_conv.conv.\1"),
     Rule(r"decoder\.ups\.(\d+)\.(.+)", r"upsamples.\1.deconv.\2"),
     Rule(r"decoder\.blocks\.(\d+)\.block\.units\.(\d+)\.conv(\d)\.(.+)", r"blocks.\1.convs\3.\2.conv.\4"),
+    Rule(r"decoder\.(blocks\.\d+\.blocks\.\d+)\.units\.(\d+)\.conv(\d)\.(.+)", r"\1.convs\3.\2.conv.\4"),
     Rule(r"decoder\.conv_post\.(.+)", r"output_conv.conv.\1"),
     Rule(r"decoder\.(.+)", r"\1"),  # mean, scale, blocks.*.conv_out
 )
-UNUSED = (r"(.+\.)?pad_buffer", r"quantizer\.codebook\.layers\.\d+\.(cluster_size|embed_avg)")  # history, training
+UNUSED = (  # history, and what only training needs
+    r"(.+\.)?pad_buffer",
+    r"(.+\.)?quantizer\.codebook\.layers\.\d+\.(cluster_size|embed_avg)",
+)
+
+
+def _symmetric(num_codebooks: int, *, activated: bool = False, steps: tuple[int, int] | None = None) -> KeyMap:
+    """Of an autoencoder's file; or, with the `steps` after which they were written, of two: the encoder of one and the
+    decoder of the other."""
+    first, last = (rf"checkpoint-{count}steps." for count in steps) if steps else ("", "")
+    others = (rf"{first}decoder\..+", rf"{last}(encoder|projector|quantizer)\..+") if steps else ()
+    vocoder = ("mean", "scale", r"(input_conv|upsamples|blocks|output_conv)\..+")
+    return KeyMap(
+        f"audiodec, symmetric, {num_codebooks} codebooks"
+        + (", activated" if activated else "")
+        + (f", of {steps[0]} and {steps[1]} steps" if steps else ""),
+        (*_encoder_rules(first, num_codebooks, activated), *_decoder_rules(last, activated)),
+        (*UNUSED, *vocoder, *others),
+    )
+
 
 AudioDec.key_maps = (
-    KeyMap("audiodec with vocoder", (*ENCODER, *VOCODER), (*UNUSED, r"decoder\..+")),
-    KeyMap(
-        "audiodec, symmetric",
-        (*ENCODER, *_stack_rules("decoder", "decoder", "decoder.conv1", "decoder.conv2", "deconv", True)),
-        (*UNUSED, "mean", "scale", r"(input_conv|upsamples|blocks|output_conv)\..+"),
-    ),
+    KeyMap("audiodec with vocoder", (*_encoder_rules("", 8, False), *VOCODER), (*UNUSED, r"decoder\..+")),
+    _symmetric(8),
+    _symmetric(16),
+    _symmetric(8, activated=True),
+    _symmetric(8, steps=(500000, 1000000)),
+    _symmetric(8, steps=(200000, 700000)),
+    _symmetric(16, steps=(500000, 1000000)),
+    _symmetric(8, activated=True, steps=(200000, 700000)),
 )

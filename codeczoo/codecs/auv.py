@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import Context
+from codeczoo.base.passes import contexts_of
 from codeczoo.base.variant import Variant
 from codeczoo.nn.conformer import Conformer, conformer_rules
 from codeczoo.nn.factorized_vq import FactorizedVQ
@@ -85,9 +85,7 @@ class AUV(BaseCodec):
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
         self.codebook_sizes = (config.codebook_size,)
         self.codebook_choices = (1,)
-        frames = round(CONTEXT * config.sample_rate / config.hop_length)
-        self.encode_context = Context(frames * config.hop_length, frames * config.hop_length)
-        self.decode_context = Context(frames, frames)
+        self.encode_context, self.decode_context = contexts_of(CONTEXT, config.sample_rate, config.hop_length)
         dim, sizes = config.dim, (config.num_heads, config.hidden_dim)
         self.stft_head = STFTHead(dim, config.n_fft, config.hop_length)
         self.encoder = Conformer(dim, config.encoder_layers, *sizes)

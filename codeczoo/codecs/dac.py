@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.audio import Audio
+from codeczoo.base.checkpoint import compare_settings
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.keymap import KeyMap, Rule
@@ -39,7 +40,7 @@ from codeczoo.codecs.dac_file import DACFile
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import ResidualFactorizedVQ
 from codeczoo.nn.receptive import layers_of, seen
-from codeczoo.nn.snake import Snake, SnakeUnits
+from codeczoo.nn.snake import Snake, SnakeDown, SnakeUnits
 from codeczoo.nn.tiles import in_tiles
 
 
@@ -74,20 +75,6 @@ class SnakeConv(nn.Module):
         return self.conv(self.snake(x), lengths)
 
 
-class EncoderBlock(nn.Module):
-    """[B, C, T] → [B, 2C, T / stride]."""
-
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.units = SnakeUnits(channels)
-        self.snake = Snake(channels)
-        pad = -(-stride // 2)
-        self.down = Conv1d(channels, 2 * channels, 2 * stride, stride, padding=(pad, pad))
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self.down(self.snake(self.units(x, lengths), inplace=True), lengths)
-
-
 class DecoderBlock(nn.Module):
     """[B, C, N] → [B, C / 2, N * stride], one step less where the stride is odd."""
 
@@ -112,7 +99,7 @@ class Encoder(nn.Module):
         self.first = Conv1d(1, channels, 7)
         self.blocks = nn.ModuleList()
         for stride in config.encoder_rates:
-            self.blocks.append(EncoderBlock(channels, stride))
+            self.blocks.append(SnakeDown(channels, stride))
             channels *= 2
         self.last = SnakeConv(channels, config.latent_channels, 3)
 
@@ -231,13 +218,7 @@ class DAC(BaseCodec):
             published.setdefault("latent_dim", published["encoder_dim"] << len(published["encoder_rates"]))
         here = {name: getattr(self.config, name) for name in SAME_IN_KWARGS}
         here |= {"n_codebooks": self.config.num_codebooks, "latent_dim": self.config.latent_channels}
-        wrong = [
-            f"{name} is {published[name]} there and {list(value) if isinstance(value, Sequence) else value} here"
-            for name, value in here.items()
-            if name in published and published[name] != (list(value) if isinstance(value, Sequence) else value)
-        ]
-        if wrong:
-            raise ValueError(f"the checkpoint is of another model: {'; '.join(wrong)}")
+        compare_settings(published, here)
 
 
 # Arguments that a checkpoint's metadata name as our config does.

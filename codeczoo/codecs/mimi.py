@@ -13,6 +13,7 @@ chunk's steps of it from 10 s on; this one does not.)
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from codeczoo.base.variant import Variant
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.padding import mask_tail
-from codeczoo.nn.rotary import Rotary, neighbours_to_halves
+from codeczoo.nn.rotary import Rotary, qkv_to_halves
 from codeczoo.nn.rvq import ResidualVQ
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules, seanet_rules_transformers
 from codeczoo.nn.transformer import FeedForward, Transformer, TransformerLayer
@@ -226,20 +227,15 @@ def _codebooks(branch: str, prefix: str, total: str, usage: str) -> Rule:
     return Rule(rf"quantizer\.{branch}\.vq\.codebooks", names, _vectors)
 
 
-def _halves(qkv: Tensor) -> Tensor:
-    """The authors' rows of q, k and v, whose rotary pairs are neighbours."""
-    q, k, v = qkv.chunk(3)
-    return torch.cat([neighbours_to_halves(q, HEADS), neighbours_to_halves(k, HEADS), v])
-
-
 def _authors(what: str, in_proj: str, out_proj: str, total: str, usage: str) -> KeyMap:
     layer = r"\1_transformer.transformer.layers.\2."
+    halves = functools.partial(qkv_to_halves, num_heads=HEADS)  # the authors' rotary pairs are neighbours
     return KeyMap(
         f"mimi of moshi{what}",
         (
             *seanet_rules("encoder", "encoder.model"),
             *seanet_rules("decoder", "decoder.model", (2, 5, 8, 11)),
-            Rule(TRANSFORMER + r"attention\.in_proj\.weight", f"{layer}self_attn.{in_proj}", _halves),
+            Rule(TRANSFORMER + r"attention\.in_proj\.weight", f"{layer}self_attn.{in_proj}", halves),
             Rule(TRANSFORMER + r"attention\.out_proj\.weight", f"{layer}self_attn.{out_proj}"),
             Rule(TRANSFORMER + r"feed_forward\.(.+)", rf"{layer}\3"),
             Rule(TRANSFORMER + r"scale(\d)\.scale", rf"{layer}layer_scale_\3.scale"),

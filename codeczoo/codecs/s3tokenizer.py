@@ -205,39 +205,43 @@ class S3Tokenizer(BaseCodec):
         return torch.cat(kept)
 
 
-# -- key map, and the published ONNX form -------------------------------------------------------------
+# -- key maps, and the published ONNX form ------------------------------------------------------------
 
 LAYER = r"encoder\.layers\.(\d+)\."
-THEIRS = r"encoder.blocks.\1."
 
 
 def _qkv_bias(query: Tensor, value: Tensor) -> Tensor:
     return torch.cat([query, torch.zeros_like(query), value])  # keys have none
 
 
-S3Tokenizer.key_maps = (
-    KeyMap(
-        "s3tokenizer",
+def _key_map(name: str, prefix: str = "", unused: Sequence[str] = ()) -> KeyMap:
+    theirs = prefix + r"encoder.blocks.\1."
+    qkv = tuple(f"{theirs}attn.{x}.weight" for x in ("query", "key", "value"))
+    biases = tuple(f"{theirs}attn.{x}.bias" for x in ("query", "value"))
+    return KeyMap(
+        name,
         (
-            Rule(r"encoder\.positions", "encoder.positional_embedding"),
-            Rule(
-                LAYER + r"attention\.in_proj\.weight",
-                tuple(f"{THEIRS}attn.{name}.weight" for name in ("query", "key", "value")),
-                lambda *qkv: torch.cat(qkv),
-            ),
-            Rule(
-                LAYER + r"attention\.in_proj\.bias", (f"{THEIRS}attn.query.bias", f"{THEIRS}attn.value.bias"), _qkv_bias
-            ),
-            Rule(LAYER + r"attention\.out_proj\.(\w+)", rf"{THEIRS}attn.out.\2"),
-            Rule(LAYER + r"attention\.memory\.weight", f"{THEIRS}attn.fsmn_block.weight"),
-            Rule(LAYER + r"norm1\.(\w+)", rf"{THEIRS}attn_ln.\2"),
-            Rule(LAYER + r"norm2\.(\w+)", rf"{THEIRS}mlp_ln.\2"),
-            Rule(LAYER + r"feed_forward\.linear1\.(\w+)", rf"{THEIRS}mlp.0.\2"),
-            Rule(LAYER + r"feed_forward\.linear2\.(\w+)", rf"{THEIRS}mlp.2.\2"),
-            Rule(r"quantizer\.vq\.codebooks", "quantizer._codebook.embed", lambda embed: embed[None]),
-            Rule(r"quantizer\.project_down\.(\w+)", r"quantizer._codebook.project_down.\1"),
+            Rule(r"encoder\.positions", prefix + "encoder.positional_embedding"),
+            Rule(LAYER + r"attention\.in_proj\.weight", qkv, lambda *parts: torch.cat(parts)),
+            Rule(LAYER + r"attention\.in_proj\.bias", biases, _qkv_bias),
+            Rule(LAYER + r"attention\.out_proj\.(\w+)", rf"{theirs}attn.out.\2"),
+            Rule(LAYER + r"attention\.memory\.weight", f"{theirs}attn.fsmn_block.weight"),
+            Rule(LAYER + r"norm1\.(\w+)", rf"{theirs}attn_ln.\2"),
+            Rule(LAYER + r"norm2\.(\w+)", rf"{theirs}mlp_ln.\2"),
+            Rule(LAYER + r"feed_forward\.linear1\.(\w+)", rf"{theirs}mlp.0.\2"),
+            Rule(LAYER + r"feed_forward\.linear2\.(\w+)", rf"{theirs}mlp.2.\2"),
+            Rule(r"quantizer\.vq\.codebooks", prefix + "quantizer._codebook.embed", lambda embed: embed[None]),
+            Rule(r"quantizer\.project_down\.(\w+)", prefix + r"quantizer._codebook.project_down.\1"),
+            Rule(r"(.+)", prefix + r"\1"),
         ),
-    ),
+        tuple(unused),
+    )
+
+
+S3Tokenizer.key_maps = (
+    _key_map("s3tokenizer"),
+    # In a file of Chatterbox (s3gen.safetensors), beside the models that make sound of the tokens.
+    _key_map("s3tokenizer in chatterbox", "tokenizer.", (r"tokenizer\.(_mel_filters|window)", r"(?!tokenizer\.).+")),
 )
 
 

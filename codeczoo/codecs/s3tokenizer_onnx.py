@@ -6,6 +6,8 @@ a machine-made name and is the right factor of a MatMul, so it stands transposed
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 # (expression of a node's name, input, key; whether the file holds it transposed)
 BLOCK = r"/blocks\.(\d+)/"
@@ -47,7 +51,8 @@ INITIALIZERS = (
 
 
 def read_onnx(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a speech_tokenizer_*.onnx under the keys of the s3tokenizer package.
+    """The tensors of a speech_tokenizer_*.onnx under the keys of the s3tokenizer package. What belongs to no known part
+    of the network is said (logging), but for the quantiser's, of which most are constants.
 
     Raises:
         ImportError: the onnx package is missing.
@@ -73,8 +78,10 @@ def read_onnx(path: Path) -> Mapping[str, Tensor]:
             held[node.output[0]] = next(attribute.t for attribute in node.attribute if attribute.name == "value")
 
     found: dict[str, Tensor] = {}
+    taken: set[str] = set()
 
     def put(key: str, name: str, transposed: bool) -> None:
+        taken.add(name)
         tensor = torch.from_numpy(numpy_helper.to_array(held[name]).copy())
         if tensor.numel() > 1:  # a norm's exponent and epsilon are constants too
             found.setdefault(key, tensor.T.contiguous() if transposed and tensor.ndim == 2 else tensor)
@@ -90,4 +97,9 @@ def read_onnx(path: Path) -> Mapping[str, Tensor]:
                 for name in inputs:
                     if name in held:
                         put(match.expand(key), name, transposed)
+        if node.name.startswith("/quantizer"):
+            taken.update(node.input)
+    others = [tensor.name for tensor in graph.initializer if tensor.name not in taken and math.prod(tensor.dims) > 1]
+    if others:
+        log.warning("%s: %d tensors belong to no known part of the network: %s", path, len(others), ", ".join(others))
     return found

@@ -19,12 +19,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.checkpoint import compare_settings
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.passes import one_by_one
@@ -35,7 +37,7 @@ from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
 from codeczoo.nn.receptive import layers_of, seen
 from codeczoo.nn.rotary import Rotary
-from codeczoo.nn.snake import Snake, SnakeUnits
+from codeczoo.nn.snake import Snake, SnakeDown, SnakeUnits
 
 NOISE_BLOCK = 4096  # samples that are drawn at once
 HEAD_DIM = 64
@@ -75,19 +77,6 @@ class WindowAttention(nn.Module):
         return x + self.attention(windows, everything(self.window), rotation).view(batch, frames, channels).mT
 
 
-class EncoderBlock(nn.Module):
-    """[B, C, T] → [B, 2C, T / stride]."""
-
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.units = SnakeUnits(channels, groups=channels)
-        self.snake = Snake(channels)
-        self.down = Conv1d(channels, 2 * channels, 2 * stride, stride, padding=(-(-stride // 2),) * 2)
-
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        return self.down(self.snake(self.units(x, lengths), inplace=True), lengths)
-
-
 class DecoderBlock(nn.Module):
     """[B, C, N] → [B, C / 2, N * stride]: upsampling, noise, residual units."""
 
@@ -116,7 +105,7 @@ class Encoder(nn.Module):
         self.first = Conv1d(1, channels, 7)
         self.blocks = nn.ModuleList()
         for stride in config.encoder_rates:
-            self.blocks.append(EncoderBlock(channels, stride))
+            self.blocks.append(SnakeDown(channels, stride, groups=channels))
             channels *= 2
         self.attention = WindowAttention(channels, config.window, config.head_dim) if config.window else nn.Identity()
         self.last = Conv1d(channels, channels, 7, groups=channels)
@@ -282,6 +271,16 @@ class SNAC(BaseCodec):
     def _whole_windows(self, frames: Tensor) -> Tensor:
         return -(-frames // self.window) * self.window
 
+    def check_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Compare the `config.json` beside a checkpoint with this variant.
+
+        Raises:
+            ValueError: they differ; every difference is listed.
+        """
+        compare_settings(
+            metadata.get("config", {}), {theirs: getattr(self.config, ours) for theirs, ours in SETTINGS.items()}
+        )
+
     def _stretches(self, total: int, frames: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
         """(first, start, stop, last) in frames: stretches `start` to `stop` within their context, whole windows."""
         # What is wrong at a seam spreads over a whole window of attention before the convolutions carry it on.
@@ -302,7 +301,15 @@ def seeded_noise(seed: int, block: int, first: int, last: int) -> Tensor:
     return torch.cat(draws)[first - begin * NOISE_BLOCK : last - begin * NOISE_BLOCK]
 
 
-# -- key maps -----------------------------------------------------------------------------------------
+# -- checkpoints --------------------------------------------------------------------------------------
+
+# What the config.json beside a checkpoint says, and our name of it. Windows and strides leave no trace in the tensors.
+SETTINGS = {
+    "sampling_rate": "sample_rate",
+    "attn_window_size": "window",
+    **{name: name for name in ("encoder_dim", "encoder_rates", "decoder_dim", "decoder_rates", "vq_strides",
+                               "codebook_size", "codebook_dim")},
+}  # fmt: skip
 
 STAGES = 4
 UNIT = ("snake1", "conv1", "snake2", "conv2")

@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from codeczoo.base.checkpoint import compare_settings
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap
 from codeczoo.base.passes import Context
@@ -30,6 +32,8 @@ from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, elu, seanet_rules
 from codeczoo.nn.snake import Snake
 
+# What the published settings say besides, alike in all models.
+FIXED = {"lstm_layers": 2, "bidirectional": True, "residual_kernel_size": 3, "n_residual_layers": 1}
 LSTM_CONTEXT = 4.0  # seconds to each side of a window of a long clip
 
 
@@ -111,6 +115,27 @@ class SpeechTokenizer(BaseCodec):
         codes = self._check_codes(codes).codes.to(self.device)
         vectors = self.quantizer.decode(codes, first)
         return self._decode_vectors(vectors, torch.full((len(codes),), codes.shape[-1], device=self.device)).waveform
+
+    def check_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Compare the `config.json` beside a checkpoint with this variant.
+
+        Raises:
+            ValueError: they differ; every difference is listed.
+        """
+        config, published = self.config, dict(metadata.get("config", {}))
+        if isinstance(published.get("activation"), str):
+            published["activation"] = published["activation"].lower()
+        here = {
+            "sample_rate": config.sample_rate,
+            "n_filters": config.filters,
+            "strides": config.strides[::-1],  # there in the decoder's order
+            "dimension": config.dim,
+            "codebook_size": config.codebook_size,
+            "n_q": config.num_codebooks,
+            "activation": config.activation,
+            **FIXED,
+        }
+        compare_settings(published, here)
 
 
 # -- key map ------------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ minute, beyond that in windows, whose codes need not be those of the whole.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,7 +30,7 @@ from codeczoo.codecs.wavtokenizer import WavTokenizer, WavTokenizerConfig
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.convnext import vocos_rules
 from codeczoo.nn.moe import MixtureOfExperts
-from codeczoo.nn.rotary import Rotary, neighbours_to_halves
+from codeczoo.nn.rotary import Rotary, qkv_to_halves
 from codeczoo.nn.rvq import at_least_float32, nearest
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
 from codeczoo.nn.transformer import Transformer, TransformerLayer
@@ -109,12 +109,7 @@ class UniCodec(WavTokenizer):
 ENCODEC = "feature_extractor.encodec."
 LAYER = r"transformer\.layers\.(\d+)\."
 THEIRS = ENCODEC + r"encoder.transformer_enocoder.transformer.layers.\1."  # sic
-HEADS = 8
-
-
-def _halves(qkv: Tensor) -> Tensor:
-    q, k, v = qkv.chunk(3)
-    return torch.cat([neighbours_to_halves(q, HEADS), neighbours_to_halves(k, HEADS), v])
+HALVES = functools.partial(qkv_to_halves, num_heads=8)
 
 
 def _projected(embedding: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -127,7 +122,7 @@ UniCodec.key_maps = (
         "unicodec",
         (
             *seanet_rules("encoder", ENCODEC + "encoder.model"),
-            Rule(LAYER + r"attention\.in_proj\.weight", THEIRS + "self_attn.in_proj_weight", _halves),
+            Rule(LAYER + r"attention\.in_proj\.weight", THEIRS + "self_attn.in_proj_weight", HALVES),
             Rule(LAYER + r"attention\.out_proj\.weight", THEIRS + "self_attn.out_proj.weight"),
             Rule(LAYER + r"feed_forward\.shared\.(.+)", THEIRS + r"FFNMOE.shared_experts.\2"),
             Rule(LAYER + r"feed_forward\.(.+)", THEIRS + r"FFNMOE.\2"),

@@ -28,9 +28,9 @@ from torch.nn import functional as F
 
 from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
 from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import Context
+from codeczoo.base.passes import contexts_of
 from codeczoo.base.variant import Variant
-from codeczoo.codecs.bigcodec import STAGES, BigCodecConfig, convolutional_encoder, encoder_stages, module_rules
+from codeczoo.codecs.bigcodec import STAGES, UNIT, BigCodecConfig, convolutional_encoder, encoder_stages, module_rules
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.fbank import BANDS, HOP, w2v_bert_features
@@ -125,9 +125,7 @@ class XCodec2(BaseCodec):
         self.hop_length = math.prod(config.strides)
         self.codebook_sizes = (math.prod(config.digits),)
         self.codebook_choices = (1,)
-        frames = round(CONTEXT * config.sample_rate / self.hop_length)
-        self.encode_context = Context(frames * self.hop_length, frames * self.hop_length)
-        self.decode_context = Context(frames, frames)
+        self.encode_context, self.decode_context = contexts_of(CONTEXT, config.sample_rate, self.hop_length)
         dim = config.dim
         self.semantic = W2vBert(2 * BANDS, dim, config.semantic_layers, config.semantic_heads, config.semantic_hidden)
         self.adapter = SemanticAdapter(dim)
@@ -172,38 +170,54 @@ class XCodec2(BaseCodec):
         return Decoded(self.head(self.backbone(x, own), own)[:, None], lengths * self.hop_length)
 
 
-# -- key map ------------------------------------------------------------------------------------------
+# -- key maps -----------------------------------------------------------------------------------------
 
-BACKBONE = "generator.backbone."
 LAYER = r"backbone\.transformer\.layers\.(\d+)\."
 
 
 def _acoustic() -> dict[str, str]:
+    """Our module names → the authors'."""
     names = encoder_stages("acoustic", "CodecEnc.conv_blocks")
     for i in range(2):
         names[f"acoustic.layers.{3 * STAGES + 1 + i}"] = f"CodecEnc.conv_final_block.{i}"
     return names
 
 
-XCodec2.key_maps = (
-    KeyMap(
+def _acoustic_transformers() -> dict[str, str]:
+    """Our module names → those of Hugging Face transformers, which are DAC's."""
+    theirs = "acoustic_encoder"
+    names = {"acoustic.layers.0": f"{theirs}.conv1"}
+    for i in range(STAGES):
+        block, first = f"{theirs}.block.{i}", 3 * i + 1
+        names |= {f"acoustic.layers.{first + 1}": f"{block}.snake1", f"acoustic.layers.{first + 2}": f"{block}.conv1"}
+        for j in range(3):
+            for part in UNIT:
+                names[f"acoustic.layers.{first}.{j}.{part}"] = f"{block}.res_unit{j + 1}.{part.replace('act', 'snake')}"
+    last = 3 * STAGES + 1
+    return {**names, f"acoustic.layers.{last}": f"{theirs}.snake1", f"acoustic.layers.{last + 1}": f"{theirs}.conv2"}
+
+
+def _authors() -> KeyMap:
+    adapter, backbone = "SemanticEncoder_module.", "generator.backbone."
+    layer = backbone + r"transformers.\1."
+    return KeyMap(
         "xcodec2",
         (
             *w2v_bert_rules("semantic", "semantic_model"),
-            Rule(r"adapter\.first\.weight", "SemanticEncoder_module.initial_conv.weight"),
-            Rule(r"adapter\.conv1\.(\w+)", r"SemanticEncoder_module.residual_blocks.1.\1"),
-            Rule(r"adapter\.conv2\.(\w+)", r"SemanticEncoder_module.residual_blocks.3.\1"),
-            Rule(r"adapter\.last\.weight", "SemanticEncoder_module.final_conv.weight"),
+            Rule(r"adapter\.first\.weight", f"{adapter}initial_conv.weight"),
+            Rule(r"adapter\.conv1\.(\w+)", rf"{adapter}residual_blocks.1.\1"),
+            Rule(r"adapter\.conv2\.(\w+)", rf"{adapter}residual_blocks.3.\1"),
+            Rule(r"adapter\.last\.weight", f"{adapter}final_conv.weight"),
             *module_rules(_acoustic()),
             Rule(r"join\.(\w+)", r"fc_prior.\1"),
             Rule(r"quantizer\.(.+)", r"generator.quantizer.\1"),
             Rule(r"part\.(\w+)", r"fc_post_a.\1"),
-            Rule(LAYER + r"norm1\.weight", BACKBONE + r"transformers.\1.att_norm.weight"),
-            Rule(LAYER + r"norm2\.weight", BACKBONE + r"transformers.\1.ffn_norm.weight"),
-            Rule(LAYER + r"attention\.in_proj\.weight", BACKBONE + r"transformers.\1.att.c_attn.weight"),
-            Rule(LAYER + r"attention\.out_proj\.weight", BACKBONE + r"transformers.\1.att.c_proj.weight"),
-            Rule(LAYER + r"feed_forward\.linear(\d)\.weight", BACKBONE + r"transformers.\1.mlp.fc\2.weight"),
-            Rule(r"backbone\.(.+)", BACKBONE + r"\1"),
+            Rule(LAYER + r"norm1\.weight", f"{layer}att_norm.weight"),
+            Rule(LAYER + r"norm2\.weight", f"{layer}ffn_norm.weight"),
+            Rule(LAYER + r"attention\.in_proj\.weight", f"{layer}att.c_attn.weight"),
+            Rule(LAYER + r"attention\.out_proj\.weight", f"{layer}att.c_proj.weight"),
+            Rule(LAYER + r"feed_forward\.linear(\d)\.weight", rf"{layer}mlp.fc\2.weight"),
+            Rule(r"backbone\.(.+)", rf"{backbone}\1"),
             Rule(r"head\.(.+)", r"generator.head.\1"),
         ),
         unused=(
@@ -212,5 +226,36 @@ XCodec2.key_maps = (
             r".+\.(upsample|downsample\.lowpass)\.filter",  # computed here
             r".+\.istft\.window",
         ),
-    ),
-)
+    )
+
+
+def _transformers() -> KeyMap:
+    """Its rows of q and k stand in another order, the same in both, which their products do not notice."""
+    decoder = "acoustic_decoder."
+    layer = decoder + r"layers.\1."
+    qkv = tuple(f"{layer}self_attn.{x}_proj.weight" for x in "qkv")
+    return KeyMap(
+        "xcodec2 of transformers",
+        (
+            *w2v_bert_rules("semantic", "semantic_encoder"),
+            Rule(r"adapter\.first\.weight", "semantic_adapter.conv1.weight"),
+            Rule(r"adapter\.conv1\.(\w+)", r"semantic_adapter.conv2.\1"),
+            Rule(r"adapter\.conv2\.(\w+)", r"semantic_adapter.conv3.\1"),
+            Rule(r"adapter\.last\.weight", "semantic_adapter.conv4.weight"),
+            *module_rules(_acoustic_transformers()),
+            Rule(r"join\.(\w+)", r"fc_encoder.\1"),
+            Rule(r"part\.(\w+)", rf"{decoder}fc.\1"),
+            Rule(LAYER + r"norm1\.weight", f"{layer}input_layernorm.weight"),
+            Rule(LAYER + r"norm2\.weight", f"{layer}post_attention_layernorm.weight"),
+            Rule(LAYER + r"attention\.in_proj\.weight", qkv, lambda *parts: torch.cat(parts)),
+            Rule(LAYER + r"attention\.out_proj\.weight", f"{layer}self_attn.o_proj.weight"),
+            Rule(LAYER + r"feed_forward\.linear(\d)\.weight", rf"{layer}mlp.fc\2.weight"),
+            Rule(r"backbone\.final_layer_norm\.(\w+)", rf"{decoder}norm.\1"),
+            Rule(r"backbone\.(.+)", rf"{decoder}\1"),
+            Rule(r"head\.out\.(\w+)", rf"{decoder}head.linear.\1"),
+        ),
+        unused=(r"semantic_encoder\.masked_spec_embed",),
+    )
+
+
+XCodec2.key_maps = (_authors(), _transformers())

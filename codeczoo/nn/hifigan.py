@@ -77,9 +77,11 @@ class ResidualBlock(nn.Module):
 class MultiReceptiveField(nn.Module):
     """[B, C, T] → [B, C, T]: the mean of residual blocks of several kernel sizes, all on x."""
 
-    def __init__(self, channels: int, kernel_sizes: Sequence[int], dilations: Sequence[int]) -> None:
+    def __init__(
+        self, channels: int, kernel_sizes: Sequence[int], dilations: Sequence[int], *, causal: bool = False
+    ) -> None:
         super().__init__()
-        blocks = nn.ModuleList(ResidualBlock(channels, size, dilations) for size in kernel_sizes)
+        blocks = nn.ModuleList(ResidualBlock(channels, size, dilations, causal=causal) for size in kernel_sizes)
         self.blocks = cast(Sequence[ResidualBlock], blocks)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -87,6 +89,14 @@ class MultiReceptiveField(nn.Module):
         for block in self.blocks[1:]:
             total.add_(block(x, lengths))
         return total.div_(len(self.blocks))
+
+    def start(self, batch_size: int) -> State:
+        return [block.start(batch_size) for block in self.blocks]
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next steps, and the state after them (causal only)."""
+        parts, after = zip(*(block.step(x, own) for block, own in zip(self.blocks, state, strict=True)), strict=True)
+        return sum(parts[1:], parts[0]) / len(parts), list(after)
 
 
 class Copies(nn.Module):
@@ -159,7 +169,7 @@ class Generator(nn.Module):
         channels: int,
         strides: Sequence[int],
         kernel_sizes: Sequence[int],
-        block: Callable[[int], nn.Module],
+        block: Callable[[int], MultiReceptiveField | MultiGroup],
         *,
         causal: bool = False,
         last_slope: float = SLOPE,
@@ -184,7 +194,7 @@ class Generator(nn.Module):
             channels //= 2
             blocks.append(block(channels))
         self.ups = cast(Sequence[ConvTranspose1d], ups)
-        self.blocks = cast(Sequence[nn.Module], blocks)
+        self.blocks = cast(Sequence[MultiReceptiveField | MultiGroup], blocks)
         self.conv_post = Conv1d(channels, 1, KERNEL, padding=padding)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -205,7 +215,7 @@ class Generator(nn.Module):
 
     def start(self, batch_size: int) -> State:
         ups = [up.start(batch_size) for up in self.ups]
-        blocks = [block.start(batch_size) for block in cast(Sequence[MultiGroup], self.blocks)]
+        blocks = [block.start(batch_size) for block in self.blocks]
         return [self.conv_pre.start(batch_size), *ups, *blocks, self.conv_post.start(batch_size)]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -213,7 +223,7 @@ class Generator(nn.Module):
         pre, *stages, post = state
         ups, blocks = stages[: len(self.ups)], stages[len(self.ups) :]
         x, pre = self.conv_pre.step(x, pre)
-        for i, (up, block) in enumerate(zip(self.ups, cast(Sequence[MultiGroup], self.blocks), strict=True)):
+        for i, (up, block) in enumerate(zip(self.ups, self.blocks, strict=True)):
             x, ups[i] = up.step(F.leaky_relu_(x, SLOPE), ups[i])
             x, blocks[i] = block.step(x, blocks[i])
         x, post = self.conv_post.step(F.leaky_relu_(x, self.last_slope), post)

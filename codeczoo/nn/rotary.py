@@ -43,6 +43,12 @@ class Rotary:
         return Rotation(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
 
 
+def qkv_to_halves(qkv: Tensor, num_heads: int) -> Tensor:
+    """Projections of queries, keys and values [3 * H * D, ...], as `neighbours_to_halves` of the first two."""
+    q, k, v = qkv.chunk(3)
+    return torch.cat([neighbours_to_halves(q, num_heads), neighbours_to_halves(k, num_heads), v])
+
+
 def neighbours_to_halves(weight: Tensor, num_heads: int) -> Tensor:
     """Query or key projection [H * D, ...] whose heads pair rows 2i, 2i + 1 → the same with rows i, i + D/2 paired."""
     heads = weight.unflatten(0, (num_heads, -1, 2))  # [H, D / 2, 2, ...]

@@ -94,3 +94,16 @@ class SnakeUnits(nn.ModuleList):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return in_tiles(list(self), x, lengths)[0]
+
+
+class SnakeDown(nn.Module):
+    """[B, C, T] → [B, 2C, T / stride]: residual units, snake, strided convolution."""
+
+    def __init__(self, channels: int, stride: int, groups: int = 1) -> None:
+        super().__init__()
+        self.units = SnakeUnits(channels, groups=groups)
+        self.snake = Snake(channels)
+        self.down = Conv1d(channels, 2 * channels, 2 * stride, stride, padding=(-(-stride // 2),) * 2)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.down(self.snake(self.units(x, lengths), inplace=True), lengths)

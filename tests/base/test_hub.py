@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -321,6 +323,46 @@ def test_a_url_that_is_gone_slow_broken_or_offline(
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(CONTENT)  # as the message says
     load_weights(at_url, local_files_only=True)
+
+
+def archive_of(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+            archive.writestr(f"__MACOSX/{name}", b"of the Finder")
+    return file.getvalue()
+
+
+def test_members_of_an_archive_are_fetched_and_unpacked_once(hub: HubServer, tmp_path: Path) -> None:
+    tensors = published("authors")
+    parts = [
+        save({k: v.contiguous() for k, v in tensors.items() if k.startswith("enc.") == first})
+        for first in (True, False)
+    ]
+    content = archive_of({"exp/enc/w.safetensors": parts[0], "exp/rest/w.safetensors": parts[1], "exp/other": b"x"})
+    hub.files["/v0/exp.zip"] = content
+    own = {"repo": None, "file": "", "url": f"{hub.url}/v0/exp.zip", "sha256": hashlib.sha256(content).hexdigest()}
+    codec = codec_of(**own, member="enc/w.safetensors", more=({"member": "rest/w.safetensors"},))
+    load_weights(codec)
+    assert codec.weights_source == f"{hub.url}/v0/exp.zip (enc/w.safetensors)"
+    unpacked = [path for path in cached(tmp_path) if path.suffix == ".safetensors"]
+    assert sorted(path.read_bytes() for path in unpacked) == sorted(parts), "no more than was asked for"
+    hub.requests.clear()
+    times = [path.stat().st_mtime_ns for path in unpacked]
+    load_weights(tiny(weights=codec.variant.weights))
+    assert hub.requests == [] and times == [path.stat().st_mtime_ns for path in unpacked]
+
+    own_copy = tmp_path / "mine.zip"
+    own_copy.write_bytes(content)
+    again = tiny(weights=codec.variant.weights)
+    load_weights(again, own_copy)
+    assert again.weights_hash == codec.weights_hash
+    own_copy.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"tiny: .*mine\.zip: not a whole zip archive"):
+        load_weights(again, own_copy)
+    with pytest.raises(ValueError, match=r"tiny: .*exp\.zip: there is no enc/v\.safetensors in this archive"):
+        load_weights(codec_of(**own, member="enc/v.safetensors"))
 
 
 def test_a_revision_of_a_url_is_an_error(at_url: TinyCodec) -> None:

@@ -120,6 +120,13 @@ def test_parts_that_cannot_be_combined_are_a_wrong_shape() -> None:
         convert({"q": torch.ones(2, 3), "k": torch.ones(2, 4)}, {"qkv": torch.empty(4, 3)}, [key_map], "test")
 
 
+def test_the_odd_one_out_of_many_is_named() -> None:
+    key_map = KeyMap("books", (Rule("books", tuple(f"book.{k}" for k in range(9)), lambda *b: torch.stack(b)),))
+    published = {f"book.{k}": torch.ones(4 if k != 7 else 5, 2) for k in range(9)}
+    with pytest.raises(CheckpointError, match=r"1 of the wrong shape: book\.7 \[5, 2\] and book\.0 \[4, 2\]"):
+        convert(published, {"books": torch.empty(9, 4, 2)}, [key_map], "test")
+
+
 def test_infinity_that_comes_of_combining_is_an_error() -> None:
     key_map = KeyMap("sums", (Rule("codebook", ("total", "usage"), lambda total, usage: total / usage[:, None]),))
     published = {"total": torch.ones(2, 3), "usage": torch.tensor([1.0, 0.0])}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -24,6 +23,7 @@ from codeczoo.base.download import file_hash
 from codeczoo.base.pickles import UnsafeCheckpointError
 from codeczoo.base.variant import WeightsSource
 from codeczoo.base.weights import load_weights, randomise
+from tests.published import by_entry
 from tests.tiny_codec import TinyCodec, TinyConfig, published, tiny, truth
 
 
@@ -50,37 +50,9 @@ def loaded(given: Any, **changes: Any) -> TinyCodec:
 # -- packagings -----------------------------------------------------------------------------------
 
 
-def by_entry(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Keys split at the first dot."""
-    out: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        entry, _, rest = key.partition(".")
-        out.setdefault(entry, {})[rest] = tensor
-    return out
-
-
-def lightning(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """As a Lightning trainer leaves it: moments of the optimiser, settings, versions."""
-    model = nn.Linear(3, 2)
-    optimiser = torch.optim.AdamW(model.parameters())
-    model(torch.ones(1, 3)).sum().backward()
-    optimiser.step()
-    return {
-        "epoch": 3,
-        "global_step": 1000,
-        "pytorch-lightning_version": "1.8.6",
-        "state_dict": {**tensors, "discriminator.conv.bias": torch.ones(2)},
-        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 3}}}},
-        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5), "dirpath": "runs"}},
-        "optimizer_states": [optimiser.state_dict()],
-        "hyper_parameters": argparse.Namespace(lr=1e-3),
-    }
-
-
 PACKAGINGS: dict[str, tuple[str, Callable[[dict[str, Tensor]], Any]]] = {
     "flat": ("authors", lambda t: t),
     "state_dict and metadata": ("authors", lambda t: {"state_dict": t, "metadata": {"kwargs": {"width": 6}}}),
-    "lightning": ("authors", lightning),
     "model and generator": ("authors", lambda t: {"model": {"generator": t, "discriminator": {"w": torch.ones(3)}}}),
     "data parallel": ("authors", lambda t: {f"module.{key}": value for key, value in t.items()}),
     "two entries": ("two files", by_entry),
@@ -123,6 +95,14 @@ def test_its_own_state_dict_loads_again(tmp_path: Path) -> None:
     loaded(codec.state_dict())
     save_file(codec.state_dict(), tmp_path / "saved.safetensors")
     loaded(tmp_path / "saved.safetensors")
+
+
+def test_numpy_arrays_are_tensors_too() -> None:
+    tensors = published("authors")
+    arrays = {"generator": {key: value.numpy() for key, value in tensors.items()}}
+    arrays["generator"]["vq.usage"].flags.writeable = False
+    codec = loaded(arrays)
+    assert codec.weights_hash == loaded({"generator": tensors}).weights_hash
 
 
 def test_a_dict_has_the_same_hash_in_any_order_and_another_for_other_values() -> None:

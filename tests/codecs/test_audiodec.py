@@ -17,6 +17,12 @@ from tests.helpers import (
 )
 
 NAME, SYMMETRIC, HOP = "audiodec_24k", "audiodec_24k_symmetric", 300
+OURS = (
+    "audiodec_48k_v0",
+    "audiodec_48k_v2",
+    "audiodec_48k_activate_symmetric",
+    "audiodec_48k_c16h320_symmetric",
+)
 FILES = manifest_of(NAME)["checkpoint"]["files"]
 
 
@@ -25,6 +31,17 @@ def test_golden() -> None:
     case, _ = golden_case(NAME)
     codes = codec.encode(case["audio"], codec.sample_rate)
     assert_codes_agree(codes.codes, case["codes"], case["codes_stable"])
+    assert_audio_agrees(codec.encode_latent(case["audio"]), case["latent"])
+    assert_audio_agrees(codec.quantizer.decode(case["codes"]), case["quantized"])
+    assert_audio_agrees(codec.decode(case["codes"]).waveform, case["reconstruction"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_golden_at_48_khz(name: str) -> None:
+    """Cases made for this project by the published classes: the other vocoders, and autoencoders of two checkpoints."""
+    codec = golden_codec(name, name)
+    case, _ = golden_case(name)
+    assert_codes_agree(codec.encode(case["audio"], 48000).codes, case["codes"], case["codes_stable"])
     assert_audio_agrees(codec.encode_latent(case["audio"]), case["latent"])
     assert_audio_agrees(codec.quantizer.decode(case["codes"]), case["quantized"])
     assert_audio_agrees(codec.decode(case["codes"]).waveform, case["reconstruction"])

@@ -1,17 +1,15 @@
-"""BigCodec: the golden case, its packaging, and the filter that its file holds and we compute."""
+"""BigCodec: the golden case, and the filter that its file holds and we compute."""
 
 from __future__ import annotations
 
 import torch
 
-from codeczoo import load_codec
 from codeczoo.nn.alias_free import half_band_filter
 from tests.helpers import (
     assert_audio_agrees,
     assert_codes_agree,
     golden_case,
     golden_codec,
-    golden_state_dict,
     manifest_of,
 )
 
@@ -33,14 +31,3 @@ def test_the_filter_is_the_stored_one() -> None:
     made = half_band_filter(torch.float64, torch.device("cpu"))
     for values in stored:
         torch.testing.assert_close(made, torch.tensor(values, dtype=torch.float64), rtol=0, atol=1e-7)
-
-
-def test_the_published_file_has_two_entries(tmp_path) -> None:
-    entries: dict[str, dict[str, torch.Tensor]] = {"CodecEnc": {}, "generator": {}}
-    for key, tensor in golden_state_dict(FOLDER).items():
-        entry, _, name = key.partition(".")
-        entries[entry][name] = tensor
-    torch.save(entries, tmp_path / "bigcodec.pt")
-    case, _ = golden_case(FOLDER)
-    audio = load_codec(NAME, weights=tmp_path / "bigcodec.pt", device="cpu").decode(case["codes"])
-    assert_audio_agrees(audio.waveform, case["reconstruction"])

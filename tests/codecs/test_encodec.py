@@ -71,6 +71,20 @@ def test_golden(golden: tuple[tuple[str, ...], str]) -> None:
         assert_audio_agrees(codec.encode_latent(case["audio"]), case["latent"])
 
 
+def test_golden_latents_of_segments() -> None:
+    """Each segment by itself, brought to its own level."""
+    codec, (case, _) = golden_codec("encodec_48k", "encodec_48k"), golden_case("encodec_48k")
+    assert isinstance(codec, SegmentedEncodec)
+    latents = []
+    for i, start in enumerate(range(0, case["audio"].shape[-1], 47520)):
+        x = case["audio"][..., start : start + 48000]
+        level = codec.level(x, torch.tensor([x.shape[-1]]))
+        torch.testing.assert_close(level, case["scale"][:, i], rtol=1e-6, atol=0)
+        latents.append(codec.encode_latent(x / level[:, None, None]))
+    assert [latent.shape[-1] for latent in latents] == case["segment_frames"].tolist()
+    assert_audio_agrees(torch.cat(latents, dim=-1), case["latent"])
+
+
 def as_recent_torch_spells_it(key: str) -> str:
     """Weight norm as a parametrization."""
     key = key.replace("weight_g", "parametrizations.weight.original0")

@@ -1,18 +1,24 @@
-"""S3Tokenizer: golden cases, clips over 30 s, the published ONNX form, and what it cannot do."""
+"""S3Tokenizer: golden cases, clips over 30 s, what its ONNX graph may hold besides, and what it cannot do."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import math
+from pathlib import Path
 
 import pytest
+import soundfile as sf
 import torch
 
-from codeczoo.base.variant import find_variant
-from codeczoo.base.weights import load_weights
+from codeczoo import codec_info
+from codeczoo.base.variant import variants
+from codeczoo.bench.cli import main
+from codeczoo.codecs.s3tokenizer_onnx import read_onnx
 from codeczoo.nn.log_mel import whisper_log_mel
 from tests import golden_weights
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, manifest_of
+from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
+from tests.published import save_onnx, small_checkpoint
+from tests.small import codec_of, small_variant
 
 NAMES = ("s3tokenizer_v1", "s3tokenizer_v1_25hz", "s3tokenizer_v2_25hz", "s3tokenizer_v3_25hz")
 
@@ -33,77 +39,62 @@ def test_golden(name: str) -> None:
         assert float((codes == case["long_codes"]).double().mean()) == 1.0
 
 
-def test_it_cannot_decode_and_says_why() -> None:
-    codec = golden_codec(NAMES[2], NAMES[2])
-    assert not codec.info.supports_decode
-    with pytest.raises(NotImplementedError, match="flow model"):
-        codec.decode(torch.zeros(1, 1, 4, dtype=torch.long))
+@pytest.mark.parametrize("name", NAMES)
+def test_it_cannot_decode_and_says_why(name: str) -> None:
+    codec = codec_of(name, "small", torch.float32)
+    assert not codec_info(name).supports_decode and not codec.supports_decode
+    clip = 0.1 * torch.ones(1, 3200)
+    codes = codec.encode(clip, 16000)
+    for call in (
+        lambda: codec.decode(codes),
+        lambda: codec.decode(codes.codes),
+        lambda: codec.reconstruct(clip, 16000),
+    ):
+        with pytest.raises(NotImplementedError, match=f"{name} cannot decode: .*flow model"):
+            call()
 
 
-def small(name: str):
-    network = {"mels": 16, "dim": 24, "num_heads": 2, "hidden_dim": 32, "codebook_size": 20, "num_layers": 2}
-    variant = find_variant(name)
-    return replace(variant, network={**variant.network, **network}).build()
+def test_the_benchmark_reports_its_codes_and_its_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(variants(), NAMES[0], small_variant(NAMES[0]))  # type: ignore[arg-type]
+    for number, seconds in enumerate((0.5, 1.2)):
+        noise = 0.1 * torch.randn(int(seconds * 16000), generator=torch.Generator().manual_seed(number))
+        sf.write(tmp_path / f"{number}.wav", noise.numpy(), 16000)
+    out = tmp_path / "out"
+    arguments = ["--dataset", str(tmp_path), "--codecs", NAMES[0], "--weights", f"{NAMES[0]}=random", "--out", str(out)]
+    assert main([*arguments, "--metrics", "stoi", "mel", "--device", "cpu"]) == 0
+    entry = json.loads((out / "summary.json").read_text())["codecs"][NAMES[0]]
+    assert (entry["clips"], entry["ok"], entry["failed"]) == (2, 2, [])
+    assert entry["codes"]["levels"][0]["size"] == 20 and entry["codes"]["levels"][0]["used"] > 1
+    assert entry["bitrate"] == pytest.approx(50 * math.log2(20), rel=0.05)
+    rows = [json.loads(line) for line in (out / "clips.jsonl").read_text().splitlines()]
+    assert [(row["tokens"], row["metrics"]) for row in rows] == [(25, {}), (60, {})]
+    timing = json.loads((out / "timing.json").read_text())["codecs"][NAMES[0]]
+    assert timing["encode_rtf"] > 0 and timing["decode_rtf"] is None
+    assert f"{NAMES[0]} cannot decode: " in caplog.text
 
 
 @pytest.mark.parametrize("seconds", [30.005, 52.0, 52.015, 56.5])
 def test_no_token_of_a_long_clip_is_lost(seconds: float) -> None:
     """Upstream opens a window too many at lengths such as 52.01 s and loses 2 s of tokens."""
-    codec = small("s3tokenizer_v2_25hz")
-    load_weights(codec, "random")
+    codec = codec_of("s3tokenizer_v2_25hz", "small", torch.float32)
     samples = int(seconds * 16000)
     codes = codec.encode(0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(0)), 16000)
     assert abs(codes.codes.shape[-1] - seconds * 25) <= 2
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_published_onnx_form_loads(name: str, tmp_path) -> None:
-    """A graph with the published node and initializer names, as the manifest notes them for each tensor."""
+def test_what_belongs_to_no_part_of_the_network_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Constants of the graph may be anything, so it is no error."""
     onnx = pytest.importorskip("onnx")
-    from onnx import helper, numpy_helper
-
-    source = small(name)
-    load_weights(source, "random", seed=3)
-    (key_map,) = source.key_maps
-    graph = onnx.GraphProto(name="speech_tokenizer")
-    nodes: dict[str, dict[int, str]] = {}
-    places = {entry["key"]: entry["onnx"] for entry in manifest_of(name)["tensors"]}
-    published = _published(source)
-    for i, (key, tensor) in enumerate(published.items()):
-        place = places[key]
-        array = tensor.T.contiguous() if place.get("transpose") else tensor
-        initializer = place.get("initializer", f"onnx::{i}")
-        graph.initializer.append(numpy_helper.from_array(array.numpy(), initializer))
-        if "node" in place:
-            node = place["node"] if "contains" not in place["node"] else "/quantizer/project_in/MatMul"
-            nodes.setdefault(node, {})[place.get("input", 1)] = initializer
-    for node, inputs in nodes.items():
-        slots = ["x", *(inputs.get(j, "") for j in range(1, max(inputs) + 1))]
-        graph.node.append(helper.make_node(node.rpartition("/")[2].split("_")[0], slots, [f"{node}:0"], name=node))
-    path = tmp_path / "speech_tokenizer.onnx"
-    path.write_bytes(helper.make_model(graph).SerializeToString())
-
-    target = small(name)
-    load_weights(target, path)
-    for (key, ours), theirs in zip(source.state_dict().items(), target.state_dict().values(), strict=True):
-        assert torch.equal(ours, theirs), key
-
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match="speech_tokenizer"):
-        load_weights(small(name), path)
-    assert key_map.name == "s3tokenizer"
-
-
-def _published(codec) -> dict[str, torch.Tensor]:
-    """Our tensors under the s3tokenizer package's keys."""
-    out = {}
-    for name, tensor in codec.state_dict().items():
-        sources, _ = codec.key_maps[0].sources(name)
-        if name.endswith("in_proj.weight"):
-            out |= dict(zip(sources, tensor.chunk(3), strict=True))
-        elif name.endswith("in_proj.bias"):
-            tensor.chunk(3)[1].zero_()
-            out |= {sources[0]: tensor.chunk(3)[0], sources[1]: tensor.chunk(3)[2]}
-        else:
-            out[sources[0]] = tensor[0] if name.endswith("codebooks") else tensor
-    return out
+    tensors, _ = small_checkpoint(NAMES[0], NAMES[0])
+    save_onnx(tensors, NAMES[0], tmp_path / "plain.onnx")
+    model = onnx.load(str(tmp_path / "plain.onnx"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(torch.ones(3, 4).numpy(), "onnx::MatMul_9999"))
+    onnx.save(model, str(tmp_path / "more.onnx"))
+    for name, said in (("plain", 0), ("more", 1)):
+        caplog.clear()
+        assert read_onnx(tmp_path / f"{name}.onnx").keys() == tensors.keys()
+        assert ["1 tensors belong to no known part" in m and "MatMul_9999" in m for m in caplog.messages] == [
+            True
+        ] * said

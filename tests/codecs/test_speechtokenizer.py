@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from codeczoo import load_codec
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
 
 CASES = [("speech_tokenizer_16k", "speechtokenizer_16k"), ("speechtokenizer_snake_16k", "speechtokenizer_snake_16k")]
 
@@ -42,11 +41,3 @@ def test_levels_decoded_alone_add_up_before_the_decoder() -> None:
     assert not torch.allclose(alone, codec.decode_levels(codes[:, :1], first=0), atol=1e-3)
     with pytest.raises(ValueError, match="codebooks 0 to 7; 4 to 11 given"):
         codec.decode_levels(codes, first=4)
-
-
-def test_the_published_file_is_a_flat_pickle(tmp_path) -> None:
-    name, folder = CASES[0]
-    torch.save(golden_state_dict(folder), tmp_path / "SpeechTokenizer.pt")
-    codec = load_codec(name, weights=tmp_path / "SpeechTokenizer.pt", device="cpu")
-    case, _ = golden_case(folder)
-    assert torch.equal(codec.decode(case["codes"]).waveform, golden_codec(name, folder).decode(case["codes"]).waveform)

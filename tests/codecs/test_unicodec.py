@@ -1,9 +1,8 @@
-"""UniCodec: the golden case, its domains, its packaging."""
+"""UniCodec: the golden case, its domains."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 from codeczoo import load_codec
 from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
@@ -34,12 +33,3 @@ def test_domains() -> None:
     codec.domain = "opera"
     with pytest.raises(ValueError, match="'speech', 'music', 'audio', None; it is 'opera'"):
         codec.encode(case["audio"], codec.sample_rate)
-
-
-def test_a_lightning_checkpoint_with_its_discriminators(tmp_path) -> None:
-    state = golden_state_dict(NAME) | {"multiperioddisc.discriminators.0.weight": torch.ones(3)}
-    settings = {"epoch": 3, "hyper_parameters": {"sample_rate": 24000}, "optimizer_states": [{"state": {}}]}
-    torch.save({"state_dict": state, **settings}, tmp_path / "unicode.ckpt")
-    case, _ = golden_case(NAME)
-    audio = load_codec(NAME, weights=tmp_path / "unicode.ckpt", device="cpu").decode(case["codes"])
-    assert_audio_agrees(audio.waveform, case["reconstruction"])

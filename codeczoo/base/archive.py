@@ -1,0 +1,61 @@
+"""Checkpoints that are published inside a zip archive: the members that are wanted, as files of the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def unpack(archive: Path, members: Sequence[str], cache: Path) -> list[Path]:
+    """Members of a zip archive, unpacked below the folder `cache` once for as long as its size and time stay.
+
+    Args:
+        members: their paths in the archive, or how these end: "exp/vocoder/v1/model.pkl" is found as
+            "vocoder/v1/model.pkl" too.
+
+    Raises:
+        ValueError: not a whole zip archive, or one without such a member; the message names both.
+    """
+    real = archive.resolve()
+    stat = real.stat()
+    mark = hashlib.sha256(f"{real} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    paths = [cache / mark / member for member in members]
+    if all(path.is_file() for path in paths):
+        return paths
+    try:
+        with zipfile.ZipFile(archive) as content:
+            for member, path in zip(members, paths, strict=True):
+                _unpack_one(content, _find(content.namelist(), member), path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ValueError(f"{archive}: not a whole zip archive ({error})") from error
+    except LookupError as error:
+        raise ValueError(f"{archive}: there is no {error.args[0]} in this archive") from None
+    log.info("%d files of %s are unpacked in %s", len(paths), archive, cache / mark)
+    return paths
+
+
+def _find(names: Sequence[str], member: str) -> str:
+    """The archive's name of a member. (A Mac adds entries of the same names with other content.)"""
+    found = [name for name in names if f"/{name}".endswith(f"/{member}") and not name.startswith("__MACOSX/")]
+    if not found:
+        raise LookupError(member)
+    return min(found, key=len)
+
+
+def _unpack_one(content: zipfile.ZipFile, name: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with content.open(name) as source, partial.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

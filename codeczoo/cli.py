@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from codeczoo.bench import cli as bench
 
     bench.add_arguments(benchmark)
+    reporting = commands.add_parser("report", help="a page of what a benchmark found, or its table as CSV, Markdown, JSON")
+    from codeczoo.report import cli as report
+
+    report.add_arguments(reporting)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
@@ -35,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "info":
             sys.stdout.write(json.dumps(asdict(codec_info(args.codec)), indent=2) + "\n")
             return 0
+        if args.command == "report":
+            return report.run(args)
     except KeyError as error:
         sys.stderr.write(f"error: {error.args[0]}\n")
         return 1

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
 FORMAT = "codeczoo.benchmark/1"
+NAME_BYTES = 200  # of a saved clip's name; file systems take 255
 
 
 class Results:
@@ -113,3 +116,12 @@ def write_atomically(path: Path, content: Any, indent: int | None = 2) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(part, path)
+
+
+def audio_name(clip: str) -> str:
+    """The file name under which a clip's audio is saved: its id, quoted as in a URL, so that no two share one."""
+    name = quote(clip, safe=" ,;=+@()[]", errors="surrogateescape")
+    if len(name) + len(".flac") > NAME_BYTES:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        name = f"{name[: NAME_BYTES - len(digest) - len('-.flac')]}-{digest}"
+    return name + ".flac"

@@ -26,7 +26,7 @@ from codeczoo.base.registry import load_codec
 from codeczoo.base.variant import find_variant
 from codeczoo.bench.plan import Batch, plan_batches
 from codeczoo.bench.reading import Read, read_ahead
-from codeczoo.bench.results import FORMAT, Results, write_atomically
+from codeczoo.bench.results import FORMAT, Results, audio_name, write_atomically
 from codeczoo.bench.sources import Source, open_source
 from codeczoo.bench.summary import summarise
 from codeczoo.metrics import DEFAULT_METRICS, evaluate, metric_names
@@ -215,7 +215,7 @@ class _Run:
             if audio is not None and self.settings.save_audio:
                 folder = self.results.folder / "audio" / codec.name
                 folder.mkdir(parents=True, exist_ok=True)
-                audio[i].save(folder / (read.entry.id.replace("/", "__") + ".flac"))
+                audio[i].save(folder / audio_name(read.entry.id))
             measured = {name: float(values[name][i]) for name in values}
             out[read.entry.id] = {
                 "seconds": float(seconds[i]),

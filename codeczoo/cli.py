@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from codeczoo.bench import cli as bench
 
     bench.add_arguments(benchmark)
-    reporting = commands.add_parser("report", help="a page of what a benchmark found, or its table as CSV, Markdown, JSON")
+    reporting = commands.add_parser(
+        "report", help="a page of what a benchmark found, or its table as CSV, Markdown, JSON"
+    )
     from codeczoo.report import cli as report
 
     report.add_arguments(reporting)

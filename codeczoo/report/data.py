@@ -11,6 +11,7 @@ from typing import Any
 
 from codeczoo.bench.results import FORMAT
 from codeczoo.metrics.table import METRICS
+from codeczoo.report.tally import Tally, lines, tally
 
 # What decides which clips a run measured. Everything else may differ between runs that are shown together.
 DATA_SETTINGS = ("dataset", "split", "subset", "revision", "limit", "shuffle", "seed")
@@ -51,6 +52,7 @@ class Run:
     description: Mapping[str, Any]  # run.json
     summary: Mapping[str, Any]  # summary.json
     timing: Mapping[str, Any]  # timing.json; empty where there is none
+    tally: Tally
 
     @property
     def protocol(self) -> str:
@@ -61,25 +63,34 @@ class Run:
         return self.summary["dataset"]
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """What was measured, one dict a clip and codec, from every `clips*.jsonl` of the folder."""
-        for path in sorted(self.folder.glob("clips*.jsonl")):
-            with path.open(encoding="utf-8") as file:
-                for number, line in enumerate(file, 1):
-                    try:
-                        yield json.loads(line)
-                    except json.JSONDecodeError as error:
-                        raise ValueError(f"{path}, line {number}: not JSON ({error.msg}); is a run at work?") from error
+        return lines(self.folder)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one codec did on all clips, or on those of a category. Bitrates in bit/s.
+
+    Attributes:
+        ok, failed: how many clips were coded, and how many were not.
+        values: metric → Value; a metric that was not asked for is not in them.
+    """
+
+    ok: int
+    failed: int
+    bitrate: float | None
+    tokens_per_second: float | None
+    values: Mapping[str, Value]
 
 
 @dataclass(frozen=True)
 class CodecResult:
-    """One row of the leaderboard. Bitrates in bit/s.
+    """One row of the leaderboard.
 
     Attributes:
         label: unique in the report; `name` is the codec's own.
         info: what run.json says of the codec.
-        clips: of the data set; `ok` of them were coded, `failed` are named with stage and reason.
-        overall, categories: metric → Value; a metric that was not asked for is not in them.
+        clips: of the data set.
+        failed: each with its id, stage and reason.
     """
 
     label: str
@@ -87,19 +98,16 @@ class CodecResult:
     run: Run
     info: Mapping[str, Any]
     clips: int
-    ok: int
     failed: Sequence[Mapping[str, str]]
-    bitrate: float | None
     nominal_bitrate: float | None
-    tokens_per_second: float | None
     entropy_bitrate: float | None
-    overall: Mapping[str, Value]
-    categories: Mapping[str, Mapping[str, Value]]
+    overall: Part
+    categories: Mapping[str, Part]
 
     @property
     def missing(self) -> int:
         """Clips that are neither coded nor failed: the run was stopped, and not taken up again."""
-        return self.clips - self.ok - len(self.failed)
+        return self.clips - self.overall.ok - len(self.failed)
 
     @property
     def random_weights(self) -> bool:
@@ -109,9 +117,13 @@ class CodecResult:
     def encode_only(self) -> bool:
         return not self.info.get("supports_decode", True)
 
-    def values(self, category: str | None = None) -> Mapping[str, Value]:
-        """Metric → Value over all clips, or over those of a category."""
-        return self.overall if category is None else self.categories.get(category, {})
+    def part(self, category: str | None = None) -> Part | None:
+        """Of all clips, or of a category; None where the codec's run had no clip of it."""
+        return self.overall if category is None else self.categories.get(category)
+
+    def value(self, metric: str, category: str | None = None) -> Value | None:
+        part = self.part(category)
+        return part.values.get(metric) if part else None
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,7 @@ def read_report(folders: Sequence[str | Path], allow_mixed: bool = False) -> Rep
     measured = {metric: None for run in runs for metric in run.summary["metrics"]}
     return Report(
         runs=runs,
-        codecs=sorted(codecs, key=lambda c: (c.bitrate is None, c.bitrate or 0, c.label)),
+        codecs=sorted(codecs, key=lambda c: (c.overall.bitrate is None, c.overall.bitrate or 0, c.label)),
         metrics=[name for name in METRICS if name in measured] + [name for name in measured if name not in METRICS],
         categories=sorted({name for codec in codecs for name in codec.categories}),
         differences=differences,
@@ -182,7 +194,14 @@ def _read_run(folder: Path, label: str) -> Run:
     if description.get("format") != FORMAT:
         raise ValueError(f"{folder}: results of format {description.get('format')!r}; this version reads {FORMAT!r}")
     timing = folder / "timing.json"
-    return Run(folder, label, description, summary, json.loads(timing.read_text("utf-8")) if timing.is_file() else {})
+    return Run(
+        folder,
+        label,
+        description,
+        summary,
+        json.loads(timing.read_text("utf-8")) if timing.is_file() else {},
+        tally(folder),
+    )
 
 
 def _differences(one: Run, other: Run) -> list[str]:
@@ -198,7 +217,7 @@ def _differences(one: Run, other: Run) -> list[str]:
     ]
     if texts:
         return texts
-    here, there = ({line["id"] for line in run.lines()} for run in (one, other))
+    here, there = one.tally.ids, other.tally.ids
     return [
         f"{len(only)} clips are only in {run.label} ({', '.join(sorted(only)[:NAMED])}{' ...' * (len(only) > NAMED)})"
         for run, only in ((one, here - there), (other, there - here))
@@ -214,18 +233,32 @@ def _codec(run: Run, name: str, label: str) -> CodecResult:
         run=run,
         info=run.description["codecs"].get(name, {}),
         clips=run.summary["clips"],
-        ok=entry["ok"],
         failed=entry["failed"],
-        bitrate=entry["bitrate"],
         nominal_bitrate=entry["nominal_bitrate"],
-        tokens_per_second=entry["tokens_per_second"],
         entropy_bitrate=(entry.get("codes") or {}).get("entropy_bitrate"),
-        overall=_values(entry["overall"]),
-        categories={category: _values(values) for category, values in entry["categories"].items()},
+        overall=Part(
+            entry["ok"],
+            len(entry["failed"]),
+            entry["bitrate"],
+            entry["tokens_per_second"],
+            _values(entry["overall"]),
+        ),
+        # A category of which every clip failed is in the lines alone.
+        categories={
+            category: Part(
+                count.ok,
+                count.failed,
+                count.per_second(count.bits),
+                count.per_second(count.tokens),
+                _values(entry["categories"].get(category, {})),
+            )
+            for category, count in sorted(run.tally.counts.get(name, {}).items())
+        },
     )
 
 
 def _values(metrics: Mapping[str, Any]) -> dict[str, Value]:
     return {
-        name: Value(m["mean"], *m["ci95"], m["count"], m["infinite"], m["undefined"]) for name, m in metrics.items()
+        name: Value(m["mean"], m["ci95"][0], m["ci95"][1], m["count"], m["infinite"], m["undefined"])
+        for name, m in metrics.items()
     }

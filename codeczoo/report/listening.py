@@ -68,7 +68,7 @@ class Listening:
 
 
 def gather(report: Report, out: Path, limit: int | None) -> Listening:
-    """Copy the audio of (at most `limit`) saved clips below `out`, draw their spectrograms, and collect their metrics."""
+    """Copy the audio of saved clips, at most `limit`, below `out`, draw its spectrograms, collect its metrics."""
     have = {codec.label: _names(codec.run.folder / "audio" / codec.name) for codec in report.codecs}
     saved = _saved(report, have)
     chosen = _spread(saved, limit)
@@ -98,7 +98,9 @@ def _lines(report: Report) -> Iterator[tuple[CodecResult, dict[str, Any]]]:
 
 def _saved(report: Report, have: Mapping[str, set[str]]) -> dict[str, str | None]:
     """The clips of which some codec's audio was saved: id → category."""
-    return {line["id"]: line["category"] for codec, line in _lines(report) if audio_name(line["id"]) in have[codec.label]}
+    return {
+        line["id"]: line["category"] for codec, line in _lines(report) if audio_name(line["id"]) in have[codec.label]
+    }
 
 
 def _spread(saved: Mapping[str, str | None], limit: int | None) -> set[str]:
@@ -153,12 +155,8 @@ def _source(codec: CodecResult, line: Mapping[str, Any], where: str | None) -> S
         return Source(codec.label, failure=f"{line['stage']}: {line['reason']}")
     if where is None:
         return Source(codec.label, failure="its audio was not saved")
-    return Source(
-        codec.label, f"{where}.flac", f"{where}.png", line["bitrate"], line["metrics"], line["undefined"]
-    )
+    return Source(codec.label, f"{where}.flac", f"{where}.png", line["bitrate"], line["metrics"], line["undefined"])
 
 
 def _slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:60]
-
-

@@ -31,7 +31,7 @@ def kbps(bitrate: float | None) -> str:
 
 
 def better(metric: str) -> str:
-    """"higher", "lower", or "" of a metric that this version does not know."""
+    """ "higher", "lower", or "" of a metric that this version does not know."""
     return METRICS[metric].better if metric in METRICS else ""
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import shutil
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from codeczoo.report import numbers
@@ -24,6 +23,7 @@ from codeczoo.report.listening import Listening, gather
 from codeczoo.report.plots import groups, plots
 from codeczoo.report.published import CATEGORIES, METRICS, compare
 from codeczoo.report.spectrogram import ticks
+from codeczoo.report.tally import INFINITE
 from codeczoo.version import __version__
 
 log = logging.getLogger(__name__)
@@ -49,16 +49,6 @@ SHAPES = {
     "x": "M0,2.8L3,5.8L5.8,3L2.8,0L5.8,-3L3,-5.8L0,-2.8L-3,-5.8L-5.8,-3L-2.8,0L-5.8,3L-3,5.8Z",
     "star": "M0,-6.5L1.6,-2.2L6.2,-2L2.6,0.8L3.8,5.3L0,2.7L-3.8,5.3L-2.6,0.8L-6.2,-2L-1.6,-2.2Z",
 }
-
-
-@dataclass
-class Lost:
-    """How often a metric had no finite value for one reason. `codecs`: label → count; `clips`: some of them."""
-
-    metric: str
-    reason: str
-    codecs: dict[str, int] = field(default_factory=dict)
-    clips: set[str] = field(default_factory=set)
 
 
 def write_report(
@@ -131,6 +121,7 @@ def _environment() -> jinja2.Environment:
         "summary": numbers.summary,
         "round_number": lambda value: numbers.fixed(value, numbers.decimals([value])),
         "searchable": _searchable,
+        "breakable": _breakable,
         "plain": _plain,
         "ticks": ticks,
     }
@@ -139,9 +130,9 @@ def _environment() -> jinja2.Environment:
 
 def _context(report: Report, listening: Listening, title: str | None) -> dict[str, Any]:
     comparison = compare(report)
-    metrics_of = [(c.overall, *c.categories.values()) for c in report.codecs]
+    parts = [part for codec in report.codecs for part in (codec.overall, *codec.categories.values())]
     places = {
-        metric: numbers.decimals(values[metric].mean for all_of in metrics_of for values in all_of if metric in values)
+        metric: numbers.decimals(part.values[metric].mean for part in parts if metric in part.values)
         for metric in report.metrics
     }
     datasets = dict.fromkeys(run.dataset for run in report.runs)
@@ -175,13 +166,18 @@ def _context(report: Report, listening: Listening, title: str | None) -> dict[st
 def _script_data(content: Any) -> Markup:
     """JSON that can stand in a script element, whatever its strings hold."""
     text = json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _searchable(codec: CodecResult) -> str:
     """What the leaderboard's text filter looks into."""
     keys = ("family", "description", "code_licence", "weights_licence")
     return " ".join([codec.label, *(str(codec.info.get(key, "")) for key in keys)]).lower()
+
+
+def _breakable(text: str) -> Markup:
+    """A name that may be broken after its underscores and slashes, and not within its words."""
+    return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(text))))
 
 
 def _plain(value: Any) -> str:
@@ -202,7 +198,7 @@ def _best(report: Report) -> dict[tuple[str | None, str], set[str]]:
             means = {
                 codec.label: value.mean
                 for codec in report.codecs
-                if (value := codec.values(category).get(metric)) is not None and value.mean is not None
+                if (value := codec.value(metric, category)) is not None and value.mean is not None
             }
             choose = {"higher": max, "lower": min}.get(numbers.better(metric))
             best = choose(means.values()) if choose and len(means) > 1 else math.nan
@@ -211,46 +207,35 @@ def _best(report: Report) -> dict[tuple[str | None, str], set[str]]:
 
 
 def _failures(report: Report) -> list[dict[str, Any]]:
-    """Every clip that failed, with its category, which only the lines know."""
-    categories = {
-        (run.label, line["id"]): line["category"]
-        for run in report.runs
-        for line in run.lines()
-        if line["status"] == "failed"
-    }
+    """Every clip that failed, with its category."""
     return [
-        {"codec": codec.label, "category": categories.get((codec.run.label, failure["id"])), **failure}
+        {"codec": codec.label, "category": codec.run.tally.failed_in.get(failure["id"]), **failure}
         for codec in report.codecs
         for failure in codec.failed
     ]
 
 
 def _lost(report: Report) -> list[dict[str, Any]]:
-    """Values that are in no mean, by metric and reason, the counts from the summaries and the clips from the lines."""
-    found: dict[tuple[str, str], Lost] = {}
+    """Values that are in no mean, by metric and reason: how many of which codec, and some of the clips."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
     for codec in report.codecs:
-        for metric, value in codec.overall.items():
-            reasons = {**value.undefined, **({"infinite": value.infinite} if value.infinite else {})}
-            for reason, count in reasons.items():
-                found.setdefault((metric, reason), Lost(metric, reason)).codecs[codec.label] = count
-    for run in report.runs:
-        for line in run.lines():
-            if line["status"] != "ok":
-                continue
-            infinite = {metric: "infinite" for metric, value in line["metrics"].items() if isinstance(value, str)}
-            for key in {**line["undefined"], **infinite}.items():
-                if key in found:
-                    found[key].clips.add(line["id"])
+        for metric, value in codec.overall.values.items():
+            for reason, count in {**value.undefined, INFINITE: value.infinite}.items():
+                if count:
+                    found.setdefault((metric, reason), {})[codec.label] = count
     order = {metric: i for i, metric in enumerate(report.metrics)}
-    return [
-        {
-            "metric": lost.metric,
-            "reason": lost.reason,
-            "total": sum(lost.codecs.values()),
-            "codecs": list(lost.codecs.items()),
-            "alike": len(lost.codecs) == len(report.codecs) > 1 and len(set(lost.codecs.values())) == 1,
-            "clips": sorted(lost.clips)[:EXAMPLES],
-            "more": max(len(lost.clips) - EXAMPLES, 0),
-        }
-        for lost in sorted(found.values(), key=lambda lost: (order[lost.metric], lost.reason))
-    ]
+    out = []
+    for (metric, reason), codecs in sorted(found.items(), key=lambda item: (order[item[0][0]], item[0][1])):
+        clips = sorted(set().union(*(run.tally.lost.get((metric, reason), ()) for run in report.runs)))
+        out.append(
+            {
+                "metric": metric,
+                "reason": reason,
+                "total": sum(codecs.values()),
+                "codecs": list(codecs.items()),
+                "alike": len(codecs) == len(report.codecs) > 1 and len(set(codecs.values())) == 1,
+                "clips": clips[:EXAMPLES],
+                "more": max(len(clips) - EXAMPLES, 0),
+            }
+        )
+    return out

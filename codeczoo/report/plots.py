@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,9 +65,7 @@ def groups(report: Report) -> dict[str, Group]:
 
 def plots(report: Report) -> list[Plot]:
     """Every metric over all clips and over each category."""
-    return [
-        _plot(report, metric, category) for metric in report.metrics for category in (None, *report.categories)
-    ]
+    return [_plot(report, metric, category) for metric in report.metrics for category in (None, *report.categories)]
 
 
 def _plot(report: Report, metric: str, category: str | None) -> Plot:
@@ -78,8 +77,7 @@ def _plot(report: Report, metric: str, category: str | None) -> Plot:
             absent.append(f"{codec.label} ({why})")
         else:
             drawn[group_name(codec)].append(codec)
-    means = [codec.values(category)[metric].mean for codecs in drawn.values() for codec in codecs]
-    places = decimals(means) + 1
+    places = decimals(value.mean for codec in report.codecs if (value := codec.value(metric, category))) + 1
     figure = go.Figure()
     for name, group in groups(report).items():
         # A line joins the bitrates of one thing: the same weights, or one format; others stand for themselves.
@@ -90,32 +88,50 @@ def _plot(report: Report, metric: str, category: str | None) -> Plot:
             lines[(weights, alone, codec.run.label)].append(codec)
         for codecs in lines.values():
             figure.add_trace(_trace(codecs, group, metric, category, places))
-    figure.update_xaxes(type="log", title_text="kbit/s, measured")
+    low, high = _span(report)
+    marks = [mark * 10**power for power in range(-3, 5) for mark in (1, 2, 5)]
+    figure.update_xaxes(
+        type="log",
+        title_text="kbit/s, measured",
+        range=[math.log10(low * 0.8), math.log10(high * 1.25)],
+        tickvals=marks,
+        ticktext=[f"{mark:g}" for mark in marks],
+    )
     figure.update_yaxes(title_text=_axis(metric))
     figure.update_layout(template="none", showlegend=False, hovermode="closest")
     return Plot(metric, category, json.loads(figure.to_json()), absent)
 
 
+def _span(report: Report) -> tuple[float, float]:
+    """The lowest and the highest bitrate in kbit/s, so that all plots have one axis."""
+    parts = [part for codec in report.codecs for part in (codec.overall, *codec.categories.values())]
+    rates = [part.bitrate / 1000 for part in parts if part.bitrate] or [1.0]
+    return min(rates), max(rates)
+
+
 def _why_absent(codec: CodecResult, metric: str, category: str | None) -> str | None:
-    value = codec.values(category).get(metric)
+    part, value = codec.part(category), codec.value(metric, category)
     if codec.encode_only:
         return "encodes only"
+    if part is None:
+        return "no such clips"
+    if part.ok == 0:
+        return "every clip failed"
     if value is None:
         return "not measured"
     if value.mean is None:
         return "undefined on every clip"
-    return None if codec.bitrate else "no bitrate"
+    return None if part.bitrate else "no bitrate"
 
 
-def _trace(
-    codecs: Sequence[CodecResult], group: Group, metric: str, category: str | None, places: int
-) -> go.Scatter:
-    values = [codec.values(category)[metric] for codec in codecs]
+def _trace(codecs: Sequence[CodecResult], group: Group, metric: str, category: str | None, places: int) -> go.Scatter:
+    values = [value for codec in codecs if (value := codec.value(metric, category))]
+    rates = [(part.bitrate or 0.0) if (part := codec.part(category)) else 0.0 for codec in codecs]
     means = [value.mean or 0.0 for value in values]
     above = [(value.high if value.high is not None else mean) - mean for value, mean in zip(values, means, strict=True)]
     below = [mean - (value.low if value.low is not None else mean) for value, mean in zip(values, means, strict=True)]
     texts = []
-    for codec, value in zip(codecs, values, strict=True):
+    for codec, value, rate in zip(codecs, values, rates, strict=True):
         interval = (
             f"95% CI {fixed(value.low, places)} to {fixed(value.high, places)}"
             if value.low is not None
@@ -123,11 +139,9 @@ def _trace(
         )
         count = f"n = {value.count}" + (f", {value.lost} without a finite value" if value.lost else "")
         shown = f"{html.escape(metric)} {fixed(value.mean, places)} {unit(metric)}".rstrip()
-        texts.append(
-            f"<b>{html.escape(codec.label)}</b><br>{shown}<br>{interval}<br>{count}<br>{kbps(codec.bitrate)} kbit/s"
-        )
+        texts.append(f"<b>{html.escape(codec.label)}</b><br>{shown}<br>{interval}<br>{count}<br>{kbps(rate)} kbit/s")
     return go.Scatter(
-        x=[(codec.bitrate or 0.0) / 1000 for codec in codecs],
+        x=[rate / 1000 for rate in rates],
         y=means,
         error_y={"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 3},
         mode="lines+markers",

@@ -80,7 +80,8 @@ def compare(report: Report) -> Comparison:
     columns = [_column(report, theirs) for theirs in METRICS]
     rows = []
     for name, entry in table["codecs"].items():
-        for codec in [codec for codec in report.codecs if codec.name == name] or [None]:
+        measured: list[CodecResult | None] = [codec for codec in report.codecs if codec.name == name]
+        for codec in measured or [None]:
             cells = {category: _cells(entry["results"][category], columns, codec, category) for category in CATEGORIES}
             rows.append(Row(name, entry["listed_kbps"], entry["flags"], codec, cells))
     known = {*table["codecs"], *table["encode_only"]}
@@ -106,17 +107,12 @@ def _column(report: Report, theirs: str) -> Column:
 def _cells(
     theirs: Mapping[str, float], columns: Sequence[Column], codec: CodecResult | None, category: str
 ) -> list[Cell]:
-    values: Mapping[str, Value] = {}
-    if codec is not None:
-        # Their categories are capitalised; ours are as the data set names them.
-        names = {name.lower(): name for name in codec.categories}
-        if category == "overall":
-            values = codec.overall
-        elif category.lower() in names:
-            values = codec.categories[names[category.lower()]]
+    # Their categories are capitalised; ours are as the data set names them.
+    names = {name.lower(): name for name in codec.categories} if codec else {}
+    ours_in = None if category == "overall" else names.get(category.lower(), category)
     cells = []
     for column in columns:
-        ours = values.get(column.ours) if column.ours else None
-        known = column.same and ours is not None and ours.mean is not None
-        cells.append(Cell(theirs[column.theirs], ours, ours.mean - theirs[column.theirs] if known else None))
+        ours = codec.value(column.ours, ours_in) if codec and column.ours else None
+        mean = ours.mean if ours and column.same else None
+        cells.append(Cell(theirs[column.theirs], ours, None if mean is None else mean - theirs[column.theirs]))
     return cells

@@ -16,8 +16,9 @@ WINDOW_SECONDS = 0.04
 FRAMES_PER_COLUMN = 8  # at most, so that an hour costs no more than a minute
 RANGE_DB = 80.0
 FLOOR = 1e-12  # of power: -120 dB
+QUIET_DB = -100.0  # the scale's top is no lower, or silence would be drawn as noise
 LEVELS = 64  # colours: enough for the eye, and half the file
-TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000, 16000)
+TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16000)
 
 
 @dataclass(frozen=True)
@@ -58,29 +59,25 @@ def height_to_hz(height: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def ticks(sample_rate: int) -> list[tuple[str, float]]:
-    """Labels of the frequency axis with their height in percent, those far enough from both ends."""
-    heights = {hz: 100 * math.log1p(hz / 700) / math.log1p(sample_rate / 2 / 700) for hz in TICKS_HZ}
-    return [
-        (f"{hz / 1000:g}k" if hz >= 1000 else str(hz), round(height, 2)) for hz, height in heights.items() if height < 92
-    ]
+    """Labels of the frequency axis with their height in percent, as many as can be told apart."""
+    out: list[tuple[str, float]] = []
+    for hz in TICKS_HZ:
+        height = round(100 * math.log1p(hz / 700) / math.log1p(sample_rate / 2 / 700), 2)
+        if height < 92 and (not out or height - out[-1][1] > 11):
+            out.append((f"{hz / 1000:g}k" if hz >= 1000 else str(hz), height))
+    return out
 
 
 def write_pictures(pictures: Mapping[Path, Spectrogram]) -> None:
     """PNG files in one colour scale: from the loudest point of all of them down."""
-    from matplotlib import colormaps, image
+    from matplotlib import colormaps
+    from PIL import Image
 
-    top = max(float(picture.decibels.max()) for picture in pictures.values())
-    colours = colormaps["magma"].resampled(LEVELS)
+    top = max(max(float(picture.decibels.max()) for picture in pictures.values()), QUIET_DB)
+    # As indices into a palette: a quarter of the size of full colour.
+    palette = colormaps["magma"].resampled(LEVELS)(range(LEVELS), bytes=True)[:, :3]
     for path, picture in pictures.items():
-        # Without the name and version of the library the bytes follow from the samples alone.
-        image.imsave(
-            path,
-            picture.decibels,
-            cmap=colours,
-            vmin=max(top, 10 * math.log10(FLOOR) + 20) - RANGE_DB,
-            vmax=max(top, 10 * math.log10(FLOOR) + 20),
-            origin="lower",
-            format="png",
-            metadata={"Software": None},
-            pil_kwargs={"optimize": True},
-        )
+        share = np.clip(1 + (picture.decibels - top) / RANGE_DB, 0, 1)
+        image = Image.fromarray(np.round(share[::-1] * (LEVELS - 1)).astype(np.uint8), mode="P")
+        image.putpalette(palette.tobytes())
+        image.save(path, format="PNG", bits=LEVELS.bit_length() - 1)

@@ -25,7 +25,7 @@
       hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--line-strong"), font: { color: colour("--text"), size: 12 } },
       dragmode: coarse.matches ? false : "zoom",
     });
-    layout.xaxis = merged({ ...axis, dtick: "D2", exponentformat: "none" }, layout.xaxis);
+    layout.xaxis = merged(axis, layout.xaxis);
     layout.yaxis = merged(axis, layout.yaxis);
     const traces = plot.figure.data.filter((trace) => !off.has(trace.name));
     const note = figure.querySelector(".absent");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -51,7 +52,12 @@ def to_markdown(report: Report) -> str:
         for codec in report.codecs
     ]
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in lines)
+
+
+def _plain(cell: str) -> str:
+    """As Markdown shows it literally."""
+    return html.escape(cell, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def _text(value: Value | None, places: int) -> str:

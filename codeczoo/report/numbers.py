@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from statistics import median
 
 from codeczoo.metrics.table import METRICS
 
 NOTHING = "–"
-SIGNIFICANT = 3  # digits of a column's largest value
+SIGNIFICANT = 3  # digits of a column's median
 
 
 def decimals(values: Iterable[float | None]) -> int:
     """How many a column of these values is shown with."""
-    largest = max((abs(value) for value in values if value is not None), default=0.0)
-    return min(max(SIGNIFICANT - 1 - math.floor(math.log10(largest)), 0), 6) if largest > 0 else SIGNIFICANT - 1
+    sizes = [abs(value) for value in values if value]
+    if not sizes:
+        return SIGNIFICANT - 1
+    return min(max(SIGNIFICANT - 1 - math.floor(math.log10(median(sizes))), 0), 6)
 
 
 def fixed(value: float | None, places: int) -> str:
@@ -40,4 +43,4 @@ def unit(metric: str) -> str:
 
 
 def summary(metric: str) -> str:
-    return METRICS[metric].summary if metric in METRICS else "not a metric of this version"
+    return METRICS[metric].summary.replace("`", "") if metric in METRICS else "not a metric of this version"

@@ -146,6 +146,7 @@ def _context(report: Report, listening: Listening, title: str | None) -> dict[st
         "failed": sum(len(codec.failed) for codec in report.codecs),
         "missing": [codec for codec in report.codecs if codec.missing],
         "random": [codec.label for codec in report.codecs if codec.random_weights],
+        "encode_only": [codec.label for codec in report.codecs if codec.encode_only],
         "groups": list(groups(report).values()),
         "shapes": SHAPES,
         "plot_data": _script_data([vars(plot) for plot in plots(report)]),
@@ -226,6 +227,7 @@ def _lost(report: Report) -> list[dict[str, Any]]:
     order = {metric: i for i, metric in enumerate(report.metrics)}
     out = []
     for (metric, reason), codecs in sorted(found.items(), key=lambda item: (order[item[0][0]], item[0][1])):
+        measured = [codec for codec in report.codecs if (value := codec.value(metric)) and value.count + value.lost > 0]
         clips = sorted(set().union(*(run.tally.lost.get((metric, reason), ()) for run in report.runs)))
         out.append(
             {
@@ -233,7 +235,7 @@ def _lost(report: Report) -> list[dict[str, Any]]:
                 "reason": reason,
                 "total": sum(codecs.values()),
                 "codecs": list(codecs.items()),
-                "alike": len(codecs) == len(report.codecs) > 1 and len(set(codecs.values())) == 1,
+                "alike": len(codecs) == len(measured) > 1 and len(set(codecs.values())) == 1,
                 "clips": clips[:EXAMPLES],
                 "more": max(len(clips) - EXAMPLES, 0),
             }

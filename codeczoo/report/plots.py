@@ -42,7 +42,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Plot:
-    """A metric over one category (None: all clips), as plotly.js takes it; `absent` says which codecs are not in it."""
+    """A metric over one category (None: all clips), as plotly.js takes it; `absent` says which codecs that decode are not in it."""
 
     metric: str
     category: str | None
@@ -59,7 +59,7 @@ def group_name(codec: CodecResult) -> str:
 
 def groups(report: Report) -> dict[str, Group]:
     """Name → how it is drawn: no two alike below 70 groups."""
-    names = sorted({group_name(codec) for codec in report.codecs})
+    names = sorted({group_name(codec) for codec in report.codecs if not codec.encode_only})
     return {name: Group(name, COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)]) for i, name in enumerate(names)}
 
 
@@ -73,6 +73,8 @@ def _plot(report: Report, metric: str, category: str | None) -> Plot:
     absent = []
     for codec in report.codecs:
         why = _why_absent(codec, metric, category)
+        if codec.encode_only:
+            continue  # the page says so once
         if why:
             absent.append(f"{codec.label} ({why})")
         else:
@@ -111,8 +113,6 @@ def _span(report: Report) -> tuple[float, float]:
 
 def _why_absent(codec: CodecResult, metric: str, category: str | None) -> str | None:
     part, value = codec.part(category), codec.value(metric, category)
-    if codec.encode_only:
-        return "encodes only"
     if part is None:
         return "no such clips"
     if part.ok == 0:

@@ -11,6 +11,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from codeczoo.base import files
 from codeczoo.bench.results import audio_name
 from codeczoo.report.data import CodecResult, Report
@@ -76,9 +78,10 @@ def gather(report: Report, out: Path, limit: int | None) -> Listening:
     for codec, line in _lines(report):
         if line["id"] in chosen:
             lines[line["id"]][codec.label] = line
+    order = sorted(chosen, key=lambda clip: (saved[clip] or "", clip))
     clips = [
         _clip(report, number, clip, saved[clip], lines[clip], have, out)
-        for number, clip in enumerate(sorted(chosen, key=lambda c: (saved[c] or "", c)), 1)
+        for number, clip in enumerate(tqdm(order, desc="spectrograms", unit="clip", disable=None), 1)
     ]
     return Listening(clips, len(saved), [label for label, names in have.items() if not names])
 

@@ -42,7 +42,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Plot:
-    """A metric over one category (None: all clips), as plotly.js takes it; `absent` says which codecs that decode are not in it."""
+    """A metric over one category (None: all clips), as plotly.js takes it.
+
+    `absent`: which codecs that decode are not in it, and why.
+    """
 
     metric: str
     category: str | None

@@ -21,7 +21,7 @@ from codeczoo.data import embedded_manifest
 from codeczoo.report.page import write_report
 
 LONG, SECONDS = "speech_long", 3 * 4.15225  # long enough that a slow machine does not come to its end
-CLIPS = (LONG, "speech_es_word_16k", "music_pluck_mono_32k", "audio_silence_mono_24k")
+CLIPS = ("speech_es_word_16k", "music_pluck_mono_32k", "audio_silence_mono_24k", LONG)
 CODECS = ("opus_12k", "opus_24k", "mp3_32k", "g711_alaw")
 METRICS = ("mel", "si_sdr", "stoi")
 HOSTILE = '<script>window.harmed = 1</script>/"it\'s" & {{ 7 * 7 }}'
@@ -60,7 +60,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "clips.csv"
     speech, rate = sf.read(source / "speech_en_female_16k.flac", dtype="int16")
     sf.write(path.parent / f"{LONG}.flac", np.tile(speech, 3), rate)
-    for name in CLIPS[1:]:
+    for name in CLIPS[:-1]:
         shutil.copy(source / f"{name}.flac", path.parent)
     path.write_text("id,path,category\n" + "".join(f"{name},{name}.flac,{name.split('_')[0]}\n" for name in CLIPS))
     return path

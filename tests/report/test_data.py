@@ -97,9 +97,9 @@ def test_what_is_not_comparable_is_refused(results: Path, hostile: Path, tmp_pat
             read_report([results, other])
     # The settings of both may be equal, and the folder's files have changed since.
     other = edited(results, tmp_path / "clips")
-    text = (other / "clips.jsonl").read_text().replace(f'"{CLIPS[1]}"', '"renamed"')
+    text = (other / "clips.jsonl").read_text().replace(f'"{CLIPS[0]}"', '"renamed"')
     (other / "clips.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=rf"1 clips are only in results \({CLIPS[1]}\)"):
+    with pytest.raises(ValueError, match=rf"1 clips are only in results \({CLIPS[0]}\)"):
         read_report([results, other])
     mixed = read_report([results, hostile], allow_mixed=True)
     assert len(mixed.codecs) == len(CODECS) + 2

@@ -145,6 +145,8 @@ def test_published_rows_stand_beside_ours(manifest: Path, tmp_path: Path) -> Non
         "opus_12k",
         "--weights",
         "encodec_24k_1_5bps=random",
+        "--limit",
+        "2",
         "--metrics",
         *metrics,
     )

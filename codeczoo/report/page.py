@@ -227,7 +227,7 @@ def _lost(report: Report) -> list[dict[str, Any]]:
     order = {metric: i for i, metric in enumerate(report.metrics)}
     out = []
     for (metric, reason), codecs in sorted(found.items(), key=lambda item: (order[item[0][0]], item[0][1])):
-        measured = [codec for codec in report.codecs if (value := codec.value(metric)) and value.count + value.lost > 0]
+        measured = [codec for codec in report.codecs if (v := codec.value(metric)) and v.count + v.lost > 0]
         clips = sorted(set().union(*(run.tally.lost.get((metric, reason), ()) for run in report.runs)))
         out.append(
             {

@@ -14,9 +14,7 @@ from torch import Tensor
 COLUMNS, ROWS = 640, 112  # of a picture, at most
 WINDOW_SECONDS = 0.04
 FRAMES_PER_COLUMN = 8  # at most, so that an hour costs no more than a minute
-RANGE_DB = 80.0
-FLOOR = 1e-12  # of power: -120 dB
-QUIET_DB = -100.0  # the scale's top is no lower, or silence would be drawn as noise
+RANGE_DB, FLOOR_DB = 80.0, -120.0  # a picture's darkest is that far below its loudest, and never below the floor
 LEVELS = 64  # colours: enough for the eye, and half the file
 TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16000)
 
@@ -41,7 +39,9 @@ def spectrogram(waveform: Tensor, sample_rate: int) -> Spectrogram:
     power = (spectrum.abs() / window.sum()).square().mean(0)  # [F, N]
     if power.shape[1] > COLUMNS:
         power = torch.nn.functional.adaptive_avg_pool1d(power[None], COLUMNS)[0]
-    return Spectrogram(10 * np.log10(np.maximum(_by_mel(power.double().numpy(), sample_rate), FLOOR)), sample_rate)
+    return Spectrogram(
+        10 * np.log10(np.maximum(_by_mel(power.double().numpy(), sample_rate), 10 ** (FLOOR_DB / 10))), sample_rate
+    )
 
 
 def _by_mel(power: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -69,15 +69,17 @@ def ticks(sample_rate: int) -> list[tuple[str, float]]:
 
 
 def write_pictures(pictures: Mapping[Path, Spectrogram]) -> None:
-    """PNG files in one colour scale: from the loudest point of all of them down."""
+    """PNG files in one colour scale, from the loudest point of all of them down."""
     from matplotlib import colormaps
     from PIL import Image
 
-    top = max(max(float(picture.decibels.max()) for picture in pictures.values()), QUIET_DB)
+    loudest = max(float(picture.decibels.max()) for picture in pictures.values())
+    bottom = max(loudest - RANGE_DB, FLOOR_DB)
+    span = max(loudest - bottom, 1.0)  # of silence there is nothing to span
     # As indices into a palette: a quarter of the size of full colour.
     palette = colormaps["magma"].resampled(LEVELS)(range(LEVELS), bytes=True)[:, :3]
     for path, picture in pictures.items():
-        share = np.clip(1 + (picture.decibels - top) / RANGE_DB, 0, 1)
+        share = np.clip((picture.decibels - bottom) / span, 0, 1)
         image = Image.fromarray(np.round(share[::-1] * (LEVELS - 1)).astype(np.uint8), mode="P")
         image.putpalette(palette.tobytes())
         image.save(path, format="PNG", bits=LEVELS.bit_length() - 1)

@@ -20,7 +20,7 @@ from codeczoo.report.data import read_report
 from codeczoo.report.numbers import decimals, fixed
 from codeczoo.report.page import PAGES, write_report
 from codeczoo.report.published import compare, published_table
-from codeczoo.report.spectrogram import COLUMNS, ROWS, height_to_hz, spectrogram, ticks
+from codeczoo.report.spectrogram import COLUMNS, ROWS, height_to_hz, spectrogram, ticks, write_pictures
 from tests.report.conftest import CLIPS, CODECS, HOSTILE, LONG, run_benchmark
 
 
@@ -209,6 +209,15 @@ def test_a_tone_is_a_line_at_its_frequency(rate: int) -> None:
     assert edges[row - 1] < 1500 < edges[row + 2]
     assert late.max() > -20 and late[: row // 2].max() < late.max() - 40
     assert picture[:, picture.shape[1] // 4].max() < -100
+
+
+def test_silence_is_black_beside_what_is_all_but_silent(tmp_path: Path) -> None:
+    hiss = 1e-5 * (torch.rand(1, 16000) - 0.5)
+    pictures = {tmp_path / "a.png": torch.zeros(1, 16000), tmp_path / "b.png": hiss}
+    write_pictures({path: spectrogram(waveform, 16000) for path, waveform in pictures.items()})
+    with Image.open(tmp_path / "a.png") as silent, Image.open(tmp_path / "b.png") as heard:
+        assert np.asarray(silent).max() == 0
+        assert np.asarray(heard).max() == 63
 
 
 def test_spectrograms_of_odd_lengths() -> None:

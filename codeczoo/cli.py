@@ -41,12 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "info":
             sys.stdout.write(json.dumps(asdict(codec_info(args.codec)), indent=2) + "\n")
             return 0
-        if args.command == "report":
-            return report.run(args)
     except KeyError as error:
         sys.stderr.write(f"error: {error.args[0]}\n")
         return 1
-    return bench.run(args)
+    return report.run(args) if args.command == "report" else bench.run(args)
 
 
 def _list(pattern: str, form: str) -> int:

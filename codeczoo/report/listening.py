@@ -41,9 +41,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Clip:
-    """A saved clip. `sources` begin with the original, where that was saved."""
+    """A saved clip. `sources` begin with the original, where that was saved; `run` is "" where all runs have it."""
 
     id: str
+    run: str
     category: str | None
     seconds: float
     sample_rate: int
@@ -69,19 +70,27 @@ class Listening:
     silent: Sequence[str]
 
 
+# Runs over one data set share their clips, and the run is ""; of mixed runs equal ids may be different clips.
+Key = tuple[str, str]  # run, id
+
+
 def gather(report: Report, out: Path, limit: int | None) -> Listening:
     """Copy the audio of saved clips, at most `limit`, below `out`, draw its spectrograms, collect its metrics."""
     have = {codec.label: _names(codec.run.folder / "audio" / codec.name) for codec in report.codecs}
-    saved = _saved(report, have)
+    saved = {
+        key: line["category"]
+        for key, codec, line in _lines(report)
+        if line["status"] == "ok" and audio_name(line["id"]) in have[codec.label]
+    }
     chosen = _spread(saved, limit)
-    lines: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for codec, line in _lines(report):
-        if line["id"] in chosen:
-            lines[line["id"]][codec.label] = line
-    order = sorted(chosen, key=lambda clip: (saved[clip] or "", clip))
+    lines: dict[Key, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for key, codec, line in _lines(report):
+        if key in chosen and have[codec.label]:
+            lines[key][codec.label] = line
+    order = sorted(chosen, key=lambda key: (saved[key] or "", key))
     clips = [
-        _clip(report, number, clip, saved[clip], lines[clip], have, out)
-        for number, clip in enumerate(tqdm(order, desc="spectrograms", unit="clip", disable=None), 1)
+        _clip(report, key, lines[key], have, out, f"clips/{number:04d}")
+        for number, key in enumerate(tqdm(order, desc="spectrograms", unit="clip", disable=None), 1)
     ]
     return Listening(clips, len(saved), [label for label, names in have.items() if not names])
 
@@ -90,75 +99,71 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
-def _lines(report: Report) -> Iterator[tuple[CodecResult, dict[str, Any]]]:
-    """Every line of every run, with its codec."""
+def _lines(report: Report) -> Iterator[tuple[Key, CodecResult, dict[str, Any]]]:
+    """Every line of every run, with its clip and its codec."""
     for run in report.runs:
         codecs = {codec.name: codec for codec in report.codecs if codec.run is run}
         for line in run.lines():
             if line["codec"] in codecs:
-                yield codecs[line["codec"]], line
+                yield (run.label if report.differences else "", line["id"]), codecs[line["codec"]], line
 
 
-def _saved(report: Report, have: Mapping[str, set[str]]) -> dict[str, str | None]:
-    """The clips of which some codec's audio was saved: id → category."""
-    return {
-        line["id"]: line["category"] for codec, line in _lines(report) if audio_name(line["id"]) in have[codec.label]
-    }
-
-
-def _spread(saved: Mapping[str, str | None], limit: int | None) -> set[str]:
+def _spread(saved: Mapping[Key, str | None], limit: int | None) -> set[Key]:
     """Up to `limit` of them, as evenly over the categories as can be."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for clip, category in sorted(saved.items()):
-        groups[category or ""].append(clip)
-    turns: Iterable[str | None] = chain.from_iterable(zip_longest(*(groups[name] for name in sorted(groups))))
-    return set([clip for clip in turns if clip is not None][:limit])
+    groups: dict[str, list[Key]] = defaultdict(list)
+    for key, category in sorted(saved.items(), key=lambda item: item[0]):
+        groups[category or ""].append(key)
+    turns: Iterable[Key | None] = chain.from_iterable(zip_longest(*(groups[name] for name in sorted(groups))))
+    return set([key for key in turns if key is not None][:limit])
 
 
 def _clip(
     report: Report,
-    number: int,
-    clip: str,
-    category: str | None,
+    key: Key,
     lines: Mapping[str, Mapping[str, Any]],
     have: Mapping[str, set[str]],
     out: Path,
+    folder: str,
 ) -> Clip:
+    """Of one clip everything, its files in `folder` of `out`."""
+    owner, clip = key
     name = audio_name(clip)
-    originals = [path for run in report.runs if (path := run.folder / "audio" / ORIGINAL / name).is_file()]
+    runs = [run for run in report.runs if owner in ("", run.label)]
+    originals = [path for run in runs if (path := run.folder / "audio" / ORIGINAL / name).is_file()]
+    codecs = [codec for codec in report.codecs if codec.label in lines]
     paths: dict[str, Path] = {ORIGINAL: originals[0]} if originals else {}
-    for codec in report.codecs:
-        if name in have[codec.label]:
+    for codec in codecs:
+        if lines[codec.label]["status"] == "ok" and name in have[codec.label]:
             paths[codec.label] = codec.run.folder / "audio" / codec.name / name
-    folder = out / "clips" / f"{number:04d}"
-    folder.mkdir(parents=True)
+    (out / folder).mkdir(parents=True)
+    stems = {label: f"{folder}/{i:02d}-{_slug(label)}" for i, label in enumerate(paths)}
     pictures: dict[Path, Spectrogram] = {}
-    where: dict[str, str] = {}
-    for i, (label, path) in enumerate(paths.items()):
-        stem = folder / f"{i:02d}-{_slug(label)}"
-        shutil.copyfile(path, stem.with_name(stem.name + ".flac"))
+    for label, path in paths.items():
+        shutil.copyfile(path, out / f"{stems[label]}.flac")
         waveform, rate = files.read(path)
-        if i == 0:
-            samples, sample_rate = waveform.shape[-1], rate
-            channels = len(waveform)
-        pictures[stem.with_name(stem.name + ".png")] = spectrogram(waveform, rate)
-        where[label] = stem.relative_to(out).as_posix()
+        pictures[out / f"{stems[label]}.png"] = spectrogram(waveform, rate)
     write_pictures(pictures)
-    sources = [Source(ORIGINAL, f"{where[ORIGINAL]}.flac", f"{where[ORIGINAL]}.png")] if originals else []
-    sources += [
-        _source(codec, lines[codec.label], where.get(codec.label))
-        for codec in report.codecs
-        if codec.label in lines and have[codec.label]
-    ]
-    return Clip(clip, category, samples / sample_rate, sample_rate, channels, sources)
+    line = next(line for line in lines.values() if line["status"] == "ok")
+    return Clip(
+        id=clip,
+        run=owner,
+        category=line["category"],
+        seconds=line["seconds"],
+        sample_rate=line["sample_rate"],
+        channels=line["channels"],
+        sources=[
+            *([_source(ORIGINAL, {"status": "ok"}, stems[ORIGINAL])] if originals else []),
+            *(_source(codec.label, lines[codec.label], stems.get(codec.label)) for codec in codecs),
+        ],
+    )
 
 
-def _source(codec: CodecResult, line: Mapping[str, Any], where: str | None) -> Source:
+def _source(label: str, line: Mapping[str, Any], stem: str | None) -> Source:
     if line["status"] == "failed":
-        return Source(codec.label, failure=f"{line['stage']}: {line['reason']}")
-    if where is None:
-        return Source(codec.label, failure="its audio was not saved")
-    return Source(codec.label, f"{where}.flac", f"{where}.png", line["bitrate"], line["metrics"], line["undefined"])
+        return Source(label, failure=f"{line['stage']}: {line['reason']}")
+    if stem is None:
+        return Source(label, failure="its audio was not saved")
+    return Source(label, f"{stem}.flac", f"{stem}.png", line.get("bitrate"), line.get("metrics"), line.get("undefined"))
 
 
 def _slug(label: str) -> str:

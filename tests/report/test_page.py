@@ -115,6 +115,34 @@ def test_originals_and_audio_that_were_not_saved_are_said_to_be_missing(results:
     assert "No audio was saved" in text and "<article" not in text
 
 
+def test_clips_of_mixed_runs_are_not_taken_for_one_another(results: Path, hostile: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(hostile, other)
+    lines = (other / "clips.jsonl").read_text().replace('"silence"', '"music_pluck_mono_32k"')
+    (other / "clips.jsonl").write_text(lines)
+    for path in other.glob("audio/*/silence.flac"):
+        path.rename(path.with_name("music_pluck_mono_32k.flac"))
+    out = write_report([results, other], tmp_path / "report", allow_mixed=True).parent
+    text = (out / "listening.html").read_text("utf-8")
+    players = re.findall(r'data-text="music_pluck_mono_32k".*?</article>', text, re.DOTALL)
+    assert [len(re.findall("<audio", player)) for player in players] == [3, 1 + len(CODECS)]
+    assert "These runs are not comparable" in (out / "index.html").read_text("utf-8")
+
+
+def test_a_codec_that_failed_on_a_saved_clip_is_named_there(results: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    lines = [json.loads(line) for line in (folder / "clips.jsonl").read_text().splitlines()]
+    for line in lines:
+        if (line["codec"], line["id"]) == ("mp3_32k", LONG):
+            # What an earlier run saved may still lie there.
+            line.update(status="failed", stage="decode", reason="RuntimeError: <out of memory>")
+    (folder / "clips.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = (write_report([folder], tmp_path / "report").parent / "listening.html").read_text("utf-8")
+    assert "decode: RuntimeError: &lt;out of memory&gt;" in text
+    assert text.count("<audio") == len(CLIPS) * (1 + len(CODECS)) - 1
+
+
 def test_a_name_of_saved_audio_is_safe_and_unique() -> None:
     assert audio_name("a/b c") == "a%2Fb c.flac"
     assert audio_name("a__b") != audio_name("a/b") != audio_name("a%2Fb")
@@ -212,7 +240,7 @@ def test_a_tone_is_a_line_at_its_frequency(rate: int) -> None:
 
 
 def test_silence_is_black_beside_what_is_all_but_silent(tmp_path: Path) -> None:
-    hiss = 1e-5 * (torch.rand(1, 16000) - 0.5)
+    hiss = 1e-3 * (torch.rand(1, 16000) - 0.5)
     pictures = {tmp_path / "a.png": torch.zeros(1, 16000), tmp_path / "b.png": hiss}
     write_pictures({path: spectrogram(waveform, 16000) for path, waveform in pictures.items()})
     with Image.open(tmp_path / "a.png") as silent, Image.open(tmp_path / "b.png") as heard:

@@ -153,6 +153,9 @@ def test_plots_have_every_codec_on_a_logarithmic_axis(page: Path, open_page: Ope
     hover = plot.locator(".hoverlayer")
     for text in ("95% CI", "n = 4", "kbit/s", "mel"):
         expect(hover).to_contain_text(text)
+    # Nothing offers to send the numbers away.
+    buttons = plot.locator(".modebar-btn").evaluate_all("all => all.map((b) => b.getAttribute('aria-label'))")
+    assert buttons == ["Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"]
     tab.get_by_label("mp3").uncheck()
     expect(plot.locator(".point")).to_have_count(len(CODECS) - 1)
     tab.locator("#plot-controls select").select_option("music")
@@ -259,6 +262,7 @@ def test_spectrograms_load_and_the_clips_filter(page: Path, open_page: Opener) -
     tab.get_by_label("Go to").select_option("audio_silence_mono_24k")
     expect(output).to_have_text(f"{len(CLIPS)} of {len(CLIPS)} shown")
     assert tab.evaluate("document.activeElement.getAttribute('aria-label')") == "Play audio_silence_mono_24k"
+    expect(tab.get_by_role("button", name="Play audio_silence_mono_24k")).to_be_in_viewport()
 
 
 def test_published_rows_sort_and_filter(page: Path, open_page: Opener) -> None:

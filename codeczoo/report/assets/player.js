@@ -153,7 +153,7 @@
       if (category) category.value = "";
       apply();
     }
-    clip.scrollIntoView();
+    clip.scrollIntoView({ behavior: "instant" });
     clip.querySelector(".play").focus({ preventScroll: true });
   });
   form.addEventListener("submit", (event) => event.preventDefault());

@@ -23,6 +23,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height: 300,
       margin: { l: 54, r: 12, t: 10, b: 44 }, font: { color: colour("--text-soft"), family: colour("--font"), size: 12 },
       hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--line-strong"), font: { color: colour("--text"), size: 12 } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--line-strong"), activecolor: colour("--accent") },
       dragmode: coarse.matches ? false : "zoom",
     });
     layout.xaxis = merged(axis, layout.xaxis);
@@ -31,8 +32,10 @@
     const note = figure.querySelector(".absent");
     note.textContent = plot.absent.length ? `Not drawn: ${plot.absent.join(", ")}.` : "";
     note.hidden = !plot.absent.length;
+    // By default plotly.js offers to send the numbers to its makers' server.
     const config = { displaylogo: false, responsive: true, displayModeBar: coarse.matches ? false : "hover",
-      modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+      showSendToCloud: false, plotlyServerURL: "",
+      modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
     window.Plotly.react(figure.querySelector(".canvas"), structuredClone(traces), layout, config);
     drawn.add(figure);
   }

@@ -10,7 +10,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 SETUP := PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/setup_venv.sh
-SOURCES := pyproject.toml constraints.txt scripts/setup_venv.sh codeczoo/version.py
+SOURCES := pyproject.toml constraints.txt scripts/setup_venv.sh scripts/setup_browser.sh codeczoo/version.py
 
 WORKERS ?= 2
 PYTEST_ARGS ?=

@@ -72,5 +72,9 @@ if ! "$venv/bin/python" -c 'import os, sys, sysconfig as s; sys.exit(not os.path
         "if the install fails, on Debian and Ubuntu: apt install python3-dev" >&2
 fi
 
+if [ "$profile" = dev ]; then
+    "$(dirname "$0")/setup_browser.sh"
+fi
+
 say "installing $requirement into $venv"
 pip_install -e "$requirement"

@@ -99,7 +99,7 @@ def test_version_is_that_of_the_installed_package():
 def test_every_dependency_that_is_installed_always_has_its_version_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["test"], *extras["visqol"]]
+    wanted = [*project["dependencies"], *extras["report"], *extras["test"], *extras["visqol"]]
     pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert {re.split(r"[^\w.-]", name, maxsplit=1)[0] for name in wanted} <= set(pinned)
 
@@ -166,3 +166,16 @@ def test_set_up_refuses_an_interpreter_that_is_too_old(tmp_path: Path):
     assert outcome.returncode != 0
     assert f"PYTHON={old} is not a Python >= 3.11" in outcome.stderr
     assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize(("tools", "said"), [((), "apt install chromium"), (("chromium",), "")])
+def test_set_up_looks_for_a_browser_and_goes_on_without_one(tmp_path: Path, tools: tuple[str, ...], said: str):
+    for tool in tools:
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
+    command = [shutil.which("sh") or "/bin/sh", "scripts/setup_browser.sh"]
+    outcome = subprocess.run(command, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert outcome.returncode == 0
+    assert outcome.stdout == ""
+    assert outcome.stderr.endswith(f"{said}\n" if said else "")
+    assert bool(outcome.stderr) == bool(said)

@@ -150,9 +150,10 @@ def _take_off_half_a_line(path: Path) -> None:
 
 def audio_name(id: str) -> str:
     """The name of a clip's file in `audio/`: one name for one id, whatever characters that has."""
-    name = quote(id, safe=" ,;=+@()[]")
-    if len(name) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME - 17]}-{hashlib.sha256(id.encode()).hexdigest()[:16]}"
+    name = quote(id, safe=" ,;=+@()[]", errors="surrogateescape")
+    longest = LONGEST_NAME - len(".flac")
+    if len(name) > longest:
+        name = f"{name[: longest - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return f"{name}.flac"
 
 

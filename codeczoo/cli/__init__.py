@@ -30,6 +30,7 @@ COMMANDS = {
     "reconstruct": ("codeczoo.cli.reconstruct", "audio as a codec leaves it, at its own rate, length and channels"),
     "tokenize": ("codeczoo.tokens.cli", "a data set to shards of tokens, for training"),
     "benchmark": ("codeczoo.bench.cli", "encode, decode and measure a data set"),
+    "report": ("codeczoo.report.cli", "a page of what a benchmark found, or its table as CSV, Markdown, JSON"),
 }
 
 EPILOG = """
@@ -40,6 +41,7 @@ examples:
   codeczoo reconstruct talk.wav --codec opus_12k -o talk.opus12k.wav
   codeczoo tokenize recordings/ --codec mimi --out tokens/
   codeczoo benchmark --dataset recordings/ --codecs mimi dac_44k opus_12k --out results/
+  codeczoo report results/ -o report/
 
 `codeczoo COMMAND --help` teaches the command. Exit codes of all: 0 all is well; 1 wrong usage, or something is not
 there; 3 some clips failed, each is named; 130 stopped by Ctrl-C or a closed pipe.

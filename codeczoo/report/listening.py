@@ -1,0 +1,170 @@
+"""Saved clips to listen to: the original and what every codec made of it, each with its spectrogram."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from codeczoo.base import files
+from codeczoo.bench.results import audio_name
+from codeczoo.report.data import CodecResult, Report
+from codeczoo.report.spectrogram import Spectrogram, spectrogram, write_pictures
+
+ORIGINAL = "original"  # the folder beside those of the codecs
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing to listen to, or the reason why there is none. Paths are relative to the report.
+
+    Attributes:
+        bitrate: that this clip took, in bit/s.
+        metrics: name → value of this clip; "inf", "-inf"; None where `undefined` has the reason.
+    """
+
+    label: str
+    audio: str | None = None
+    picture: str | None = None
+    bitrate: float | None = None
+    metrics: Mapping[str, float | str | None] | None = None
+    undefined: Mapping[str, str] | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A saved clip. `sources` begin with the original, where that was saved; `run` is "" where all runs have it."""
+
+    id: str
+    run: str
+    category: str | None
+    seconds: float
+    sample_rate: int
+    channels: int
+    sources: Sequence[Source]
+
+    @property
+    def has_original(self) -> bool:
+        return self.sources[0].label == ORIGINAL
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What the listening page shows.
+
+    Attributes:
+        saved: how many clips could be shown.
+        silent: labels of codecs without any saved clip.
+    """
+
+    clips: Sequence[Clip]
+    saved: int
+    silent: Sequence[str]
+
+
+# Runs over one data set share their clips, and the run is ""; of mixed runs equal ids may be different clips.
+Key = tuple[str, str]  # run, id
+
+
+def gather(report: Report, out: Path, limit: int | None) -> Listening:
+    """Copy the audio of saved clips, at most `limit`, below `out`, draw its spectrograms, collect its metrics."""
+    have = {codec.label: _names(codec.run.folder / "audio" / codec.name) for codec in report.codecs}
+    saved = {
+        key: line["category"]
+        for key, codec, line in _lines(report)
+        if line["status"] == "ok" and audio_name(line["id"]) in have[codec.label]
+    }
+    chosen = _spread(saved, limit)
+    lines: dict[Key, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for key, codec, line in _lines(report):
+        if key in chosen and have[codec.label]:
+            lines[key][codec.label] = line
+    order = sorted(chosen, key=lambda key: (saved[key] or "", key))
+    clips = [
+        _clip(report, key, lines[key], have, out, f"clips/{number:04d}")
+        for number, key in enumerate(tqdm(order, desc="spectrograms", unit="clip", disable=None), 1)
+    ]
+    return Listening(clips, len(saved), [label for label, names in have.items() if not names])
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _lines(report: Report) -> Iterator[tuple[Key, CodecResult, dict[str, Any]]]:
+    """Every line of every run, with its clip and its codec."""
+    for run in report.runs:
+        codecs = {codec.name: codec for codec in report.codecs if codec.run is run}
+        for line in run.lines():
+            if line["codec"] in codecs:
+                yield (run.label if report.differences else "", line["id"]), codecs[line["codec"]], line
+
+
+def _spread(saved: Mapping[Key, str | None], limit: int | None) -> set[Key]:
+    """Up to `limit` of them, as evenly over the categories as can be."""
+    groups: dict[str, list[Key]] = defaultdict(list)
+    for key, category in sorted(saved.items(), key=lambda item: item[0]):
+        groups[category or ""].append(key)
+    turns: Iterable[Key | None] = chain.from_iterable(zip_longest(*(groups[name] for name in sorted(groups))))
+    return set([key for key in turns if key is not None][:limit])
+
+
+def _clip(
+    report: Report,
+    key: Key,
+    lines: Mapping[str, Mapping[str, Any]],
+    have: Mapping[str, set[str]],
+    out: Path,
+    folder: str,
+) -> Clip:
+    """Of one clip everything, its files in `folder` of `out`."""
+    owner, clip = key
+    name = audio_name(clip)
+    runs = [run for run in report.runs if owner in ("", run.label)]
+    originals = [path for run in runs if (path := run.folder / "audio" / ORIGINAL / name).is_file()]
+    codecs = [codec for codec in report.codecs if codec.label in lines]
+    paths: dict[str, Path] = {ORIGINAL: originals[0]} if originals else {}
+    for codec in codecs:
+        if lines[codec.label]["status"] == "ok" and name in have[codec.label]:
+            paths[codec.label] = codec.run.folder / "audio" / codec.name / name
+    (out / folder).mkdir(parents=True)
+    stems = {label: f"{folder}/{i:02d}-{_slug(label)}" for i, label in enumerate(paths)}
+    pictures: dict[Path, Spectrogram] = {}
+    for label, path in paths.items():
+        shutil.copyfile(path, out / f"{stems[label]}.flac")
+        waveform, rate = files.read(path)
+        pictures[out / f"{stems[label]}.png"] = spectrogram(waveform, rate)
+    write_pictures(pictures)
+    line = next(line for line in lines.values() if line["status"] == "ok")
+    return Clip(
+        id=clip,
+        run=owner,
+        category=line["category"],
+        seconds=line["seconds"],
+        sample_rate=line["sample_rate"],
+        channels=line["channels"],
+        sources=[
+            *([_source(ORIGINAL, {"status": "ok"}, stems[ORIGINAL])] if originals else []),
+            *(_source(codec.label, lines[codec.label], stems.get(codec.label)) for codec in codecs),
+        ],
+    )
+
+
+def _source(label: str, line: Mapping[str, Any], stem: str | None) -> Source:
+    if line["status"] == "failed":
+        return Source(label, failure=f"{line['stage']}: {line['reason']}")
+    if stem is None:
+        return Source(label, failure="its audio was not saved")
+    return Source(label, f"{stem}.flac", f"{stem}.png", line.get("bitrate"), line.get("metrics"), line.get("undefined"))
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-")[:60]

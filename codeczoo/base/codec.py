@@ -271,8 +271,8 @@ class BaseCodec(nn.Module):
         """Audio of any form, rate, channel count and length → `Codes`, the same for each clip as if it were alone.
 
         Args:
-            audio: path(s), NumPy or torch [T], [C, T], [B, C, T], a list of those, an `Audio`, or a dict of Hugging
-                Face datasets.
+            audio: path(s) or open files, NumPy or torch [T], [C, T], [B, C, T], a list of those, an `Audio`, or a dict
+                or decoder of Hugging Face datasets.
             sample_rate: in Hz, of bare arrays.
             num_codebooks, bitrate: the rate (bit/s); None = the codec's default.
 

@@ -75,7 +75,7 @@ ON_CUDA = 3  # so many of `_switches` come first
 
 def _switches() -> list[Any]:
     """Where PyTorch keeps what float32 arithmetic may be done in; empty before PyTorch 2.9, which has `allow_tf32`."""
-    here = torch.backends
+    here: Any = torch.backends
     if not hasattr(here.cuda.matmul, "fp32_precision"):
         return []
     return [here.cuda.matmul, here.cudnn.conv, here.cudnn.rnn, here.mkldnn.matmul, here.mkldnn.conv, here.mkldnn.rnn]

@@ -110,6 +110,26 @@ def test_a_long_clip_there_is_what_it_is_here(family: BaseCodec, device: FakeDev
         assert_near(there.decode(codes), codec.decode(codes))
 
 
+@pytest.mark.parametrize("name", ["auv", "speech_tokenizer_16k"])
+def test_what_goes_in_one_piece_there_does_so_here(name: str, device: FakeDevice, monkeypatch) -> None:
+    """Where passes are not exact, a device that holds more must not make other codes of a long clip."""
+    codec = copy.deepcopy(codec_of(name, "small", torch.float64))
+    codec.whole_seconds = 0.4
+    clips = clips_of(codec, [int(seconds * codec.sample_rate) for seconds in (0.9, 1.0, 0.3, 0.2)])
+    sizes: dict[torch.device, list[int]] = {}
+
+    def measured(self: BaseCodec, waveform: torch.Tensor, *rest: object) -> object:
+        sizes.setdefault(waveform.device, []).append(waveform.shape[-1])
+        return encode(self, waveform, *rest)
+
+    encode = type(codec)._encode
+    monkeypatch.setattr(type(codec), "_encode", measured)
+    codes = codec.encode(clips, codec.sample_rate)
+    assert_same_codes(moved(codec).encode(clips, codec.sample_rate), codes)
+    assert sizes[DEVICE] == sizes[torch.device("cpu")]
+    assert len(sizes[DEVICE]) >= 3, "the first two clips go by themselves"
+
+
 @pytest.mark.parametrize("name", ["mimi", "encodec_48k", "opus_12k"])
 def test_rates_lengths_and_channels_come_back_there(name: str, device: FakeDevice) -> None:
     codec = codec_of(name, "small", torch.float64)

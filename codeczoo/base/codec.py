@@ -24,7 +24,8 @@ from codeczoo.base.variant import Variant
 
 PIECE = 1 << 21  # frames whose codes are looked at together
 # Seconds of audio that go through a network at once when nothing is said, by device.
-SECONDS_PER_PASS = {"cpu": 30.0, "mps": 60.0, "cuda": 600.0}
+# (CUDA: DAC's widest activation, 96 channels at 44.1 kHz, stays below 2 ** 31 values, where kernels begin to differ.)
+SECONDS_PER_PASS = {"cpu": 30.0, "mps": 60.0, "cuda": 240.0}
 
 
 @dataclass(frozen=True)
@@ -366,14 +367,21 @@ class BaseCodec(nn.Module):
     def _seconds_per_pass(self) -> float:
         return self.max_seconds_per_pass or max(SECONDS_PER_PASS.get(self.device.type, 30.0), self.whole_seconds)
 
+    def _seconds_whole(self) -> float:
+        """Seconds of one clip that go through the network in one piece. Where passes are not exact they are the same
+        on every device, so that codes are too."""
+        if self.max_seconds_per_pass is None and self.inexact_passes and self.whole_seconds:
+            return self.whole_seconds
+        return self._seconds_per_pass()
+
     def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
         """Rows that go through the network together, so that a pass stays within `max_seconds_per_pass`."""
-        limit = self._seconds_per_pass() * self.sample_rate / samples_each
-        return groups_within(lengths.tolist(), limit)
+        each = self.sample_rate / samples_each
+        return groups_within(lengths.tolist(), self._seconds_per_pass() * each, self._seconds_whole() * each)
 
     def _encode_part(self, batch: Audio, num_codebooks: int) -> Codes:
         longest = batch.waveform.shape[-1]
-        samples = int(self._seconds_per_pass() * self.sample_rate)
+        samples = int(self._seconds_whole() * self.sample_rate)
         if longest <= samples:
             encoded = self._encode(batch.waveform, batch.lengths, num_codebooks)
         else:
@@ -398,7 +406,7 @@ class BaseCodec(nn.Module):
         )
 
     def _decode_part(self, codes: Codes) -> Audio:
-        frames = max(int(self._seconds_per_pass() * self.sample_rate / (self.hop_length or 1)), 1)
+        frames = max(int(self._seconds_whole() * self.sample_rate / (self.hop_length or 1)), 1)
         dense = codes.codes if bool((codes.counts == codes.codes.shape[-1]).all()) else codes.codes.clamp(min=0)
         if dense.shape[-1] <= frames or not self.hop_length:
             decoded = self._decode(dense, codes.lengths, codes.side, codes.num_samples)

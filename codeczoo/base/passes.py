@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -52,12 +53,13 @@ def contexts_of(seconds: float, sample_rate: int, hop_length: int) -> tuple[Cont
     return Context(frames * hop_length, frames * hop_length), Context(frames, frames)
 
 
-def groups_within(lengths: Sequence[int], limit: float) -> list[slice]:
-    """Consecutive rows whose padded size (count x longest) stays within `limit`; a longer row stands alone."""
+def groups_within(lengths: Sequence[int], limit: float, whole: float = math.inf) -> list[slice]:
+    """Consecutive rows whose padded size (count x longest) stays within `limit`; a row longer than that, or than
+    `whole`, stands alone."""
     groups, start, longest = [], 0, 0
     for i, length in enumerate(lengths):
         longest = max(longest, length)
-        if i > start and (i - start + 1) * longest > limit:
+        if i > start and ((i - start + 1) * longest > limit or longest > whole):
             groups.append(slice(start, i))
             start, longest = i, length
     return [*groups, slice(start, len(lengths))]

@@ -109,6 +109,8 @@ class SndfileCodec(BaseCodec):
             super(SndfileCodec, self).encode([clips[i] for i in members], None, num_codebooks, bitrate)
             for members in by_channels.values()
         ]
+        if len(parts) == 1:
+            return parts[0]
         order = torch.tensor([i for members in by_channels.values() for i in members])
         return Codes.cat(parts)[order.argsort()]
 
@@ -160,15 +162,21 @@ class SndfileCodec(BaseCodec):
                 found = (source.format, source.subtype, source.samplerate)
                 if found != (self.container, self.subtype, self.sample_rate) or source.channels > 2:
                     raise ValueError(f"{what} of {self.sample_rate} Hz, but {found}, {source.channels} channels")
-                blocks = []
+                found_channels, blocks = source.channels, []
                 while len(block := source.read(BLOCK, dtype="float32", always_2d=True)):
                     blocks.append(block)
         except sf.LibsndfileError as error:
             raise ValueError(f"{what} ({error.error_string})") from error
-        clip = np.concatenate(blocks or [np.zeros((0, 1), np.float32)])[self.delay(file) :]
-        if len(clip) < max(num_samples, 1):
-            raise ValueError(f"{what}: they hold {len(clip)} samples" + f" of {num_samples}" * (num_samples > 0))
-        return torch.from_numpy(clip.T.copy())
+        clip = np.empty((found_channels, sum(map(len, blocks))), np.float32)
+        end = clip.shape[-1]
+        while blocks:  # none is kept longer than it is needed: an hour of audio is there once, not three times
+            block = blocks.pop()
+            clip[:, end - len(block) : end] = block.T
+            end -= len(block)
+        clip = clip[:, self.delay(file) :]
+        if clip.shape[-1] < max(num_samples, 1):
+            raise ValueError(f"{what}: they hold {clip.shape[-1]} samples" + f" of {num_samples}" * (num_samples > 0))
+        return torch.from_numpy(clip)
 
 
 class Opus(SndfileCodec):

@@ -18,7 +18,8 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
 
     Items of less than 160 samples must be followed by zeros up to there. Values behind an item are unspecified.
     """
-    waveform = F.pad(waveform, (0, max(HOP - waveform.shape[-1], 0)))
+    if waveform.shape[-1] < HOP:
+        waveform = F.pad(waveform, (0, HOP - waveform.shape[-1]))
     if lengths is not None:
         lengths = lengths.clamp(min=HOP)
     padded = pad(waveform[:, None], lengths, N_FFT // 2, N_FFT // 2, "reflect")[:, 0]

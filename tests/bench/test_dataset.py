@@ -85,7 +85,7 @@ def test_bad_manifests_name_the_row(folder: Path, name: str, content: str, messa
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing of that name is here"):
+    with pytest.raises(FileNotFoundError, match="there is no such folder or file here"):
         find_clips(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match="no audio files there"):
         find_clips(tmp_path)

@@ -199,7 +199,7 @@ def test_what_lies_here_comes_before_the_hub(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     assert [e.id for e in open_source("someone/tiny").entries()] == ["a.wav"]
     for name in ("someone/tiny.wav", "someone/a/b", "no such thing", "someone/x-{0..1}.tar"):
-        with pytest.raises(FileNotFoundError, match=r"nothing of that name is here.*owner/name|there is no "):
+        with pytest.raises(FileNotFoundError, match=r"there is no such folder or file here.*owner/name|there is no "):
             open_source(name)
 
 

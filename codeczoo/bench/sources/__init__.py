@@ -86,7 +86,7 @@ def open_source(
     is_file = name.lower().endswith((*SUFFIXES, *MANIFESTS, *TARS, *TABLES))
     reference = None if is_file else Reference.parse(name)
     if reference is None:
-        raise FileNotFoundError(f"{name}: nothing of that name is here. A data set is {FORMS}")
+        raise FileNotFoundError(f"{name}: there is no such folder or file here. A data set is {FORMS}")
     return _extra("hub", name).open_hub(name, reference, streaming=streaming, **columns, **drawn)
 
 

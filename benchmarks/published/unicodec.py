@@ -19,13 +19,11 @@ def unicodec(given: Given) -> Published:
     kind = importlib.import_module("unicodec.decoder.pretrained").Unicodec
     model = loaded(kind.from_hparams0802(str(checkout / SETTINGS)), given.state).to(given.codec.device)
     bandwidth = torch.tensor([0], device=given.codec.device)
-    (vq,) = [module for module in model.modules() if hasattr(module, "embedding_proj_speech")]
+    vq = model.feature_extractor.encodec.quantizer.vq
 
     def features(codes: Codes) -> Tensor:
         """What its decoder wants: it has no way from codes to these."""
-        parts = ("speech", "music", "audio")
-        book = [getattr(vq, f"embedding_proj_{name}")(getattr(vq, f"embedding_{name}").weight) for name in parts]
-        return torch.cat(book)[codes.codes[:, 0]].transpose(1, 2)
+        return vq.embedding_proj(vq.embedding.weight)[codes.codes[:, 0]].transpose(1, 2)
 
     return Published(
         encode=lambda x: model.encode_infer(x[:, 0], [SPEECH] * len(x), bandwidth_id=bandwidth)[1],

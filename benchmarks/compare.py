@@ -2,7 +2,7 @@
 
     python -m benchmarks.compare --families mimi encodec            # 10 s of audio, batches of 1 and 8
     python -m benchmarks.compare --families dac --seconds 4 --batch 1 2 --threads 1 --clock cpu
-    python -m benchmarks.compare --families wavtokenizer --wavtokenizer path/to/its/checkout
+    python -m benchmarks.compare --families wavtokenizer audiodec --checkouts path/to/clones
     python -m benchmarks.compare --ragged-only                      # no published package is needed
 
 Run it from the repository's root: the weights are those of the golden manifests under tests/golden, made from names, so
@@ -44,7 +44,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.published import CASES, Case, Published
+from benchmarks.published import CASES, Case, Given, Published
 from codeczoo import Audio, Codes, __version__, load_codec
 from codeczoo.base.device import PRECISIONS, choose_device, matmul_precision
 from codeczoo.base.ragged import valid_mask
@@ -117,13 +117,16 @@ class Comparison:
 
     def __init__(self, case: Case, args: argparse.Namespace, device: torch.device) -> None:
         self.case, self.args, self.device = case, args, device
-        state = golden_state(case)
+        manifest = golden_manifest(case)
+        state = golden_state(case, manifest)
         self.ours = {
             precision: load_codec(case.variant, weights=state, device=device, precision=precision)
             for precision in args.precision
         }
         codec = next(iter(self.ours.values()))
-        self.published: Published | None = None if args.ragged_only else case.build(state, codec, args.wavtokenizer)
+        self.published: Published | None = None
+        if not args.ragged_only:
+            self.published = case.build(Given(state, codec, manifest.get("config", {}), checkout_of(case, args)))
 
     def clips(self, batch: int, seconds: float) -> Tensor:
         """[B, C, T], speech-like."""
@@ -206,9 +209,13 @@ class Comparison:
         return rows
 
 
-def golden_state(case: Case) -> dict[str, Tensor]:
+def golden_manifest(case: Case) -> dict[str, Any]:
+    return json.loads((GOLDEN / case.folder / case.manifest).read_text("utf-8"))
+
+
+def golden_state(case: Case, manifest: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of the case's manifest; those that the case wants silent are zeros."""
-    tensors = golden_weights.state_dict(GOLDEN / case.folder / case.manifest, "public")
+    tensors = golden_weights.state_dict(manifest, "public")
     state = {key: torch.from_numpy(value) for key, value in tensors.items()}
     if case.zeroed:
         state = {key: value * 0 if key.endswith(case.zeroed) else value for key, value in state.items()}
@@ -247,7 +254,7 @@ def cpu_name() -> str:
 
 def version_of(case: Case) -> str:
     """Of the published package; a repository has none."""
-    return "repository" if case.checkout else importlib.metadata.version(case.package)
+    return "repository" if case.repository else importlib.metadata.version(case.package)
 
 
 def tables(records: Sequence[Mapping[str, Any]]) -> str:
@@ -275,6 +282,30 @@ def tables(records: Sequence[Mapping[str, Any]]) -> str:
                 f"{row['dense']['min']:.3f} | {row['ragged']['min']:.3f} | {row['ratio']:.2f} |"
             )
     return "\n".join([*(lines if len(lines) > 2 else []), "", *(ragged if len(ragged) > 2 else [])]).strip()
+
+
+def summary(records: Sequence[Mapping[str, Any]]) -> str:
+    """The extremes of the tables, as a Markdown list."""
+    rows = [(record, row) for record in records for row in record["rows"]]
+    ragged = [(record, row) for record in records for row in record["ragged"]]
+    lines = []
+    if rows:
+        least, greatest = (choose(rows, key=lambda pair: pair[1]["ratio"]) for choose in (min, max))
+        lines.append(f"- Ratios: {len(rows)}; least {named(*least)}, greatest {named(*greatest)}.")
+        slower = [named(record, row) for record, row in rows if row["ratio"] < 1]
+        lines.append(f"- Where ours is slower: {'; '.join(slower) or 'nowhere'}.")
+        apart = [f"{named(*pair)}: {pair[1]['codes']:.4%}" for pair in rows if pair[1].get("codes", 1) < 1]
+        error = max(row.get("error", 0) for _, row in rows)
+        lines.append(
+            f"- Codes that differ: {'; '.join(apart) or 'none'}. Greatest error of audio: {error:.1e} of its peak."
+        )
+    if ragged:
+        lines.append(f"- Ragged beside dense, greatest cost: {named(*max(ragged, key=lambda pair: pair[1]['ratio']))}.")
+    return "\n".join(lines)
+
+
+def named(record: Mapping[str, Any], row: Row) -> str:
+    return f"{row['ratio']:.2f} ({record['variant']}, {row['op']}, B = {row['batch']}, {record['seconds']:g} s)"
 
 
 def optional(row: Row, key: str, form: str) -> str:
@@ -324,9 +355,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--ragged-batch", type=int, default=4, metavar="B", help="clips of the ragged batch; 0 = not measured (4)")
     add("--ragged-only", action="store_true", help="only ragged beside dense: needs no published package")
-    add("--wavtokenizer", type=Path, metavar="PATH", help="a checkout of jishengpeng/WavTokenizer")
+    add("--checkouts", type=Path, metavar="PATH", help="a folder of clones, for what has no package")
     add("--out", type=Path, help="JSON; records of other variants that it holds already are kept")
-    add("--tables", type=Path, metavar="JSON", help="only print the tables of an earlier --out")
+    add("--tables", type=Path, metavar="JSON", help="only print the tables of an earlier --out, and their extremes")
     add("--strict", action="store_true", help="exit code 1 if a published implementation was skipped")
     args = parser.parse_args(argv)
     if min(args.batch) < 1 or args.repeats < 1 or args.seconds <= 0:
@@ -342,10 +373,17 @@ def wanted(case: Case, args: argparse.Namespace) -> bool:
     )
 
 
+def checkout_of(case: Case, args: argparse.Namespace) -> Path | None:
+    """Where the clone of its repository is looked for."""
+    return args.checkouts / case.package if case.repository and args.checkouts else None
+
+
 def why_skipped(case: Case, args: argparse.Namespace) -> str | None:
     """Why the published side cannot run here; None if it can."""
-    if case.checkout:
-        return None if args.wavtokenizer else f"{case.package} has no package: give --{case.package.lower()} PATH"
+    if case.repository:
+        checkout = checkout_of(case, args)
+        here = checkout is not None and checkout.is_dir()
+        return None if here else f"no package: clone {case.repository} into the folder of --checkouts"
     try:
         importlib.metadata.version(case.package)
     except importlib.metadata.PackageNotFoundError:
@@ -356,7 +394,8 @@ def why_skipped(case: Case, args: argparse.Namespace) -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     if args.tables:
-        print(tables(json.loads(args.tables.read_text("utf-8"))))
+        records = json.loads(args.tables.read_text("utf-8"))
+        print(summary(records), tables(records), sep="\n\n")
         return 0
     device = choose_device(args.device)
     if args.threads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -213,8 +214,12 @@ class Codes:
 
     # -- keeping --------------------------------------------------------------------------------
 
-    def save(self, target: str | Path | BinaryIO) -> None:
-        """As one safetensors file, or into an open one: the tensors by name, all else as metadata."""
+    def save(self, target: str | os.PathLike[str] | BinaryIO) -> None:
+        """As one safetensors file, or into an open one: the tensors by name, all else as metadata.
+
+        Raises:
+            FileNotFoundError: the folder is not there.
+        """
         meta = {
             "format": FORMAT,
             "codec": self.codec,
@@ -228,23 +233,29 @@ class Codes:
         tensors |= {f"side.{name}": value for name, value in self.side.items()}
         # Copies, because safetensors refuses tensors that share memory.
         apart = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-        if isinstance(target, str | Path):
-            save_file(apart, target, metadata=meta)
+        if isinstance(target, str | os.PathLike):
+            folder = Path(target).expanduser().parent
+            if not folder.is_dir():
+                raise FileNotFoundError(f"{target}: there is no folder {str(folder)!r}")
+            if Path(target).is_dir():
+                raise IsADirectoryError(f"{target}: this is a folder; codes are saved into a file")
+            save_file(apart, Path(target).expanduser(), metadata=meta)
         else:
             target.write(save(apart, metadata=meta))
 
     @classmethod
-    def load(cls, source: str | Path | bytes | BinaryIO, device: torch.device | str = "cpu") -> Codes:
+    def load(cls, source: str | os.PathLike[str] | bytes | BinaryIO, device: torch.device | str = "cpu") -> Codes:
         """Read what `save` wrote: a file, its bytes, or an open one.
 
         Raises:
             ValueError: another kind of file, or one cut short.
         """
-        name = str(source) if isinstance(source, str | Path) else "<bytes>"
-        if isinstance(source, str | Path):
-            if not Path(source).is_file():
+        name = str(source) if isinstance(source, str | os.PathLike) else "<bytes>"
+        if isinstance(source, str | os.PathLike):
+            path = Path(source).expanduser()
+            if not path.is_file():
                 raise FileNotFoundError(f"no codes at {name!r}")
-            source = Path(source).read_bytes()
+            source = path.read_bytes()
         content = source if isinstance(source, bytes) else source.read()
         try:
             tensors = load(content)

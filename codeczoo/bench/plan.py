@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
 import soundfile as sf
 
 from codeczoo.base.passes import groups_within
@@ -101,7 +102,8 @@ def _header(source: Source, entry: Entry) -> _Header | None:
     try:
         content = source.read(entry)
         if isinstance(content, Mapping) and content.get("array") is not None:
-            return _Header(int(content["sampling_rate"]), 1, len(content["array"]))
+            shape = np.shape(content["array"])
+            return _Header(int(content["sampling_rate"]), shape[0] if len(shape) > 1 else 1, shape[-1])
         if isinstance(content, Mapping):
             content = content.get("bytes") or content["path"]
         info = sf.info(io.BytesIO(content) if isinstance(content, bytes) else str(content))

@@ -95,7 +95,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("si_sdr", si_sdr, sample_distances, "higher", "dB"),
         Metric("snr", snr, sample_distances, "higher", "dB"),
         _pooled("pesq_wb", pesq_wb, start_pesq, "higher", "MOS", _ITU),
-        _pooled("pesq_nb", pesq_nb, start_pesq, "higher", "MOS", _ITU),
+        _pooled("pesq_nb", pesq_nb, start_pesq, "higher", "MOS", _ITU, default=False),
         Metric("stoi", stoi, intelligibility, "higher"),
         Metric("estoi", estoi, intelligibility, "higher"),
         _pooled("f0_corr", f0_corr, start_pitch, "higher", "", _PRAAT),

@@ -225,3 +225,11 @@ def test_what_is_not_a_file_of_codes_is_an_error_that_names_it(tmp_path: Path) -
     save_file({"weight": torch.zeros(3)}, tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match=r"weights.safetensors: not a file of codes"):
         Codes.load(tmp_path / "weights.safetensors")
+
+
+def test_saving_where_there_is_no_folder_or_onto_one(tmp_path: Path) -> None:
+    codes = plain(3, 5)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        codes.save(tmp_path / "missing" / "a.safetensors")
+    with pytest.raises(IsADirectoryError, match="this is a folder"):
+        codes.save(tmp_path)

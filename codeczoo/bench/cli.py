@@ -106,7 +106,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep originals and reconstructions as FLAC, of the first N clips (no number: of all)",
     )
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (extra [ray])")
-    parser.add_argument("--address", metavar="A", help="of the Ray cluster (default: one is started here)")
+    parser.add_argument(
+        "--address", metavar="A", help='of the Ray cluster, as "auto" or host:port (default: one is started here)'
+    )
+    parser.add_argument(
+        "--actors", type=int, metavar="N", help="on Ray: processes that code, at most (default: one a GPU)"
+    )
     parser.add_argument(
         "--shard",
         metavar="I/N",
@@ -144,6 +149,7 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             engine=args.engine,
             address=args.address,
+            actors=None if args.actors is None else int(positive("--actors", args.actors)),
             shard=None if args.shard is None else parse_shard(args.shard),
             progress=not args.quiet,
         )

@@ -1,0 +1,380 @@
+"""Work on a Ray cluster: batches read on any CPU, a pool of actors for the devices, results back at the driver.
+
+It knows nothing of what is done with a batch: a `Job` says that. The driver alone writes, so what is there already and
+what is left to do is its affair, as on one machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+
+from codeczoo.bench.halves import in_halves, reason_of
+from codeczoo.bench.reading import ReadBatch
+from codeczoo.bench.sources import Entry
+from codeczoo.version import __version__
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future behaviour, of which it warns otherwise
+try:
+    import ray
+    import ray.data
+    from ray import exceptions
+except ImportError as error:
+    raise ImportError(f"the Ray engine needs Ray Data: pip install 'codeczoo[ray]' ({error})") from error
+
+log = logging.getLogger(__name__)
+
+SLICE = 256  # tasks that are handed to the cluster at a time
+SLICE_BYTES = 1 << 30  # of tasks at a time: those of a streamed data set carry their clips
+LARGEST = 1 << 30  # bytes of a batch that travel; a larger one (an hour of stereo) is read where it is needed
+CPUS = 0.5  # of a reader and of an actor, by Ray's books: readers must find room even where only one CPU is left
+RETRIES = 2  # of a task whose process died, before it is tried apart from all others
+DEATHS = (
+    exceptions.WorkerCrashedError,
+    exceptions.RayActorError,
+    exceptions.NodeDiedError,
+    exceptions.OutOfMemoryError,
+    exceptions.ObjectLostError,
+)
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Finish = Callable[[], Result]
+
+
+class Hands(Protocol[Task, Result]):
+    """What an actor has: codecs on a device."""
+
+    def begin(self, task: Task, batch: ReadBatch) -> Finish[Result]:
+        """Do what the device does. What is returned waits for the rest, while the next batch has begun.
+
+        What goes wrong with a clip is part of the result; an exception ends the run.
+        """
+        ...
+
+    def describe(self) -> Any:
+        """Facts for the record."""
+        ...
+
+
+class Job(Protocol[Task, Result]):
+    """Which work is done on the cluster. Pickled to all its processes."""
+
+    def read(self, task: Task) -> ReadBatch:
+        """In a process without a device."""
+        ...
+
+    def open(self, device: str, folder: Path) -> Hands[Task, Result]:
+        """Once in every actor. Files that are written below `folder` are brought to the driver."""
+        ...
+
+    def apart(self, task: Task) -> Iterable[Task]:
+        """A task that could not be done in the pool, as the tasks that are to be tried one by one."""
+        ...
+
+    def entries(self, task: Task) -> Sequence[Entry]:
+        """The clips of one of those tasks."""
+        ...
+
+    def part(self, task: Task, entries: Sequence[Entry]) -> Task:
+        """The same with these clips only."""
+        ...
+
+    def failed(self, task: Task, stage: str, reason: str) -> Result:
+        """The result of a task of one clip over which processes die."""
+        ...
+
+    def join(self, task: Task, parts: Sequence[Result]) -> Result:
+        """The result of a task from those of its parts, in order."""
+        ...
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A cluster for as long as the context lasts: the one at `address` ("auto", host:port), or where RAY_ADDRESS
+    says; else one is started on this machine, and ended. Where this process is connected already, that is used.
+
+    Raises:
+        ConnectionError: no cluster at that address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    local = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **local)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_device(wanted: str | None) -> str:
+    """The kind of device that actors use: the one wanted, else GPUs if the cluster has some, else CPUs."""
+    if wanted is not None:
+        return wanted.partition(":")[0]
+    return "cuda" if ray.cluster_resources().get("GPU") else "cpu"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What all processes of a pool must have in common with the driver."""
+
+    folder: str  # where relative paths begin
+    version: str
+    threads: int  # of torch: their number changes the last digits of sums, so it is that of a run on one machine
+
+    @classmethod
+    def here(cls) -> _Place:
+        return cls(os.getcwd(), __version__, torch.get_num_threads())
+
+    def enter(self, threads: int) -> None:
+        """Make this process alike.
+
+        Raises:
+            RuntimeError: another version of codeczoo is installed here.
+        """
+        if self.version != __version__:
+            raise RuntimeError(
+                f"codeczoo {__version__} is installed on node {_node()} of the cluster and {self.version} where the run "
+                "was started: install the same version on all nodes"
+            )
+        with suppress(OSError):  # a folder that is not there on this node; then files are not either, and that is said
+            os.chdir(self.folder)
+        torch.set_num_threads(threads)
+
+
+class RayPool(Generic[Task, Result]):
+    """Actors of a cluster, and readers beside them, that do a job.
+
+    Args:
+        device: "cuda" (an actor has one GPU) or another kind.
+        actors: at most; None = one for each GPU, or for each `threads` CPUs.
+    """
+
+    def __init__(self, job: Job[Task, Result], device: str, actors: int | None = None) -> None:
+        self._job, self._place, self._device = job, _Place.here(), device
+        resources = ray.cluster_resources()
+        gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+        if device == "cuda" and not gpus:
+            log.warning("the cluster has no GPU; the run waits until it has one")
+        self.actors = actors or max(1, gpus if device == "cuda" else cpus // self._place.threads)
+        self.cpus_per_actor = max(1, cpus // self.actors)
+        self.options = {"num_gpus": 1 if device == "cuda" else 0, "num_cpus": CPUS, "scheduling_strategy": "SPREAD"}
+        self.peak = 0  # bytes of device memory, of the actor that used most
+        self._single: Any = None
+
+    def describe(self) -> Any:
+        """What `Hands.describe` says, of one actor."""
+        try:
+            return ray.get(self._alone().describe.remote())
+        except exceptions.RayTaskError as error:
+            raise error.cause from None
+        finally:
+            self._end_alone()
+
+    def run(self, tasks: Iterable[Task], keep: Callable[[str, bytes], None]) -> Iterator[Result]:
+        """The result of each task, in any order; a task that processes die of gives the results of `Job.apart`.
+
+        Args:
+            keep: given the files that actors write, each with its path below their folder.
+
+        Raises:
+            RuntimeError, ImportError: what is no clip's fault.
+        """
+        try:
+            for part in _slices(tasks):
+                waiting = dict(enumerate(part))
+                for number, answer in self._stream(part):
+                    if number in waiting:
+                        del waiting[number]
+                        yield self._taken(answer, keep)
+                if waiting:
+                    log.warning("%d batches were lost with the processes that had them; trying again", len(waiting))
+                for data in waiting.values():
+                    yield from self._one_by_one(pickle.loads(data), keep)
+                self._end_alone()
+        finally:
+            self._end_alone()
+
+    def _stream(self, tasks: list[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Through Ray Data: read by tasks on any CPU, worked on by the pool; (number of the task, packed answer)."""
+        rows = [{"number": number, "data": data} for number, data in enumerate(tasks)]
+        data = ray.data.from_items(rows, override_num_blocks=len(rows))
+        _set_up(data.context)
+        data = data.map(_read_row, fn_args=(self._job, self._place), num_cpus=CPUS, scheduling_strategy="SPREAD")
+        data = data.map(
+            _Actor,
+            fn_constructor_args=(self._job, self._device, self._place),
+            # Two calls at once: one waits for the metric pool while the other has the device.
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1,
+                max_size=max(1, min(self.actors, len(tasks))),
+                max_tasks_in_flight_per_actor=3,
+                max_concurrent_calls_per_actor=2,
+                enable_true_multi_threading=True,
+            ),
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+            **self.options,
+        )
+        for row in data.iter_rows():
+            yield row["number"], row["data"]
+
+    def _taken(self, answer: bytes, keep: Callable[[str, bytes], None]) -> Result:
+        unpacked: _Answer = pickle.loads(answer)
+        if unpacked.error is not None:
+            kind, message = unpacked.error
+            raise (ImportError if kind == "ImportError" else RuntimeError)(message)
+        self.peak = max(self.peak, unpacked.peak)
+        for path, data in unpacked.files.items():
+            keep(path, data)
+        return unpacked.result
+
+    def _one_by_one(self, task: Task, keep: Callable[[str, bytes], None]) -> Iterator[Result]:
+        """A task that processes died of, or beside another that they died of: whole again, then in halves, down to
+        the clip whose fault it is."""
+        for single in self._job.apart(task):
+            parts: list[Result] = []
+            for entries, result in in_halves(
+                lambda entries, single=single: self._once(self._job.part(single, entries)),  # type: ignore[misc]
+                self._job.entries(single),
+                errors=DEATHS,
+            ):
+                if isinstance(result, Exception):
+                    stage = "process" if isinstance(result, exceptions.RayActorError) else "read"
+                    reason = f"the process that worked on it died, each time that it was tried: {reason_of(result)}"
+                    parts.append(self._job.failed(self._job.part(single, entries), stage, reason))
+                else:
+                    parts.append(self._taken(result, keep))
+            yield self._job.join(single, parts)
+
+    def _once(self, task: Task) -> bytes:
+        """One task by processes that do nothing else. One clip alone has two tries: it may be a chance kill."""
+        retries = int(len(self._job.entries(task)) == 1)
+        read = ray.remote(num_cpus=CPUS, max_retries=retries)(_read_row)
+        row = read.remote({"number": 0, "data": pickle.dumps(task)}, self._job, self._place)
+        answer = self._alone().__call__.options(max_task_retries=retries).remote(row)
+        return ray.get(answer)["data"]
+
+    def _alone(self) -> Any:
+        """An actor outside of the pool."""
+        if self._single is None:
+            actor = ray.remote(max_restarts=-1, **self.options)(_Actor)
+            self._single = actor.remote(self._job, self._device, self._place)
+        return self._single
+
+    def _end_alone(self) -> None:
+        if self._single is not None:
+            ray.kill(self._single)
+            self._single = None
+
+
+def _slices(tasks: Iterable[Task]) -> Iterator[list[bytes]]:
+    """Pickled, so many that neither their number nor their bytes are too much."""
+    part: list[bytes] = []
+    size = 0
+    for task in tasks:
+        part.append(pickle.dumps(task))
+        size += len(part[-1])
+        if len(part) == SLICE or size > SLICE_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _set_up(context: Any) -> None:
+    """Ray Data: quiet, patient, and leaving to us what becomes of lost blocks."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1
+    context.max_consecutive_actor_init_deaths = 10
+    context.execution_no_progress_timeout_s = -1  # a batch of long clips takes its time
+
+
+def _read_row(row: dict[str, Any], job: Job[Any, Any], place: _Place) -> dict[str, Any]:
+    """A task, with the clips that belong to it."""
+    place.enter(threads=1)
+    task = pickle.loads(row["data"])
+    data = pickle.dumps((task, job.read(task)), protocol=5)
+    return {"number": row["number"], "data": data if len(data) <= LARGEST else pickle.dumps((task, None))}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What an actor sends: plain values, so that the driver can read it whatever is in it."""
+
+    result: Any = None
+    files: dict[str, bytes] | None = None
+    peak: int = 0
+    error: tuple[str, str] | None = None
+
+
+class _Actor:
+    """One device."""
+
+    def __init__(self, job: Job[Any, Any], device: str, place: _Place) -> None:
+        import tempfile
+
+        self._job, self._device, self._place = job, device, place
+        self._one = threading.Lock()  # who has the device
+        self._scratch = tempfile.TemporaryDirectory(prefix="codeczoo-")
+        self._hands: Hands[Any, Any] | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            task, batch = pickle.loads(row["data"])
+            with self._one:
+                hands = self._opened()
+                finish = hands.begin(task, self._job.read(task) if batch is None else batch)
+            del batch
+            result = finish()
+            with self._one:
+                answer = _Answer(result, self._files(), self._peak())
+        except Exception as error:  # noqa: BLE001 (raised by the driver; what clips may raise is in the result)
+            import traceback
+
+            kind = "ImportError" if isinstance(error, ImportError) else type(error).__name__
+            text = str(error) if kind == "ImportError" else traceback.format_exc()
+            answer = _Answer(error=(kind, f"{text} (on node {_node()})"))
+        return {"number": row["number"], "data": pickle.dumps(answer)}
+
+    def describe(self) -> Any:
+        with self._one:
+            return self._opened().describe()
+
+    def _opened(self) -> Hands[Any, Any]:
+        # Each time, since Ray calls in several threads and torch counts a thread's threads.
+        self._place.enter(self._place.threads)
+        if self._hands is None:
+            self._hands = self._job.open(self._device, Path(self._scratch.name))
+        return self._hands
+
+    def _files(self) -> dict[str, bytes]:
+        """What was written, which is then gone here."""
+        files = {}
+        root = Path(self._scratch.name)
+        for path in sorted(root.rglob("*")):
+            if path.is_file():
+                files[path.relative_to(root).as_posix()] = path.read_bytes()
+                path.unlink()
+        return files
+
+    def _peak(self) -> int:
+        return torch.cuda.max_memory_allocated() if self._device == "cuda" else 0
+
+
+def _node() -> str:
+    return ray.util.get_node_ip_address()

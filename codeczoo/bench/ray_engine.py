@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codeczoo.bench.engine import AHEAD, Task, describe
-from codeczoo.bench.ray_pool import RayPool, cluster_device, connected
+from codeczoo.bench.ray_pool import Hands, Job, RayPool, cluster_device, connected
 from codeczoo.bench.reading import ReadBatch, read_batch
 from codeczoo.bench.settings import Settings
 from codeczoo.bench.sources import Entry, Source
@@ -46,7 +46,7 @@ class RayEngine:
 
 
 @dataclass
-class _Benchmark:
+class _Benchmark(Job[Task, Outcomes]):
     """The job."""
 
     settings: Settings
@@ -102,7 +102,7 @@ def _joined(parts: Sequence[Outcome]) -> Outcome:
     )
 
 
-class _Hands:
+class _Hands(Hands[Task, Outcomes]):
     """A `Worker`, as the pool holds it."""
 
     def __init__(self, worker: Worker) -> None:

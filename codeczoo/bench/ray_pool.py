@@ -9,12 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import tempfile
 import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -25,10 +29,12 @@ from codeczoo.version import __version__
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future behaviour, of which it warns otherwise
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a process that died is dealt with, and told by us
 try:
     import ray
     import ray.data
     from ray import exceptions
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as error:
     raise ImportError(f"the Ray engine needs Ray Data: pip install 'codeczoo[ray]' ({error})") from error
 
@@ -37,8 +43,10 @@ log = logging.getLogger(__name__)
 SLICE = 256  # tasks that are handed to the cluster at a time
 SLICE_BYTES = 1 << 30  # of tasks at a time: those of a streamed data set carry their clips
 LARGEST = 1 << 30  # bytes of a batch that travel; a larger one (an hour of stereo) is read where it is needed
-CPUS = 0.5  # of a reader and of an actor, by Ray's books: readers must find room even where only one CPU is left
-RETRIES = 2  # of a task whose process died, before it is tried apart from all others
+# By Ray's books. Little, so that readers find room even where one CPU is left; different, so that Ray Data does not put
+# reading into the actors.
+ACTOR_CPUS, READER_CPUS = 0.5, 0.25
+TRIES = 3  # of a task in the pool, whose actor dies each time, before it is tried apart from all others
 DEATHS = (
     exceptions.WorkerCrashedError,
     exceptions.RayActorError,
@@ -52,51 +60,51 @@ Result = TypeVar("Result")
 Finish = Callable[[], Result]
 
 
-class Hands(Protocol[Task, Result]):
+class Hands(ABC, Generic[Task, Result]):
     """What an actor has: codecs on a device."""
 
+    @abstractmethod
     def begin(self, task: Task, batch: ReadBatch) -> Finish[Result]:
         """Do what the device does. What is returned waits for the rest, while the next batch has begun.
 
         What goes wrong with a clip is part of the result; an exception ends the run.
         """
-        ...
 
+    @abstractmethod
     def describe(self) -> Any:
         """Facts for the record."""
-        ...
 
 
-class Job(Protocol[Task, Result]):
+class Job(ABC, Generic[Task, Result]):
     """Which work is done on the cluster. Pickled to all its processes."""
 
+    @abstractmethod
     def read(self, task: Task) -> ReadBatch:
         """In a process without a device."""
-        ...
 
+    @abstractmethod
     def open(self, device: str, folder: Path) -> Hands[Task, Result]:
         """Once in every actor. Files that are written below `folder` are brought to the driver."""
-        ...
 
+    @abstractmethod
     def apart(self, task: Task) -> Iterable[Task]:
         """A task that could not be done in the pool, as the tasks that are to be tried one by one."""
-        ...
 
+    @abstractmethod
     def entries(self, task: Task) -> Sequence[Entry]:
         """The clips of one of those tasks."""
-        ...
 
+    @abstractmethod
     def part(self, task: Task, entries: Sequence[Entry]) -> Task:
         """The same with these clips only."""
-        ...
 
+    @abstractmethod
     def failed(self, task: Task, stage: str, reason: str) -> Result:
         """The result of a task of one clip over which processes die."""
-        ...
 
+    @abstractmethod
     def join(self, task: Task, parts: Sequence[Result]) -> Result:
         """The result of a task from those of its parts, in order."""
-        ...
 
 
 @contextmanager
@@ -112,7 +120,7 @@ def connected(address: str | None) -> Iterator[None]:
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **local)
+    ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
         yield
     finally:
@@ -146,8 +154,8 @@ class _Place:
         """
         if self.version != __version__:
             raise RuntimeError(
-                f"codeczoo {__version__} is installed on node {_node()} of the cluster and {self.version} where the run "
-                "was started: install the same version on all nodes"
+                f"codeczoo {__version__} is installed on node {_node()} of the cluster, and {self.version} where the "
+                "run was started: install the same version on all nodes"
             )
         with suppress(OSError):  # a folder that is not there on this node; then files are not either, and that is said
             os.chdir(self.folder)
@@ -170,7 +178,8 @@ class RayPool(Generic[Task, Result]):
             log.warning("the cluster has no GPU; the run waits until it has one")
         self.actors = actors or max(1, gpus if device == "cuda" else cpus // self._place.threads)
         self.cpus_per_actor = max(1, cpus // self.actors)
-        self.options = {"num_gpus": 1 if device == "cuda" else 0, "num_cpus": CPUS, "scheduling_strategy": "SPREAD"}
+        self.readers = max(2, cpus // 2)
+        self._options = {"num_gpus": 1 if device == "cuda" else 0, "num_cpus": ACTOR_CPUS}
         self.peak = 0  # bytes of device memory, of the actor that used most
         self._single: Any = None
 
@@ -195,8 +204,9 @@ class RayPool(Generic[Task, Result]):
         try:
             for part in _slices(tasks):
                 waiting = dict(enumerate(part))
-                for number, answer in self._stream(part):
-                    if number in waiting:
+                for number, data in self._stream(part):
+                    answer = _unpacked(data)
+                    if number in waiting and not answer.given_up:
                         del waiting[number]
                         yield self._taken(answer, keep)
                 if waiting:
@@ -212,10 +222,17 @@ class RayPool(Generic[Task, Result]):
         rows = [{"number": number, "data": data} for number, data in enumerate(tasks)]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         _set_up(data.context)
-        data = data.map(_read_row, fn_args=(self._job, self._place), num_cpus=CPUS, scheduling_strategy="SPREAD")
+        data = data.map(
+            _read_row,
+            fn_args=(self._job, self._place),
+            compute=ray.data.TaskPoolStrategy(size=self.readers),
+            num_cpus=READER_CPUS,
+        )
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        ledger = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(_Ledger).remote()
         data = data.map(
             _Actor,
-            fn_constructor_args=(self._job, self._device, self._place),
+            fn_constructor_args=(self._job, self._device, self._place, ledger),
             # Two calls at once: one waits for the metric pool while the other has the device.
             compute=ray.data.ActorPoolStrategy(
                 min_size=1,
@@ -224,22 +241,19 @@ class RayPool(Generic[Task, Result]):
                 max_concurrent_calls_per_actor=2,
                 enable_true_multi_threading=True,
             ),
-            max_restarts=-1,
-            max_task_retries=RETRIES,
-            **self.options,
+            **self._options,
         )
-        for row in data.iter_rows():
-            yield row["number"], row["data"]
+        try:
+            for row in data.iter_rows():
+                yield row["number"], row["data"]
+        finally:
+            ray.kill(ledger)
 
-    def _taken(self, answer: bytes, keep: Callable[[str, bytes], None]) -> Result:
-        unpacked: _Answer = pickle.loads(answer)
-        if unpacked.error is not None:
-            kind, message = unpacked.error
-            raise (ImportError if kind == "ImportError" else RuntimeError)(message)
-        self.peak = max(self.peak, unpacked.peak)
-        for path, data in unpacked.files.items():
+    def _taken(self, answer: _Answer, keep: Callable[[str, bytes], None]) -> Result:
+        self.peak = max(self.peak, answer.peak)
+        for path, data in answer.files.items():
             keep(path, data)
-        return unpacked.result
+        return answer.result
 
     def _one_by_one(self, task: Task, keep: Callable[[str, bytes], None]) -> Iterator[Result]:
         """A task that processes died of, or beside another that they died of: whole again, then in halves, down to
@@ -259,18 +273,18 @@ class RayPool(Generic[Task, Result]):
                     parts.append(self._taken(result, keep))
             yield self._job.join(single, parts)
 
-    def _once(self, task: Task) -> bytes:
+    def _once(self, task: Task) -> _Answer:
         """One task by processes that do nothing else. One clip alone has two tries: it may be a chance kill."""
         retries = int(len(self._job.entries(task)) == 1)
-        read = ray.remote(num_cpus=CPUS, max_retries=retries)(_read_row)
+        read = ray.remote(num_cpus=READER_CPUS, max_retries=retries)(_read_row)
         row = read.remote({"number": 0, "data": pickle.dumps(task)}, self._job, self._place)
         answer = self._alone().__call__.options(max_task_retries=retries).remote(row)
-        return ray.get(answer)["data"]
+        return _unpacked(ray.get(answer)["data"])
 
     def _alone(self) -> Any:
         """An actor outside of the pool."""
         if self._single is None:
-            actor = ray.remote(max_restarts=-1, **self.options)(_Actor)
+            actor = ray.remote(max_restarts=-1, **self._options)(_Actor)
             self._single = actor.remote(self._job, self._device, self._place)
         return self._single
 
@@ -317,24 +331,45 @@ class _Answer:
     """What an actor sends: plain values, so that the driver can read it whatever is in it."""
 
     result: Any = None
-    files: dict[str, bytes] | None = None
-    peak: int = 0
-    error: tuple[str, str] | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
+    peak: int = 0  # bytes of device memory
+    given_up: bool = False  # not even tried: actors died of it before
+    error: tuple[str, str] | None = None  # kind and text of what is no clip's fault
+
+
+def _unpacked(data: bytes) -> _Answer:
+    """Raises what an actor says is no clip's fault."""
+    answer: _Answer = pickle.loads(data)
+    if answer.error is not None:
+        kind, text = answer.error
+        raise (ImportError if kind == "ImportError" else RuntimeError)(text)
+    return answer
+
+
+class _Ledger:
+    """How often actors of the pool have begun each task. Ray itself would try again for ever."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, number: int) -> int:
+        self._begun[number] += 1
+        return self._begun[number]
 
 
 class _Actor:
-    """One device."""
+    """One device. Its calls may overlap."""
 
-    def __init__(self, job: Job[Any, Any], device: str, place: _Place) -> None:
-        import tempfile
-
-        self._job, self._device, self._place = job, device, place
+    def __init__(self, job: Job[Any, Any], device: str, place: _Place, ledger: Any = None) -> None:
+        self._job, self._device, self._place, self._ledger = job, device, place, ledger
         self._one = threading.Lock()  # who has the device
         self._scratch = tempfile.TemporaryDirectory(prefix="codeczoo-")
         self._hands: Hands[Any, Any] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
+            if self._tries(row["number"]) > TRIES:
+                return {"number": row["number"], "data": pickle.dumps(_Answer(given_up=True))}
             task, batch = pickle.loads(row["data"])
             with self._one:
                 hands = self._opened()
@@ -344,8 +379,6 @@ class _Actor:
             with self._one:
                 answer = _Answer(result, self._files(), self._peak())
         except Exception as error:  # noqa: BLE001 (raised by the driver; what clips may raise is in the result)
-            import traceback
-
             kind = "ImportError" if isinstance(error, ImportError) else type(error).__name__
             text = str(error) if kind == "ImportError" else traceback.format_exc()
             answer = _Answer(error=(kind, f"{text} (on node {_node()})"))
@@ -354,6 +387,14 @@ class _Actor:
     def describe(self) -> Any:
         with self._one:
             return self._opened().describe()
+
+    def _tries(self, number: int) -> int:
+        if self._ledger is None:
+            return 1
+        try:
+            return ray.get(self._ledger.begin.remote(number))
+        except exceptions.RayActorError:  # its node died; it begins to count anew
+            return 1
 
     def _opened(self) -> Hands[Any, Any]:
         # Each time, since Ray calls in several threads and torch counts a thread's threads.

@@ -136,7 +136,7 @@ class WorkerPool:
     def _ask(self, request: Request, limit: float, last: bool) -> Reply:
         worker: _Worker | None = getattr(self._mine, "worker", None)
         if worker is None:
-            worker = self._mine.worker = _Worker()
+            worker = self._mine.worker = _start()
             with self._lock:
                 self._workers.add(worker)
         reply = worker.ask(request, limit)
@@ -226,6 +226,14 @@ class _Worker:
         for pipe in (self._requests, self._replies):
             with suppress(OSError):  # a request may be left in the buffer
                 pipe.close()
+
+
+def _start() -> _Worker:
+    """A worker; another if somebody kills it before it can say that it is there."""
+    try:
+        return _Worker()
+    except RuntimeError:
+        return _Worker()
 
 
 def usable_cores() -> int:

@@ -23,7 +23,7 @@ class RayEngine:
 
     def __init__(self, settings: Settings, source: Source) -> None:
         self.settings = settings
-        job = _Benchmark(settings, source.for_reading())
+        job = BenchmarkJob(settings, source.for_reading())
         self.pool: RayPool[Task, Outcomes] = RayPool(job, settings.device or "cpu", settings.actors)
         if settings.metric_workers is None:
             job.settings = replace(settings, metric_workers=self.pool.cpus_per_actor)
@@ -46,8 +46,8 @@ class RayEngine:
 
 
 @dataclass
-class _Benchmark(Job[Task, Outcomes]):
-    """The job."""
+class BenchmarkJob(Job[Task, Outcomes]):
+    """What is done on the cluster."""
 
     settings: Settings
     source: Source

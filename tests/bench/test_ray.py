@@ -161,20 +161,36 @@ def test_actors_and_readers_killed_at_random_moments(
     assert_same_results(out, whole)
 
 
-def test_a_clip_that_kills_each_reader_is_named(
-    machines: Machines, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("machines")
+def test_clips_that_kill_each_reader_or_each_actor_are_named(
+    manifest: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from codeczoo.bench import ray_engine
+    from tests.bench import crashing
+
     found = find_files(str(manifest))
     assert found is not None
-    source = Deadly(found.name, list(found.entries())[:6])
-    source.deadly, source.main_process = list(source.entries())[3].id, os.getpid()
+    entries = [entry for entry in found.entries() if "16k" in entry.id]
+    crash = next(i for i, entry in enumerate(entries) if entry.id == crashing.CLIP)
+    source = Deadly(found.name, [*entries[:3], *entries[crash : crash + 2]])
+    source.deadly, source.main_process = entries[1].id, os.getpid()
     monkeypatch.setattr(settings, "open_source", lambda *args, **kwargs: source)
-    assert main(arguments(manifest, tmp_path / "out", "--engine", "ray")) == 3
-    rows = rows_of(tmp_path / "out")
-    assert len(rows) == len({(row["codec"], row["id"]) for row in rows}) == 12
-    failed = [row for row in rows if row["status"] == "failed"]
-    assert {(row["id"], row["stage"]) for row in failed} == {(source.deadly, "read")}
-    assert all("died" in row["reason"] for row in failed)
+    monkeypatch.setattr(ray_engine, "BenchmarkJob", crashing.CrashingJob)
+    assert main(arguments(manifest, tmp_path / "out", "--engine", "ray", "--batch", "3")) == 3
+    rows = {(row["codec"], row["id"]): row for row in rows_of(tmp_path / "out")}
+    assert len(rows) == len(rows_of(tmp_path / "out")) == 10
+    failed = {key: row["stage"] for key, row in rows.items() if row["status"] == "failed"}
+    assert failed == {
+        ("opus_12k", source.deadly): "read",
+        ("g711_ulaw", source.deadly): "read",
+        (crashing.CODEC, crashing.CLIP): "process",
+    }
+    assert all("died" in rows[key]["reason"] for key in failed)
+    alone = {(row["codec"], row["id"]): row for row in rows_of(whole)}
+    for key, row in rows.items():
+        assert row["status"] == "failed" or row == alone[key]
+    events = [json.loads(line)["event"] for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
+    assert events == ["process died"] * 3
 
 
 def test_a_node_is_killed(machines: Machines, manifest: Path, whole: Path, tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from codeczoo.bench.sources import Entry
 from codeczoo.version import __version__
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future behaviour, of which it warns otherwise
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a process that died is dealt with, and told by us
 try:
     import ray
@@ -46,7 +45,8 @@ LARGEST = 1 << 30  # bytes of a batch that travel; a larger one (an hour of ster
 # By Ray's books. Little, so that readers find room even where one CPU is left; different, so that Ray Data does not put
 # reading into the actors.
 ACTOR_CPUS, READER_CPUS = 0.5, 0.25
-TRIES = 3  # of a task in the pool, whose actor dies each time, before it is tried apart from all others
+TRIES = 3  # of a task in the pool, whose reader or actor dies each time, before it is tried apart from all others
+GIVEN_UP = "given up"  # in place of a batch
 DEATHS = (
     exceptions.WorkerCrashedError,
     exceptions.RayActorError,
@@ -113,14 +113,17 @@ def connected(address: str | None) -> Iterator[None]:
     says; else one is started on this machine, and ended. Where this process is connected already, that is used.
 
     Raises:
-        ConnectionError: no cluster at that address.
+        ValueError: no cluster at that address.
     """
     if ray.is_initialized():
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    except ConnectionError as error:
+        raise ValueError(f"no Ray cluster answers at {address!r} (`ray start --head` starts one): {error}") from error
     try:
         yield
     finally:
@@ -186,9 +189,7 @@ class RayPool(Generic[Task, Result]):
     def describe(self) -> Any:
         """What `Hands.describe` says, of one actor."""
         try:
-            return ray.get(self._alone().describe.remote())
-        except exceptions.RayTaskError as error:
-            raise error.cause from None
+            return _got(self._alone().describe.remote())
         finally:
             self._end_alone()
 
@@ -220,16 +221,16 @@ class RayPool(Generic[Task, Result]):
     def _stream(self, tasks: list[bytes]) -> Iterator[tuple[int, bytes]]:
         """Through Ray Data: read by tasks on any CPU, worked on by the pool; (number of the task, packed answer)."""
         rows = [{"number": number, "data": data} for number, data in enumerate(tasks)]
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        ledger = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(_Ledger).remote()
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         _set_up(data.context)
         data = data.map(
             _read_row,
-            fn_args=(self._job, self._place),
+            fn_args=(self._job, self._place, ledger),
             compute=ray.data.TaskPoolStrategy(size=self.readers),
             num_cpus=READER_CPUS,
         )
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        ledger = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(_Ledger).remote()
         data = data.map(
             _Actor,
             fn_constructor_args=(self._job, self._device, self._place, ledger),
@@ -279,7 +280,7 @@ class RayPool(Generic[Task, Result]):
         read = ray.remote(num_cpus=READER_CPUS, max_retries=retries)(_read_row)
         row = read.remote({"number": 0, "data": pickle.dumps(task)}, self._job, self._place)
         answer = self._alone().__call__.options(max_task_retries=retries).remote(row)
-        return _unpacked(ray.get(answer)["data"])
+        return _unpacked(_got(answer)["data"])
 
     def _alone(self) -> Any:
         """An actor outside of the pool."""
@@ -292,6 +293,14 @@ class RayPool(Generic[Task, Result]):
         if self._single is not None:
             ray.kill(self._single)
             self._single = None
+
+
+def _got(reference: Any) -> Any:
+    """Raises what was raised there, as if it had been here."""
+    try:
+        return ray.get(reference)
+    except exceptions.RayTaskError as error:
+        raise error.cause from None
 
 
 def _slices(tasks: Iterable[Task]) -> Iterator[list[bytes]]:
@@ -318,12 +327,35 @@ def _set_up(context: Any) -> None:
     context.execution_no_progress_timeout_s = -1  # a batch of long clips takes its time
 
 
-def _read_row(row: dict[str, Any], job: Job[Any, Any], place: _Place) -> dict[str, Any]:
-    """A task, with the clips that belong to it."""
+def _read_row(row: dict[str, Any], job: Job[Any, Any], place: _Place, ledger: Any = None) -> dict[str, Any]:
+    """A task, with the clips that belong to it; with `GIVEN_UP` if readers died of it before."""
     place.enter(threads=1)
     task = pickle.loads(row["data"])
+    if _tries(ledger, "read", row["number"]) > TRIES:
+        return {"number": row["number"], "data": pickle.dumps((None, GIVEN_UP))}
     data = pickle.dumps((task, job.read(task)), protocol=5)
     return {"number": row["number"], "data": data if len(data) <= LARGEST else pickle.dumps((task, None))}
+
+
+class _Ledger:
+    """How often processes of the pool have begun each task. Ray itself would try again for ever."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[tuple[str, int]] = Counter()
+
+    def begin(self, what: str, number: int) -> int:
+        self._begun[what, number] += 1
+        return self._begun[what, number]
+
+
+def _tries(ledger: Any, what: str, number: int) -> int:
+    """This one included."""
+    if ledger is None:
+        return 1
+    try:
+        return ray.get(ledger.begin.remote(what, number))
+    except exceptions.RayActorError:  # its node died; it begins to count anew
+        return 1
 
 
 @dataclass(frozen=True)
@@ -333,7 +365,7 @@ class _Answer:
     result: Any = None
     files: dict[str, bytes] = field(default_factory=dict)
     peak: int = 0  # bytes of device memory
-    given_up: bool = False  # not even tried: actors died of it before
+    given_up: bool = False  # not even tried: processes died of it before
     error: tuple[str, str] | None = None  # kind and text of what is no clip's fault
 
 
@@ -344,17 +376,6 @@ def _unpacked(data: bytes) -> _Answer:
         kind, text = answer.error
         raise (ImportError if kind == "ImportError" else RuntimeError)(text)
     return answer
-
-
-class _Ledger:
-    """How often actors of the pool have begun each task. Ray itself would try again for ever."""
-
-    def __init__(self) -> None:
-        self._begun: Counter[int] = Counter()
-
-    def begin(self, number: int) -> int:
-        self._begun[number] += 1
-        return self._begun[number]
 
 
 class _Actor:
@@ -368,9 +389,9 @@ class _Actor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            if self._tries(row["number"]) > TRIES:
-                return {"number": row["number"], "data": pickle.dumps(_Answer(given_up=True))}
             task, batch = pickle.loads(row["data"])
+            if batch == GIVEN_UP or _tries(self._ledger, "code", row["number"]) > TRIES:
+                return {"number": row["number"], "data": pickle.dumps(_Answer(given_up=True))}
             with self._one:
                 hands = self._opened()
                 finish = hands.begin(task, self._job.read(task) if batch is None else batch)
@@ -387,14 +408,6 @@ class _Actor:
     def describe(self) -> Any:
         with self._one:
             return self._opened().describe()
-
-    def _tries(self, number: int) -> int:
-        if self._ledger is None:
-            return 1
-        try:
-            return ray.get(self._ledger.begin.remote(number))
-        except exceptions.RayActorError:  # its node died; it begins to count anew
-            return 1
 
     def _opened(self) -> Hands[Any, Any]:
         # Each time, since Ray calls in several threads and torch counts a thread's threads.

@@ -1,4 +1,4 @@
-"""Readers of a run on one machine that are killed: replaced, and nothing is lost."""
+"""Helpers of a run on one machine that are killed: replaced, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import pytest
 from codeczoo.bench import settings
 from codeczoo.bench.cli import main
 from codeczoo.bench.sources.files import find_files
+from codeczoo.metrics.pool import shared_pool
 from tests.bench.deadly import Deadly
-from tests.bench.runs import METRICS, arguments, assert_same_results, rows_of, write_manifest
+from tests.bench.runs import METRICS, arguments, assert_same_results, lines_in, rows_of, write_manifest
 
 
 def test_readers_killed_at_random_moments(tmp_path: Path) -> None:
@@ -44,6 +45,31 @@ def test_readers_killed_at_random_moments(tmp_path: Path) -> None:
         over.set()
         thread.join()
     assert killed
+    assert_same_results(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_a_metric_process_killed_at_a_random_moment(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.csv", 12)
+    more = ("--metrics", "pesq_wb", "mel", "--metric-workers", "1")
+    over = threading.Event()
+    killed = []
+
+    def strike() -> None:
+        while not killed and not over.wait(0.01):
+            pids = shared_pool(1).pids
+            if pids and lines_in(tmp_path / "broken"):  # some is done, some is under way
+                os.kill(pids[0], signal.SIGKILL)
+                killed.append(pids[0])
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    try:
+        assert main(arguments(manifest, tmp_path / "broken", *more)) in (0, 4)
+    finally:
+        over.set()
+        thread.join()
+    assert killed
+    assert main(arguments(manifest, tmp_path / "whole", *more)) in (0, 4)
     assert_same_results(tmp_path / "broken", tmp_path / "whole")
 
 

@@ -22,7 +22,7 @@ from codeczoo.bench import settings
 from codeczoo.bench.cli import main
 from codeczoo.bench.sources.files import find_files
 from tests.bench.deadly import Deadly
-from tests.bench.runs import arguments, assert_same_results, lines_in, rows_of, write_manifest
+from tests.bench.runs import arguments, assert_same_results, lines_in, rows_of, start, write_manifest
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
@@ -158,6 +158,19 @@ def test_actors_and_readers_killed_at_random_moments(
         assert main(arguments(manifest, out, "--engine", "ray")) in (0, 4)
     assert len(actors) == 2
     assert readers
+    assert_same_results(out, whole)
+
+
+def test_a_driver_is_killed_and_the_run_goes_on_without_ray(
+    machines: Machines, manifest: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    driver = start(arguments(manifest, out, "--engine", "ray", "--address", machines.cluster.address))
+    while driver.poll() is None and lines_in(out) < 10:
+        time.sleep(0.01)
+    os.killpg(driver.pid, signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    assert main(arguments(manifest, out)) in (0, 4)
     assert_same_results(out, whole)
 
 

@@ -275,18 +275,24 @@ class RayPool(Generic[Task, Result]):
             yield self._job.join(single, parts)
 
     def _once(self, task: Task) -> _Answer:
-        """One task by processes that do nothing else. One clip alone has two tries: it may be a chance kill."""
-        retries = int(len(self._job.entries(task)) == 1)
-        read = ray.remote(num_cpus=READER_CPUS, max_retries=retries)(_read_row)
-        row = read.remote({"number": 0, "data": pickle.dumps(task)}, self._job, self._place)
-        answer = self._alone().__call__.options(max_task_retries=retries).remote(row)
-        return _unpacked(_got(answer)["data"])
+        """One task by processes that do nothing else. One clip alone has two tries: the first may be a chance kill."""
+        row = {"number": 0, "data": pickle.dumps(task)}
+        read = ray.remote(num_cpus=READER_CPUS, max_retries=0)(_read_row)
+        for tries_left in (1, 0) if len(self._job.entries(task)) == 1 else (0,):
+            try:
+                answer = self._alone().__call__.remote(read.remote(row, self._job, self._place))
+                return _unpacked(_got(answer)["data"])
+            except DEATHS as error:
+                if isinstance(error, exceptions.RayActorError):
+                    self._end_alone()  # the next task is not to meet one that is being restarted
+                if not tries_left:
+                    raise
+        raise AssertionError("unreachable")
 
     def _alone(self) -> Any:
         """An actor outside of the pool."""
         if self._single is None:
-            actor = ray.remote(max_restarts=-1, **self._options)(_Actor)
-            self._single = actor.remote(self._job, self._device, self._place)
+            self._single = ray.remote(**self._options)(_Actor).remote(self._job, self._device, self._place)
         return self._single
 
     def _end_alone(self) -> None:

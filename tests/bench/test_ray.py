@@ -118,10 +118,23 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def test_ray_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("codeczoo.bench.ray_engine", "codeczoo.bench.ray_pool"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["--out", str(tmp_path / "out"), "--engine", "ray"]) == 1
+    assert "pip install 'codeczoo[ray]'" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("machines")
 def test_results_equal_those_of_one_machine_and_files_come_to_the_driver(
-    manifest: Path, whole: Path, tmp_path: Path
+    manifest: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from codeczoo.bench import ray_pool
+
+    monkeypatch.setattr(ray_pool, "SLICE", 8)  # so that there are two
     out = tmp_path / "out"
     assert main(arguments(manifest, out, "--engine", "ray", "--save-audio", "2")) in (0, 4)
     assert_same_results(out, whole)

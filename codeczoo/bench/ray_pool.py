@@ -189,7 +189,7 @@ class RayPool(Generic[Task, Result]):
     def describe(self) -> Any:
         """What `Hands.describe` says, of one actor."""
         try:
-            return _got(self._alone().describe.remote())
+            return self._alone(lambda actor: actor.describe.remote(), TRIES)
         finally:
             self._end_alone()
 
@@ -278,22 +278,26 @@ class RayPool(Generic[Task, Result]):
         """One task by processes that do nothing else. One clip alone has two tries: the first may be a chance kill."""
         row = {"number": 0, "data": pickle.dumps(task)}
         read = ray.remote(num_cpus=READER_CPUS, max_retries=0)(_read_row)
-        for tries_left in (1, 0) if len(self._job.entries(task)) == 1 else (0,):
+        answer = self._alone(
+            lambda actor: actor.__call__.remote(read.remote(row, self._job, self._place)),
+            tries=2 if len(self._job.entries(task)) == 1 else 1,
+        )
+        return _unpacked(answer["data"])
+
+    def _alone(self, call: Callable[[Any], Any], tries: int) -> Any:
+        """What comes of a call of an actor outside of the pool. After a death it is another actor: one that is being
+        restarted refuses calls, and what is tried next would be blamed."""
+        while True:
+            if self._single is None:
+                self._single = ray.remote(**self._options)(_Actor).remote(self._job, self._device, self._place)
+            tries -= 1
             try:
-                answer = self._alone().__call__.remote(read.remote(row, self._job, self._place))
-                return _unpacked(_got(answer)["data"])
+                return _got(call(self._single))
             except DEATHS as error:
                 if isinstance(error, exceptions.RayActorError):
-                    self._end_alone()  # the next task is not to meet one that is being restarted
-                if not tries_left:
+                    self._end_alone()
+                if not tries:
                     raise
-        raise AssertionError("unreachable")
-
-    def _alone(self) -> Any:
-        """An actor outside of the pool."""
-        if self._single is None:
-            self._single = ray.remote(**self._options)(_Actor).remote(self._job, self._device, self._place)
-        return self._single
 
     def _end_alone(self) -> None:
         if self._single is not None:

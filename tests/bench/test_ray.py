@@ -214,7 +214,9 @@ def test_clips_that_kill_each_reader_or_each_actor_are_named(
     assert all("died" in rows[key]["reason"] for key in failed)
     alone = {(row["codec"], row["id"]): row for row in rows_of(whole)}
     for key, row in rows.items():
-        assert row["status"] == "failed" or row == alone[key]
+        if row["status"] == "ok":  # in another batch than there, so that sums differ in their last digit
+            assert row["bits"] == alone[key]["bits"]
+            assert row["metrics"] == pytest.approx(alone[key]["metrics"], rel=1e-9)
     events = [json.loads(line)["event"] for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
     assert events == ["process died"] * 3
 

@@ -187,6 +187,7 @@ def test_a_driver_is_killed_and_the_run_goes_on_without_ray(
     assert_same_results(out, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("machines")
 def test_clips_that_kill_each_reader_or_each_actor_are_named(
     manifest: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -68,7 +68,12 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="ray: on a Ray cluster (extra [ray])"
     )
-    group.add_argument("--address", metavar="A", help="of the Ray cluster (default: one is started here)")
+    group.add_argument(
+        "--address", metavar="A", help='of the Ray cluster, as "auto" or host:port (default: one is started here)'
+    )
+    group.add_argument(
+        "--actors", type=positive_int, metavar="N", help="on Ray: processes that code, at most (default: one a GPU)"
+    )
     group.add_argument(
         "--shard",
         type=_shard,
@@ -79,7 +84,7 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def work_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The last three as fields of settings."""
-    names = ("batch", "max_batch_seconds", "device", "precision", "workers", "engine", "address", "shard")
+    names = ("batch", "max_batch_seconds", "device", "precision", "workers", "engine", "address", "actors", "shard")
     return {name: getattr(args, name) for name in names}
 
 

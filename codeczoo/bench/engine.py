@@ -13,7 +13,7 @@ import torch
 
 from codeczoo.base.codec import BaseCodec
 from codeczoo.bench.plan import Batch
-from codeczoo.bench.reading import read_ahead
+from codeczoo.bench.readers import read_ahead
 from codeczoo.bench.results import jsonable
 from codeczoo.bench.settings import Settings
 from codeczoo.bench.sources import Source

@@ -1,26 +1,16 @@
-"""Clips read and decoded in worker processes, a few batches ahead of the device."""
+"""A batch read and decoded: groups of clips that share a tensor, and why others are in none."""
 
 from __future__ import annotations
 
-import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch.utils.data import DataLoader, Dataset
 
 from codeczoo.base.audio import Audio, stack
 from codeczoo.base.inputs import Clip, read_clips
 from codeczoo.bench.plan import Batch
 from codeczoo.bench.sources import Content, Entry, Source
-
-log = logging.getLogger(__name__)
-
-DEATHS = 2  # of readers over the same batch, before its clips are read one by one
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,7 @@ class Group:
         return len(self.entries)
 
     def pin_memory(self) -> Group:
-        """In memory that a GPU copies from while the program goes on. Called by the data loader."""
+        """In memory that a GPU copies from while the program goes on."""
         return replace(self, audio=replace(self.audio, waveform=self.audio.waveform.pin_memory()))
 
 
@@ -96,101 +86,20 @@ def _read(read: Callable[[], Content]) -> Clip | str:
     return clip
 
 
-class _Batches(Dataset[ReadBatch]):
-    """A "data set" whose indices are the batches themselves: a sampler may make them up as it goes."""
-
-    def __init__(self, source: Source, estimates: Sequence[str]) -> None:
-        self.source, self.estimates = source, tuple(estimates)
-
-    def __getitem__(self, batch: Batch) -> ReadBatch:
-        return read_batch(self.source, batch, self.estimates)
-
-
-class _Issued:
-    """The batches that a loader takes, remembered until they are back."""
-
-    def __init__(self, batches: Iterable[Batch]) -> None:
-        self._rest = iter(batches)
-        self.out: deque[Batch] = deque()
-        self._again: deque[Batch] = deque()
-
-    def __iter__(self) -> Iterator[Batch]:
-        while self._again:
-            self.out.append(self._again.popleft())
-            yield self.out[-1]
-        for batch in self._rest:
-            self.out.append(batch)
-            yield batch
-
-    def take_back(self) -> None:
-        self._again.extendleft(reversed(self.out))
-        self.out.clear()
-
-    def drop_first(self) -> Batch:
-        return self._again.popleft()
-
-
-def read_ahead(
-    source: Source, batches: Iterable[Batch], workers: int, *, estimates: Sequence[str] = (), pin: bool = False
-) -> Iterator[ReadBatch]:
-    """Batches in order, each with its clips, read by `workers` processes (0 = by this one).
-
-    A reader that dies (killed, or crashed by a file) is replaced; what it read is read again. A clip over which
-    readers die again and again is named as a failure.
-    """
-    issued = _Issued(batches)
-    deaths = 0
-    while True:
-        try:
-            for batch in _loader(source, issued, workers, estimates, pin):
-                issued.out.popleft()
-                deaths = 0
-                yield batch
-            return
-        except RuntimeError as error:
-            if not workers or "DataLoader worker" not in str(error):
-                raise
-            deaths += 1
-            log.warning("a reader died (%s); its clips are read again", str(error).splitlines()[0])
-            issued.take_back()
-        if deaths >= DEATHS:
-            deaths = 0
-            yield _one_by_one(source, issued.drop_first(), estimates)
-
-
-def _loader(
-    source: Source, batches: Iterable[Batch], workers: int, estimates: Sequence[str], pin: bool
-) -> Iterable[ReadBatch]:
-    return DataLoader(
-        _Batches(source, estimates),
-        sampler=batches,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-        collate_fn=_as_it_is,
-        worker_init_fn=_one_thread,
-        pin_memory=pin,
-    )
-
-
-def _one_by_one(source: Source, batch: Batch, estimates: Sequence[str]) -> ReadBatch:
-    """A batch over which readers die: each clip by a reader of its own."""
-    groups: list[Group] = []
+def join_reads(batch: Batch, reads: Sequence[ReadBatch]) -> ReadBatch:
+    """A batch from reads of its clips one by one: the same as if they had been read together."""
+    alike: dict[tuple[int, int], list[Group]] = {}
     failures: dict[str, str] = {}
-    for entry in batch.entries:
-        alone = replace(batch, entries=(entry,))
-        try:
-            for read in _loader(source, [alone], 1, estimates, False):
-                groups += read.groups
-                failures |= read.failures
-        except RuntimeError as error:
-            failures[entry.id] = f"the process that read it died: {str(error).splitlines()[0]}"
-    return ReadBatch(batch.index, tuple(replace(entry, key=None) for entry in batch.entries), tuple(groups), failures)
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
+    for read in reads:
+        failures |= read.failures
+        for group in read.groups:
+            alike.setdefault((group.audio.sample_rate, group.audio.channels), []).append(group)
+    groups = [
+        Group(
+            tuple(entry for group in members for entry in group.entries),
+            stack([clip for group in members for clip in group.audio.split()], rate),
+            {name: tuple(c for group in members for c in group.estimates[name]) for name in members[0].estimates},
+        )
+        for (rate, _), members in alike.items()
+    ]
+    return ReadBatch(batch.index, tuple(entry for read in reads for entry in read.entries), tuple(groups), failures)

@@ -113,13 +113,19 @@ class Results:
             yield json.loads(path.read_text("utf-8"))
 
     def rows(self, codec: str | None = None) -> Iterator[dict[str, Any]]:
-        """All lines of all processes, or those of one codec; one that is being written is left out."""
+        """All lines of all processes, or those of one codec, each clip and codec once; one that is being written is
+        left out."""
         start = "" if codec is None else f'{{"codec": {json.dumps(codec)},'  # every line begins so: see `work`
+        seen: set[tuple[str, str]] = set()  # processes that were given the same part by mistake write the same lines
         for path in self._files("clips"):
             with path.open(encoding="utf-8") as file:
                 for line in file:
                     if line.endswith("\n") and line.startswith(start):
-                        yield json.loads(line)
+                        row = json.loads(line)
+                        key = (row["codec"], row["id"])
+                        if key not in seen:
+                            seen.add(key)
+                            yield row
 
     def look(self) -> None:
         """Know what is there already, of all processes."""
@@ -127,7 +133,7 @@ class Results:
 
     def whole(self) -> FileLock:
         """A lock on what all processes share: the summary."""
-        return FileLock(self.folder / ".lock-summary", timeout=60)
+        return FileLock(self.folder / ".lock-summary")
 
     def _files(self, stem: str) -> list[Path]:
         return sorted(

@@ -6,9 +6,11 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from codeczoo.base.device import choose_device
@@ -54,14 +56,14 @@ def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str,
     shard = find_shard(settings.shard)
     _check_way(settings, shard)
     metrics = tuple(metric.name for metric in find_metrics(settings.metrics or protocol.metrics))
-    device = choose_device(shard.device(settings.device))
-    seconds = batch_seconds(settings.max_batch_seconds, device)
-    settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
-    source = source or settings.open_source()
-    settings = replace(settings, codecs=_subjects(settings, source))
-    with Results(settings.out, shard.suffix) as results:
-        results.settle(settings.of_record(), settings.overwrite)
-        return _Run(settings, shard, source, results).go()
+    with _devices(settings, shard) as device:
+        seconds = batch_seconds(settings.max_batch_seconds, device)
+        settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
+        source = source or settings.open_source()
+        settings = replace(settings, codecs=_subjects(settings, source))
+        with Results(settings.out, shard.suffix) as results:
+            results.settle(settings.of_record(), settings.overwrite)
+            return _Run(settings, shard, source, results).go()
 
 
 def _check_way(settings: Settings, shard: Shard) -> None:
@@ -70,6 +72,18 @@ def _check_way(settings: Settings, shard: Shard) -> None:
     if shard.count > 1 and (settings.overwrite or settings.engine != "local"):
         what = "--overwrite" if settings.overwrite else f"--engine {settings.engine}"
         raise ValueError(f"{what} does not go with a run in {shard.count} shards: they share one folder and one plan")
+
+
+@contextmanager
+def _devices(settings: Settings, shard: Shard) -> Iterator[torch.device]:
+    """The kind of device that is used, here or on the cluster, which is there for as long as the context lasts."""
+    if settings.engine == "ray":
+        from codeczoo.bench.ray_engine import cluster_device, connected
+
+        with connected(settings.address):
+            yield torch.device(cluster_device(settings.device))
+    else:
+        yield choose_device(shard.device(settings.device))
 
 
 def _subjects(settings: Settings, source: Source) -> tuple[str, ...]:
@@ -114,7 +128,7 @@ class _Run:
 
     def _engine(self) -> Engine:
         if self.settings.engine == "ray":
-            from codeczoo.bench.ray_engine import RayEngine  # type: ignore[attr-defined]
+            from codeczoo.bench.ray_engine import RayEngine
 
             return RayEngine(self.settings, self.source)
         return LocalEngine(self.settings, self.source)

@@ -58,7 +58,7 @@ class Settings(SourceSettings):
         batch: clips in one batch at most; max_batch_seconds: audio in it at most, with padding (None = by device).
         weights: codec → file, folder or "random".
         save_audio: of how many clips, the first ones, originals and reconstructions are kept (-1 = all).
-        engine: "local" or "ray"; address: of a Ray cluster that runs already.
+        engine: "local" or "ray"; address: of a Ray cluster that runs already; actors: at most, each with a device.
         shard: (this process, of how many) on machines that share `out`; None = as torchrun or Slurm say.
     """
 
@@ -78,10 +78,11 @@ class Settings(SourceSettings):
     progress: bool = True
     engine: str = "local"
     address: str | None = None
+    actors: int | None = None
     shard: tuple[int, int] | None = None
 
     def of_record(self) -> dict[str, Any]:
         """What must be equal for a run to go on where it stopped: all that numbers depend on."""
         free = {"codecs", "out", "workers", "metric_workers", "save_audio", "overwrite", "progress", "device"}
-        free |= {"engine", "address", "shard"}
+        free |= {"engine", "address", "actors", "shard"}
         return {key: value for key, value in jsonable(asdict(self)).items() if key not in free}

@@ -22,6 +22,7 @@ from codeczoo.bench.protocols import Coded, find_protocol
 from codeczoo.bench.reading import Group, ReadBatch
 from codeczoo.bench.results import audio_name, number
 from codeczoo.bench.settings import Settings
+from codeczoo.bench.sources import Entry
 from codeczoo.metrics import Evaluation, Scores, start_evaluation
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Worker:
                 self.codecs[codec.name] = codec
                 if not codec.supports_decode:
                     log.warning("%s cannot decode: %s. Its codes and its speed are measured", name, codec.why_no_decode)
-        self._moved: tuple[int, list[Group]] = (-1, [])
+        self._moved: tuple[tuple[Entry, ...], list[Group]] = ((), [])
 
     def start(self, batch: ReadBatch, subject: str) -> Pending:
         """Encode, decode and begin to measure; when a batch fails, its halves, down to the clip whose fault it is."""
@@ -159,9 +160,9 @@ class Worker:
 
     def _on_device(self, batch: ReadBatch) -> list[Group]:
         """The batch's groups on the device: moved once, for all codecs."""
-        if self._moved[0] != batch.index:
+        if self._moved[0] != batch.entries:
             groups = [replace(g, audio=replace(g.audio, waveform=_moved(g.audio, self.device))) for g in batch.groups]
-            self._moved = (batch.index, groups)
+            self._moved = (batch.entries, groups)
         return self._moved[1]
 
     def _within_limit(self, group: Group, pending: Pending) -> Group:

@@ -14,7 +14,7 @@ from codeczoo.base.codec import BaseCodec
 from codeczoo.base.registry import load_codec
 from codeczoo.bench.halves import in_halves, reason_of
 from codeczoo.bench.plan import plan_batches
-from codeczoo.bench.reading import read_ahead
+from codeczoo.bench.readers import read_ahead
 from codeczoo.bench.settings import batch_seconds
 from codeczoo.bench.sources import Content, Entry, Source
 from codeczoo.cli.inputs import Clip, Inputs

@@ -1,8 +1,9 @@
 """A pool of processes for the metrics that libraries compute on the CPU, some of which can crash.
 
-Each worker (`worker.py`) has one clip at a time, so a crash or a hang is that clip's alone: its reply says so, the
-worker is replaced, and nothing else is lost. Workers are plain subprocesses, not `multiprocessing`'s: they run in a
-clean single-threaded environment, import no part of the caller's program, and need no `if __name__ == "__main__"`.
+Each worker (`worker.py`) has one clip at a time, so a crash or a hang is that clip's alone: the worker is replaced, and
+nothing else is lost. After a crash the clip is tried once more; if that comes again, its reply says so. Workers are
+plain subprocesses, not `multiprocessing`'s: they run in a clean single-threaded environment, import no part of the
+caller's program, and need no `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
+
+CRASHED = "crashed"
 
 Request = tuple[str, tuple[Any, ...], dict[str, Any]]  # a task, its arguments and its options
 
@@ -90,6 +93,7 @@ class WorkerPool:
         self._threads = ThreadPoolExecutor(self.num_workers, thread_name_prefix="codeczoo-metrics")
         self._mine = threading.local()  # each thread's own worker
         self._workers: set[_Worker] = set()
+        self._closed = False
         self._lock = threading.Lock()
 
     def submit(
@@ -111,8 +115,9 @@ class WorkerPool:
             reason: why it need not even be tried; then that is the reply.
 
         Returns:
-            A future of a `Reply`, which is `crashed` or `timeout` where the worker was lost. It raises only what is no
-            clip's fault: RuntimeError when no worker can start, ImportError when a library is missing.
+            A future of a `Reply`, which is `crashed` where two workers were lost over it, one after the other, and
+            `timeout` where one had to be ended. It raises only what is no clip's fault: RuntimeError when no worker
+            can start, ImportError when a library is missing.
         """
         if reason is not None:
             done: Future[Reply] = Future()
@@ -122,9 +127,16 @@ class WorkerPool:
         return self._threads.submit(self._run, (task, tuple(arguments), dict(options or {})), limit, last)
 
     def _run(self, request: Request, limit: float, last: bool) -> Reply:
+        reply = self._ask(request, limit, last)
+        if reply.reason == CRASHED and not self._closed:
+            # A kill from outside, or what an earlier clip damaged, strikes once; a library's own crash comes again.
+            reply = self._ask(request, limit, last)
+        return reply
+
+    def _ask(self, request: Request, limit: float, last: bool) -> Reply:
         worker: _Worker | None = getattr(self._mine, "worker", None)
         if worker is None:
-            worker = self._mine.worker = _Worker()
+            worker = self._mine.worker = _start()
             with self._lock:
                 self._workers.add(worker)
         reply = worker.ask(request, limit)
@@ -143,6 +155,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all workers; what was not yet begun is cancelled."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             workers, self._workers = self._workers, set()
@@ -195,7 +208,7 @@ class _Worker:
             self._requests.flush()
             kind, value = pickle.load(self._replies)
         except (OSError, EOFError, pickle.UnpicklingError):
-            self.alive, kind, value = False, "undefined", "crashed"
+            self.alive, kind, value = False, "undefined", CRASHED
         finally:
             alarm.cancel()
             alarm.join()
@@ -213,6 +226,14 @@ class _Worker:
         for pipe in (self._requests, self._replies):
             with suppress(OSError):  # a request may be left in the buffer
                 pipe.close()
+
+
+def _start() -> _Worker:
+    """A worker; another if somebody kills it before it can say that it is there."""
+    try:
+        return _Worker()
+    except RuntimeError:
+        return _Worker()
 
 
 def usable_cores() -> int:

@@ -19,7 +19,8 @@ from codeczoo.base.variant import find_variant
 from codeczoo.bench.engine import describe_codec, environment, versions
 from codeczoo.bench.halves import in_halves, reason_of
 from codeczoo.bench.plan import Batch, plan_window
-from codeczoo.bench.reading import ReadBatch, read_ahead
+from codeczoo.bench.readers import read_ahead
+from codeczoo.bench.reading import ReadBatch
 from codeczoo.bench.results import jsonable, write_atomically
 from codeczoo.bench.settings import batch_seconds
 from codeczoo.bench.shards import find_shard

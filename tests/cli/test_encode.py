@@ -13,7 +13,7 @@ import torch
 from codeczoo import Codes, load_codec
 from codeczoo.base.codes import CodesFile
 from codeczoo.bench.plan import plan_batches
-from codeczoo.bench.reading import read_ahead
+from codeczoo.bench.readers import read_ahead
 from codeczoo.bench.sources import Content, Entry, Source
 from codeczoo.cli.inputs import Inputs, open_audio
 from codeczoo.cli.outputs import Outputs

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,39 @@ def test_a_clip_that_takes_too_long_is_given_up() -> None:
         assert scores.reasons == {"pesq_wb": ["timeout"], "mel": [None]}
         pool.timeout = None
         assert evaluate(reference, estimate, rate, "pesq_wb", pool=pool).reasons["pesq_wb"] == [None]
+
+
+@LINUX
+@pytest.mark.parametrize(("kills", "reason"), [(1, None), (2, "crashed")])
+def test_one_kill_from_outside_costs_nothing(kills: int, reason: str | None) -> None:
+    """A second one over the same clip cannot be told from a crash."""
+    reference, estimate, rate = pair("s_en_16k__opus_6")
+    reference, estimate = reference.float().tile(8), estimate.float().tile(8)  # a second of PESQ or more
+    whole = evaluate(reference, estimate, rate, "pesq_wb")
+    assert whole.reasons["pesq_wb"] == [None]
+    with WorkerPool(1) as pool, ThreadPoolExecutor(1) as thread:
+        future = thread.submit(evaluate, reference, estimate, rate, "pesq_wb", pool=pool)
+        killed: set[int] = set()
+        while len(killed) < kills and not future.done():
+            for pid in set(pool.pids) - killed:
+                if cpu_seconds(pid) > 0.3:  # it is at work
+                    os.kill(pid, signal.SIGKILL)
+                    killed.add(pid)
+            time.sleep(0.01)
+        scores = future.result()
+    assert len(killed) == kills
+    assert scores.reasons["pesq_wb"] == [reason]
+    if reason is None:
+        assert float(scores["pesq_wb"]) == float(whole["pesq_wb"])
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process that may be gone."""
+    try:
+        times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_what_a_library_raises_unexpectedly_is_told() -> None:

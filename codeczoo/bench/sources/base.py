@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,6 +69,10 @@ class Source(ABC):
         """
         raise NotImplementedError
 
+    def for_reading(self) -> Source:
+        """Itself, without what only `entries` needs: this is what travels to the machines of a cluster."""
+        return self
+
     def facts(self) -> dict[str, Any]:
         """What pins the data down: a revision, a split, a hash. Goes into the results."""
         return {}
@@ -84,6 +89,11 @@ class ListSource(Source):
 
     def entries(self) -> Iterator[Entry]:
         return iter(self._entries)
+
+    def for_reading(self) -> Source:
+        bare = copy.copy(self)
+        bare._entries = []
+        return bare
 
     def select(self, limit: int | None, shuffle: bool, seed: int) -> None:
         """Keep the first `limit` clips, of a random order if so wanted."""

@@ -93,3 +93,11 @@ def test_the_names_of_transformers_at_every_size(name: str) -> None:
         published |= dict.fromkeys(sources, filled(shape))
     assert fit(published, wanted, kind.key_maps) == ((len(wanted), 0), key_map)
     assert convert(published, wanted, kind.key_maps, name).keys() == wanted.keys()
+
+
+def test_every_golden_case_has_a_test() -> None:
+    texts = "".join(path.read_text() for path in (GOLDEN.parent / "codecs").glob("test_*.py"))
+    cases = [path for path in GOLDEN.glob("*/*") if (path.parent / "manifest.json").exists() and path.is_file()]
+    assert len(cases) > 80
+    names = {case.parent.name for case in cases} | {case.stem for case in cases} - {"manifest", "public"}
+    assert [name for name in sorted(names) if f'"{name}' not in texts] == []

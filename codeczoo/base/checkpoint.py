@@ -148,10 +148,7 @@ def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
         FileNotFoundError: none.
         ValueError: several, and nothing to choose by; or only a part of the published ones.
     """
-    found = [
-        next((p for p in (folder / f, *sorted(folder.glob(f"*/{f}")), folder / Path(f).name) if p.is_file()), None)
-        for f in published
-    ]
+    found = [next((p for p in _places(folder, f) if p.is_file()), None) for f in published]
     there = [path for path in found if path is not None]
     if there and len(set(there)) == len(published):
         return there
@@ -167,6 +164,12 @@ def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
     if not others:
         raise FileNotFoundError(f"{folder}: there is no checkpoint in it ({expected} is expected)")
     raise ValueError(f"{folder}: several checkpoints ({', '.join(p.name for p in others)}): pass one as weights=path")
+
+
+def _places(folder: Path, file: str) -> list[Path]:
+    """Where a published file may lie in a user's folder."""
+    below = list(folder.glob(f"*/{file}")) if "/" in file else []
+    return [folder / file, *(below if len(below) == 1 else []), folder / Path(file).name]
 
 
 def _collect(tree: Any, name: str, into: dict[str, Mapping[str, Tensor]]) -> None:

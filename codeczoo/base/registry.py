@@ -39,8 +39,8 @@ def load_codec(
 
     Args:
         name: of a variant ("mimi", "dac_44k"), an alias of it or its hub repository id; see `list_codecs()`.
-        weights: None = the published ones, from the hub, cached; a file or folder in any published naming and format;
-            a dict of tensors; "random" = seeded noise, for speed tests only.
+        weights: None = the published ones, from the hub, cached; a file, folder or zip archive in any published naming
+            and format; a dict of tensors or arrays; "random" = seeded noise, for speed tests only.
         device: None = the environment variable CODECZOO_DEVICE, else CUDA > MPS > CPU.
         precision: "exact" = float32 with TF32 off; "fast" = TF32 and what else was measured to agree well enough.
         dtype: of weights and arithmetic; float64 for reference runs.

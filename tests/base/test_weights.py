@@ -164,6 +164,13 @@ def test_files_of_one_name_in_two_folders_are_merged(tmp_path: Path) -> None:
         more=({"file": "vocoder/checkpoint-500000steps.pkl"},),
     )
     loaded(tmp_path, weights=source)
+    (tmp_path / "exp").mkdir()  # one folder farther down, as their archive has it
+    for place in ("autoencoder", "vocoder"):
+        (tmp_path / place).rename(tmp_path / "exp" / place)
+    loaded(tmp_path, weights=source)
+    shutil.copytree(tmp_path / "exp", tmp_path / "other")
+    with pytest.raises(FileNotFoundError, match=r"autoencoder/checkpoint-500000steps\.pkl, vocoder/.* is expected"):
+        load_weights(tiny(weights=source), tmp_path)
 
 
 def test_a_folder_is_searched_for_what_is_published_then_for_what_is_usual(tmp_path: Path) -> None:

@@ -6,22 +6,26 @@ import importlib.metadata
 import platform
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
 
 from codeczoo.base.codec import BaseCodec
+from codeczoo.base.device import choose_device
 from codeczoo.bench.plan import Batch
 from codeczoo.bench.readers import read_ahead
 from codeczoo.bench.results import jsonable
 from codeczoo.bench.settings import Settings
+from codeczoo.bench.shards import Shard
 from codeczoo.bench.sources import Source
 from codeczoo.bench.work import Outcome, Pending, Worker
 from codeczoo.version import __version__
 
 AHEAD = 4  # outcomes that the metric pool may still be at while the device goes on
 
+ENGINES = ("local", "ray")
 PACKAGES = ("torch", "numpy", "soundfile", "pesq", "praat-parselmouth", "safetensors", "huggingface_hub")
 
 
@@ -91,6 +95,40 @@ class LocalEngine:
         if self.worker.device.type != "cuda":
             return {}
         return {"peak_device_memory_bytes": torch.cuda.max_memory_allocated(self.worker.device)}
+
+
+class Spread(Protocol):
+    """What settings say of machines."""
+
+    @property
+    def engine(self) -> str: ...
+    @property
+    def address(self) -> str | None: ...
+    @property
+    def device(self) -> str | None: ...
+    @property
+    def overwrite(self) -> bool: ...
+
+
+def check_way(settings: Spread, shard: Shard) -> None:
+    """Raises a ValueError for ways to spread the work that do not go together."""
+    if settings.engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; it is {settings.engine!r}")
+    if shard.count > 1 and (settings.overwrite or settings.engine != "local"):
+        what = "--overwrite" if settings.overwrite else f"--engine {settings.engine}"
+        raise ValueError(f"{what} does not go with a run in {shard.count} shards: they share one folder and one plan")
+
+
+@contextmanager
+def devices(settings: Spread, shard: Shard) -> Iterator[torch.device]:
+    """The kind of device that is used, here or on the cluster, which is there for as long as the context lasts."""
+    if settings.engine == "ray":
+        from codeczoo.bench.ray_pool import cluster_device, connected
+
+        with connected(settings.address):
+            yield torch.device(cluster_device(settings.device))
+    else:
+        yield choose_device(shard.device(settings.device))
 
 
 def describe(worker: Worker) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codeczoo.bench.engine import AHEAD, Task, describe
-from codeczoo.bench.ray_pool import Hands, Job, RayPool, cluster_device, connected
+from codeczoo.bench.ray_pool import Hands, Job, RayPool
 from codeczoo.bench.reading import ReadBatch, read_batch
 from codeczoo.bench.settings import Settings
 from codeczoo.bench.sources import Entry, Source
@@ -19,7 +19,7 @@ Outcomes = list[Outcome]
 
 
 class RayEngine:
-    """The devices of a cluster. Needs `connected`."""
+    """The devices of a cluster. Needs `ray_pool.connected`."""
 
     def __init__(self, settings: Settings, source: Source) -> None:
         self.settings = settings
@@ -125,6 +125,3 @@ class _Hands(Hands[Task, Outcomes]):
 
     def describe(self) -> dict[str, Any]:
         return describe(self.worker)
-
-
-__all__ = ["RayEngine", "cluster_device", "connected"]

@@ -6,16 +6,13 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from codeczoo.base.device import choose_device
 from codeczoo.base.variant import find_variant
-from codeczoo.bench.engine import Engine, LocalEngine, Task
+from codeczoo.bench.engine import Engine, LocalEngine, Task, check_way, devices
 from codeczoo.bench.plan import plan_batches
 from codeczoo.bench.protocols import find_protocol
 from codeczoo.bench.results import FORMAT, Results, jsonable, write_atomically
@@ -36,7 +33,6 @@ DEFAULT_CODECS = (
     "g711_ulaw",
     "g711_alaw",
 )
-ENGINES = ("local", "ray")
 
 
 def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str, Any] | None:
@@ -54,9 +50,9 @@ def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str,
     """
     protocol = find_protocol(settings.protocol)
     shard = find_shard(settings.shard)
-    _check_way(settings, shard)
+    check_way(settings, shard)
     metrics = tuple(metric.name for metric in find_metrics(settings.metrics or protocol.metrics))
-    with _devices(settings, shard) as device:
+    with devices(settings, shard) as device:
         seconds = batch_seconds(settings.max_batch_seconds, device)
         settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
         source = source or settings.open_source()
@@ -64,26 +60,6 @@ def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str,
         with Results(settings.out, shard.suffix) as results:
             results.settle(settings.of_record(), settings.overwrite)
             return _Run(settings, shard, source, results).go()
-
-
-def _check_way(settings: Settings, shard: Shard) -> None:
-    if settings.engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; it is {settings.engine!r}")
-    if shard.count > 1 and (settings.overwrite or settings.engine != "local"):
-        what = "--overwrite" if settings.overwrite else f"--engine {settings.engine}"
-        raise ValueError(f"{what} does not go with a run in {shard.count} shards: they share one folder and one plan")
-
-
-@contextmanager
-def _devices(settings: Settings, shard: Shard) -> Iterator[torch.device]:
-    """The kind of device that is used, here or on the cluster, which is there for as long as the context lasts."""
-    if settings.engine == "ray":
-        from codeczoo.bench.ray_engine import cluster_device, connected
-
-        with connected(settings.address):
-            yield torch.device(cluster_device(settings.device))
-    else:
-        yield choose_device(shard.device(settings.device))
 
 
 def _subjects(settings: Settings, source: Source) -> tuple[str, ...]:

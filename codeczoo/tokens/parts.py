@@ -51,7 +51,7 @@ class Gathered:
     """What is there of a part so far."""
 
     part: Part
-    missing: int  # batches
+    missing: int  # batches that are under way
     clips: dict[int, Tokens] = field(default_factory=dict)  # by the place in the part
     failed: list[dict[str, str]] = field(default_factory=list)
 

@@ -30,10 +30,11 @@ class TokenSettings(SourceSettings):
     progress: bool = True
     engine: str = "local"
     address: str | None = None
+    actors: int | None = None
     shard: tuple[int, int] | None = None
 
     def of_record(self) -> dict[str, Any]:
         """What must be equal for a tokenisation to go on where it stopped."""
         free = {"out", "device", "batch", "max_batch_seconds", "workers", "overwrite", "verify", "progress", "engine"}
-        free |= {"address", "shard"}
+        free |= {"address", "actors", "shard"}
         return {key: value for key, value in jsonable(asdict(self)).items() if key not in free}

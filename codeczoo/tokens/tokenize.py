@@ -4,39 +4,53 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.device import choose_device
 from codeczoo.base.registry import load_codec
 from codeczoo.base.variant import find_variant
-from codeczoo.bench.engine import describe_codec, environment, versions
+from codeczoo.bench.engine import check_way, describe_codec, devices, environment, versions
 from codeczoo.bench.halves import in_halves, reason_of
 from codeczoo.bench.plan import Batch, plan_window
 from codeczoo.bench.readers import read_ahead
 from codeczoo.bench.reading import ReadBatch
 from codeczoo.bench.results import jsonable, write_atomically
 from codeczoo.bench.settings import batch_seconds
-from codeczoo.bench.shards import find_shard
+from codeczoo.bench.shards import Shard, find_shard
 from codeczoo.bench.sources import Source
 from codeczoo.tokens.forms import FORMS, Tokens
-from codeczoo.tokens.parts import FORMAT, Gathered, Part, alone, finished, plan_parts, settle, write_index, write_part
+from codeczoo.tokens.parts import FORMAT, Gathered, alone, finished, plan_parts, settle, write_index, write_part
 from codeczoo.tokens.settings import TokenSettings
 
 
-class Tokenizer:
-    """One codec on one device, and what it makes of a part of a data set. The same here and on a cluster."""
+@dataclass(frozen=True)
+class TokenTask:
+    """A batch of clips of one part; an entry's position is its place in the part."""
+
+    part: int
+    batch: Batch
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a task. It travels between processes."""
+
+    part: int
+    clips: dict[int, Tokens]
+    failed: list[dict[str, str]]
+
+
+class Encoder:
+    """One codec on one device. The same here and on a cluster."""
 
     def __init__(self, settings: TokenSettings) -> None:
-        self.settings = settings
         self.codec: BaseCodec = load_codec(
-            settings.codec, settings.weights, device=choose_device(settings.device), precision=settings.precision
+            settings.codec, settings.weights, device=settings.device, precision=settings.precision
         )
         self.count = self.codec.choose_codebooks(settings.num_codebooks, settings.bitrate)
 
@@ -48,32 +62,9 @@ class Tokenizer:
             "environment": environment(self.codec.device),
         }
 
-    def run(self, source: Source, parts: Iterator[Part]) -> Iterator[dict[str, Any]]:
-        """Each part read, encoded and written; what is known of each, as it comes."""
-        settings = self.settings
-        seconds = batch_seconds(settings.max_batch_seconds, self.codec.device)
-        under_way: dict[int, Gathered] = {}
-        whose: deque[int] = deque()
-
-        def batches() -> Iterator[Batch]:
-            for part in parts:
-                entries = [replace(entry, position=i) for i, entry in enumerate(part.entries)]
-                planned = plan_window(source, entries, settings.batch, seconds)
-                under_way[part.number] = Gathered(part, len(planned))
-                for batch in planned:
-                    whose.append(part.number)
-                    yield batch
-
-        pin = self.codec.device.type == "cuda"
-        for read in read_ahead(source, batches(), settings.workers, pin=pin):
-            gathered = under_way[whose.popleft()]
-            self._encode(read, gathered)
-            gathered.missing -= 1
-            if not gathered.missing:
-                yield write_part(self.settings, under_way.pop(gathered.part.number))
-
-    def _encode(self, read: ReadBatch, gathered: Gathered) -> None:
-        gathered.failed += [{"id": id, "stage": "read", "reason": reason} for id, reason in read.failures.items()]
+    def encode(self, task: TokenTask, read: ReadBatch) -> Made:
+        """All clips of a batch; when that fails, its halves, down to the clip whose fault it is."""
+        made = Made(task.part, {}, [failure(id, "read", reason) for id, reason in read.failures.items()])
         for group in read.groups:
             waveform = group.audio.waveform.to(self.codec.device, non_blocking=True)
             audio = replace(group.audio, waveform=waveform)
@@ -82,16 +73,56 @@ class Tokenizer:
                 range(len(group)),
             ):
                 if isinstance(result, Exception):
-                    failure = {"id": group.entries[rows[0]].id, "stage": "encode", "reason": reason_of(result)}
-                    gathered.failed.append(failure)
+                    made.failed.append(failure(group.entries[rows[0]].id, "encode", reason_of(result)))
                     continue
                 for row, codes in zip(rows, result, strict=True):
                     entry = group.entries[row]
-                    gathered.clips[entry.position] = Tokens(entry.id, entry.category, alone(codes))
+                    made.clips[entry.position] = Tokens(entry.id, entry.category, alone(codes))
+        return made
 
 
-def tokenize(settings: TokenSettings) -> dict[str, Any] | None:
+def failure(id: str, stage: str, reason: str) -> dict[str, str]:
+    return {"id": id, "stage": stage, "reason": reason}
+
+
+class Engine(Protocol):
+    """What encodes: `LocalEncoders`, or `ray_engine.RayEncoders`."""
+
+    def describe(self) -> dict[str, Any]: ...
+
+    def run(self, tasks: Iterator[TokenTask]) -> Iterator[Made]:
+        """What becomes of each task, in any order."""
+        ...
+
+
+class LocalEncoders:
+    """One device, with files read and decoded ahead of it."""
+
+    def __init__(self, settings: TokenSettings, source: Source) -> None:
+        self.settings, self.source = settings, source
+        self.encoder = Encoder(settings)
+
+    def describe(self) -> dict[str, Any]:
+        return self.encoder.describe()
+
+    def run(self, tasks: Iterator[TokenTask]) -> Iterator[Made]:
+        waiting: deque[TokenTask] = deque()
+
+        def batches() -> Iterator[Batch]:
+            for task in tasks:
+                waiting.append(task)
+                yield task.batch
+
+        pin = self.encoder.codec.device.type == "cuda"
+        for read in read_ahead(self.source, batches(), self.settings.workers, pin=pin):
+            yield self.encoder.encode(waiting.popleft(), read)
+
+
+def tokenize(settings: TokenSettings, source: Source | None = None) -> dict[str, Any] | None:
     """Tokenise a data set, or go on with it; returns the index, which also lies in `settings.out` as index.json.
+
+    Args:
+        source: a data set of your own; None = that of the settings.
 
     Of several processes that share the work, the one that finishes last makes the index; for the others, None.
 
@@ -101,50 +132,70 @@ def tokenize(settings: TokenSettings) -> dict[str, Any] | None:
     if settings.form not in FORMS:
         raise ValueError(f"the form must be one of {', '.join(FORMS)}; it is {settings.form!r}")
     shard = find_shard(settings.shard)
-    if shard.count > 1 and (settings.overwrite or settings.engine != "local"):
-        raise ValueError("--overwrite and --engine ray do not go with a run in several shards")
-    settings = replace(
-        settings,
-        codec=find_variant(settings.codec).name,
-        device=str(choose_device(shard.device(settings.device))),
-    )
-    source = settings.open_source()
-    out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
+    check_way(settings, shard)
+    settings = replace(settings, codec=find_variant(settings.codec).name)
+    with devices(settings, shard) as device:
+        settings = replace(
+            settings, device=str(device), max_batch_seconds=batch_seconds(settings.max_batch_seconds, device)
+        )
+        source = source or settings.open_source()
+        out = Path(settings.out)
+        out.mkdir(parents=True, exist_ok=True)
         try:
-            held.enter_context(FileLock(out / f".lock{shard.suffix}", timeout=0))
+            lock = FileLock(out / f".lock{shard.suffix}", timeout=0).acquire()
         except Timeout:
             raise ValueError(f"{out}: another tokenisation writes there; choose another --out") from None
-        settle(settings, out)
-        engine = _engine(settings)
-        if shard.index == 0:
-            head = {"format": FORMAT, "settings": settings.of_record(),
-                    "dataset": {"name": source.name, **source.facts()}, **engine.describe()}  # fmt: skip
+        with lock:
+            settle(settings, out)
+            return _Run(settings, shard, source).go()
+
+
+class _Run:
+    """One sitting of a tokenisation."""
+
+    def __init__(self, settings: TokenSettings, shard: Shard, source: Source) -> None:
+        self.settings, self.shard, self.source = settings, shard, source
+        self.under_way: dict[int, Gathered] = {}
+        self.numbers: list[int] = []  # of all parts, known once all are planned
+
+    def go(self) -> dict[str, Any] | None:
+        engine = self._engine()
+        out = Path(self.settings.out)
+        if self.shard.index == 0:
+            dataset = {"name": self.source.name, **self.source.facts()}
+            head = {"format": FORMAT, "settings": self.settings.of_record(), "dataset": dataset, **engine.describe()}
             write_atomically(out / "run.json", jsonable(head))
-        known: dict[int, dict[str, Any] | None] = {}
-        with tqdm(total=source.count, unit="clip", disable=not settings.progress) as bar:
-
-            def todo() -> Iterator[Part]:
-                for part in plan_parts(source, settings.shard_clips):
-                    known[part.number] = about = finished(settings, part)
-                    if about is not None:
-                        bar.update(len(part.entries))
-                    elif shard.mine(part.number):
-                        yield part
-
-            for about in engine.run(source, todo()):
-                known[about["shard"]] = about
-                bar.update(about["clips"] + len(about["failed"]))
+        with tqdm(total=self.source.count, unit="clip", disable=not self.settings.progress) as bar:
+            for made in engine.run(self._tasks(bar)):
+                gathered = self.under_way[made.part]
+                gathered.clips |= made.clips
+                gathered.failed += made.failed
+                gathered.missing -= 1
+                bar.update(len(made.clips) + len(made.failed))
+                if not gathered.missing:
+                    write_part(self.settings, self.under_way.pop(made.part))
         with FileLock(out / ".lock-index", timeout=60):
-            return write_index(settings, out, sorted(known))
+            return write_index(self.settings, out, self.numbers)
 
+    def _engine(self) -> Engine:
+        if self.settings.engine == "ray":
+            from codeczoo.tokens.ray_engine import RayEncoders
 
-def _engine(settings: TokenSettings) -> Any:
-    if settings.engine == "ray":
-        from codeczoo.tokens.ray_engine import RayTokenizer  # type: ignore[attr-defined]
+            return RayEncoders(self.settings, self.source)
+        return LocalEncoders(self.settings, self.source)
 
-        return RayTokenizer(settings)
-    if settings.engine != "local":
-        raise ValueError(f"engine must be one of local, ray; it is {settings.engine!r}")
-    return Tokenizer(settings)
+    def _tasks(self, bar: tqdm) -> Iterator[TokenTask]:
+        """What is left to do: the batches of parts of this process whose shards are not there."""
+        assert self.settings.max_batch_seconds is not None
+        index = 0
+        for part in plan_parts(self.source, self.settings.shard_clips):
+            self.numbers.append(part.number)
+            if finished(self.settings, part) is not None:
+                bar.update(len(part.entries))
+            elif self.shard.mine(part.number):
+                entries = [replace(entry, position=i) for i, entry in enumerate(part.entries)]
+                planned = plan_window(self.source, entries, self.settings.batch, self.settings.max_batch_seconds, index)
+                index += len(planned)
+                self.under_way[part.number] = Gathered(part, len(planned))
+                for batch in planned:
+                    yield TokenTask(part.number, batch)

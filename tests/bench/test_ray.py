@@ -45,7 +45,7 @@ class Machines:
 
         import codeczoo.bench.ray_pool  # noqa: F401 (no usage statistics, no chatter: before Ray starts)
 
-        head = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False, "_system_config": QUICK}
+        head = {"num_cpus": 0, "object_store_memory": 100 << 20, "include_dashboard": False, "_system_config": QUICK}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add() for _ in range(2)]
         ray.init(self.cluster.address, log_to_driver=False)
@@ -239,3 +239,28 @@ def test_a_node_is_killed(machines: Machines, manifest: Path, whole: Path, tmp_p
         assert main(arguments(manifest, out, "--engine", "ray")) in (0, 4)
     assert killed
     assert_same_results(out, whole)
+
+
+def test_tokens_are_those_of_one_machine_though_an_actor_dies(
+    machines: Machines, manifest: Path, tmp_path: Path
+) -> None:
+    from codeczoo.tokens.settings import TokenSettings
+    from codeczoo.tokens.tokenize import tokenize
+
+    common = {"codec": "g711_ulaw", "dataset": str(manifest), "shard_clips": 6, "batch": 2, "progress": False}
+    whole = tokenize(TokenSettings(out=str(tmp_path / "whole"), **common))  # type: ignore[arg-type]
+    killed: list[int] = []
+
+    def strike() -> bool:
+        for pid in machines.workers("_Actor")[:1] if list((tmp_path / "ray").glob("shards/*.json")) else []:
+            kill(pid)
+            killed.append(pid)
+        return bool(killed)
+
+    with meanwhile(strike):
+        index = tokenize(TokenSettings(out=str(tmp_path / "ray"), engine="ray", **common))  # type: ignore[arg-type]
+    assert killed
+    assert index is not None and whole is not None and index["clips"] == CLIPS
+    assert {key: index[key] for key in index if key != "codec"} == {key: whole[key] for key in whole if key != "codec"}
+    for name in ["index.json", *(shard["file"] for shard in whole["shards"])]:
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from codeczoo.bench.engine import AHEAD, Task, describe
-from codeczoo.bench.ray_pool import Hands, Job, RayPool
+from codeczoo.bench.ray_pool import RayPool
+from codeczoo.bench.ray_process import Hands, Job
 from codeczoo.bench.reading import ReadBatch, read_batch
 from codeczoo.bench.settings import Settings
 from codeczoo.bench.sources import Entry, Source

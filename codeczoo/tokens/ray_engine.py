@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codeczoo.bench.ray_pool import Hands, Job, RayPool
+from codeczoo.bench.ray_pool import RayPool
+from codeczoo.bench.ray_process import Hands, Job
 from codeczoo.bench.reading import ReadBatch, read_batch
 from codeczoo.bench.sources import Entry, Source
 from codeczoo.tokens.settings import TokenSettings

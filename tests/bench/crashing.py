@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codeczoo.bench.engine import Task
 from codeczoo.bench.ray_engine import BenchmarkJob, Outcomes
-from codeczoo.bench.ray_pool import Hands
+from codeczoo.bench.ray_process import Hands
 from codeczoo.bench.reading import ReadBatch
 
 CODEC, CLIP = "opus_12k", "r_aishell_16k.flac"

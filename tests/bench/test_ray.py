@@ -121,8 +121,8 @@ def kill(pid: int) -> None:
 def test_ray_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("codeczoo.bench.ray_engine", "codeczoo.bench.ray_pool"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in ("ray_engine", "ray_pool", "ray_process"):
+        monkeypatch.delitem(sys.modules, f"codeczoo.bench.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["--out", str(tmp_path / "out"), "--engine", "ray"]) == 1
     assert "pip install 'codeczoo[ray]'" in capsys.readouterr().err
@@ -156,11 +156,11 @@ def test_actors_and_readers_killed_at_random_moments(
 
     def strike() -> bool:
         if len(readers) < 1:
-            for pid in machines.workers("Map(_read_row)")[:1]:
+            for pid in machines.workers("Map(read_row)")[:1]:
                 kill(pid)
                 readers.append(pid)
         if len(actors) < 2 and lines_in(out) > 20 * len(actors):
-            for pid in machines.workers("_Actor")[:1]:
+            for pid in machines.workers("Actor")[:1]:
                 time.sleep(r.uniform(0, 0.3))
                 if Path(f"/proc/{pid}").exists():
                     kill(pid)
@@ -229,7 +229,7 @@ def test_a_node_is_killed(machines: Machines, manifest: Path, whole: Path, tmp_p
     def strike() -> bool:
         for node in machines.nodes:
             raylet = machines.raylet(node)
-            if lines_in(out) > 8 and machines.workers("_Actor", {raylet}):
+            if lines_in(out) > 8 and machines.workers("Actor", {raylet}):
                 kill(raylet)  # its workers end with it
                 killed.append(raylet)
                 return True
@@ -252,7 +252,7 @@ def test_tokens_are_those_of_one_machine_though_an_actor_dies(
     killed: list[int] = []
 
     def strike() -> bool:
-        for pid in machines.workers("_Actor")[:1] if list((tmp_path / "ray").glob("shards/*.json")) else []:
+        for pid in machines.workers("Actor")[:1] if list((tmp_path / "ray").glob("shards/*.json")) else []:
             kill(pid)
             killed.append(pid)
         return bool(killed)

@@ -17,10 +17,13 @@ SPEECH = "0"
 def unicodec(given: Given) -> Published:
     checkout = on_path(given.checkout)
     kind = importlib.import_module("unicodec.decoder.pretrained").Unicodec
-    model = loaded(kind.from_hparams0802(str(checkout / SETTINGS)), given.state).to(given.codec.device)
+    model = kind.from_hparams0802(str(checkout / SETTINGS))
+    # The manifest does not give the window's values: it is the one that the class computes.
+    model = loaded(model, {**given.state, "head.istft.window": model.head.istft.window}).to(given.codec.device)
     bandwidth = torch.tensor([0], device=given.codec.device)
     vq = model.feature_extractor.encodec.quantizer.vq
 
+    @torch.inference_mode()
     def features(codes: Codes) -> Tensor:
         """What its decoder wants: it has no way from codes to these."""
         return vq.embedding_proj(vq.embedding.weight)[codes.codes[:, 0]].transpose(1, 2)

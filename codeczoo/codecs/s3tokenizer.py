@@ -69,8 +69,8 @@ class MemoryAttention(Attention):
         out = self.merge(sight(q, k, v))
         if self.memory is None:
             return out
-        values = v.transpose(1, 2).flatten(2).mT.contiguous()  # [B, dim, T]
-        return out + (self.memory(values, lengths) + values).mT
+        values = v.transpose(1, 2).flatten(2).contiguous()  # [B, T, dim]
+        return out + self.memory(values.mT, lengths).mT + values
 
 
 class Block(nn.Module):

@@ -41,7 +41,7 @@ class ConvolutionModule(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         y = F.glu(self.widen(self.norm(x)), dim=-1)
-        y = self.depthwise(y.mT.contiguous(), lengths)
+        y = self.depthwise(y.mT, lengths)
         return self.narrow(self.activation(y).mT)
 
 

@@ -73,6 +73,8 @@ class Conv1d(nn.Module):
         if simple and (lengths is None or not self.fill):
             # F.conv1d pads by itself, without a copy of x.
             x = zero_tail_(x, lengths, self.right)
+            if x.device.type == "cpu" and self._is_depthwise and x.stride(1) == 1:
+                return self.depthwise_last(x)
             return F.conv1d(x, self.weight, self.bias, self.stride, self.left, self.dilation, self.groups)
         if lengths is None:
             x = pad(x, None, self.left, self.right + self.missing(x.shape[-1]), self.pad_mode)
@@ -94,6 +96,16 @@ class Conv1d(nn.Module):
         on the CPU first brings into an order of its own."""
         windows = x.unfold(-1, self.span, self.stride).transpose(1, 2)  # [B, T', in, kernel]
         return F.linear(windows.flatten(2), self.weight.flatten(1), self.bias).mT
+
+    @property
+    def _is_depthwise(self) -> bool:
+        return self.groups == self.in_channels == len(self.weight) and self.dilation == 1
+
+    def depthwise_last(self, x: Tensor) -> Tensor:
+        """With zeros on both sides, of an x whose channels lie last in memory: in two dimensions there is a kernel that
+        leaves them there. On the CPU it is ten times as fast as any for the other order."""
+        y = F.conv2d(x[:, :, None], self.weight[:, :, None], self.bias, self.stride, (0, self.left), 1, self.groups)
+        return y[:, :, 0]
 
     # -- streaming (causal only) ----------------------------------------------------------------
 

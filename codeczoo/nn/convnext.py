@@ -42,18 +42,12 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = nn.Parameter(torch.empty(dim)) if layer_scale else None
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        y = self.pointwise(self._depthwise(zero_tail_(x.mT, lengths, KERNEL // 2)).mT)
+        y = self.pointwise(self.dwconv.depthwise_last(zero_tail_(x.mT, lengths, KERNEL // 2)).mT)
         return y.add_(x) if self.gamma is None else torch.addcmul(x, self.gamma, y)
 
     def pointwise(self, y: Tensor) -> Tensor:
         """[B, T, C] → [B, T, C]: all that acts on each step alone. May overwrite y."""
         return self.pwconv2(self.activation(self.pwconv1(self.norm(y))))
-
-    def _depthwise(self, x: Tensor) -> Tensor:
-        """[B, C, T] whose channels are last in memory: in two dimensions there is a kernel that leaves them there."""
-        conv = self.dwconv
-        y = F.conv2d(x[:, :, None], conv.weight[:, :, None], conv.bias, padding=(0, conv.left), groups=conv.groups)
-        return y[:, :, 0]
 
 
 class VocosBackbone(nn.Module):

@@ -17,7 +17,7 @@ from codeczoo.base.device import choose_device
 from codeczoo.bench.plan import Batch
 from codeczoo.bench.readers import read_ahead
 from codeczoo.bench.results import jsonable
-from codeczoo.bench.settings import Settings
+from codeczoo.bench.settings import Settings, WorkSettings
 from codeczoo.bench.shards import Shard
 from codeczoo.bench.sources import Source
 from codeczoo.bench.work import Outcome, Pending, Worker
@@ -97,20 +97,7 @@ class LocalEngine:
         return {"peak_device_memory_bytes": torch.cuda.max_memory_allocated(self.worker.device)}
 
 
-class Spread(Protocol):
-    """What settings say of machines."""
-
-    @property
-    def engine(self) -> str: ...
-    @property
-    def address(self) -> str | None: ...
-    @property
-    def device(self) -> str | None: ...
-    @property
-    def overwrite(self) -> bool: ...
-
-
-def check_way(settings: Spread, shard: Shard) -> None:
+def check_way(settings: WorkSettings, shard: Shard) -> None:
     """Raises a ValueError for ways to spread the work that do not go together."""
     if settings.engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}; it is {settings.engine!r}")
@@ -120,7 +107,7 @@ def check_way(settings: Spread, shard: Shard) -> None:
 
 
 @contextmanager
-def devices(settings: Spread, shard: Shard) -> Iterator[torch.device]:
+def devices(settings: WorkSettings, shard: Shard) -> Iterator[torch.device]:
     """The kind of device that is used, here or on the cluster, which is there for as long as the context lasts."""
     if settings.engine == "ray":
         from codeczoo.bench.ray_pool import cluster_device, connected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -49,31 +49,21 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(SourceSettings):
-    """A benchmark.
+class WorkSettings(SourceSettings):
+    """And how the work is done.
 
     Attributes:
-        codecs: names; of a data set that holds reconstructions, names of those (none = all).
-        metrics: names; none = those of the protocol.
         batch: clips in one batch at most; max_batch_seconds: audio in it at most, with padding (None = by device).
-        weights: codec → file, folder or "random".
-        save_audio: of how many clips, the first ones, originals and reconstructions are kept (-1 = all).
+        workers: processes that read.
         engine: "local" or "ray"; address: of a Ray cluster that runs already; actors: at most, each with a device.
-        shard: (this process, of how many) on machines that share `out`; None = as torchrun or Slurm say.
+        shard: (this process, of how many) on machines that share the results; None = as torchrun or Slurm say.
     """
 
-    codecs: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
-    protocol: str = "zoo"
     batch: int = 200
     max_batch_seconds: float | None = None
-    out: str = "results"
     device: str | None = None
     precision: str = "exact"
-    weights: Mapping[str, str] = field(default_factory=dict)
     workers: int = 2
-    metric_workers: int | None = None
-    save_audio: int = 0
     overwrite: bool = False
     progress: bool = True
     engine: str = "local"
@@ -81,8 +71,33 @@ class Settings(SourceSettings):
     actors: int | None = None
     shard: tuple[int, int] | None = None
 
+    # What results do not depend on.
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"out", "device", "workers", "overwrite", "progress", "engine", "address", "actors", "shard"}
+    )
+
     def of_record(self) -> dict[str, Any]:
-        """What must be equal for a run to go on where it stopped: all that numbers depend on."""
-        free = {"codecs", "out", "workers", "metric_workers", "save_audio", "overwrite", "progress", "device"}
-        free |= {"engine", "address", "actors", "shard"}
-        return {key: value for key, value in jsonable(asdict(self)).items() if key not in free}
+        """What must be equal for a run to go on where it stopped: all that its results depend on."""
+        return {key: value for key, value in jsonable(asdict(self)).items() if key not in self.FREE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(WorkSettings):
+    """A benchmark.
+
+    Attributes:
+        codecs: names; of a data set that holds reconstructions, names of those (none = all).
+        metrics: names; none = those of the protocol.
+        weights: codec → file, folder or "random".
+        save_audio: of how many clips, the first ones, originals and reconstructions are kept (-1 = all).
+    """
+
+    codecs: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    protocol: str = "zoo"
+    out: str = "results"
+    weights: Mapping[str, str] = field(default_factory=dict)
+    metric_workers: int | None = None
+    save_audio: int = 0
+
+    FREE = WorkSettings.FREE | {"codecs", "metric_workers", "save_audio"}

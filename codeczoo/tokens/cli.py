@@ -64,27 +64,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The tokenisation for parsed arguments; returns the exit code."""
-    try:
-        index = tokenize(
-            TokenSettings(
-                codec=args.codec,
-                out=args.out,
-                dataset=args.dataset,
-                form=args.form,
-                shard_clips=args.shard_clips,
-                num_codebooks=args.num_codebooks,
-                bitrate=args.bitrate,
-                weights=args.weights,
-                overwrite=args.overwrite,
-                verify=args.verify,
-                progress=not args.quiet,
-                **source_arguments(args),
-                **work_arguments(args),
-            )
+    index = tokenize(
+        TokenSettings(
+            codec=args.codec,
+            out=args.out,
+            dataset=args.dataset,
+            form=args.form,
+            shard_clips=args.shard_clips,
+            num_codebooks=args.num_codebooks,
+            bitrate=args.bitrate,
+            weights=args.weights,
+            overwrite=args.overwrite,
+            verify=args.verify,
+            progress=not args.quiet,
+            **source_arguments(args),
+            **work_arguments(args),
         )
-    except (KeyError, ValueError, FileNotFoundError, ImportError) as error:
-        sys.stderr.write(f"error: {error.args[0] if error.args else error}\n")
-        return 1
+    )
     if index is None:
         if not args.quiet:
             sys.stdout.write(f"this part is done; others are still at work in {args.out}\n")

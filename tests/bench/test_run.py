@@ -164,7 +164,7 @@ def test_a_manifest_gives_categories(tmp_path: Path) -> None:
     [
         (["--codecs", "opus_13k"], "did you mean"),
         (["--metrics", "pesq"], "no metric 'pesq'"),
-        (["--dataset", "no/such/folder"], "no/such/folder: nothing of that name is here"),
+        (["--dataset", "no/such/folder"], "no such folder"),
         (["--device", "cuda:99"], "not available here"),
         (["--weights", "mimi"], "CODEC=PATH"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Value:
         count: of those clips.
         infinite: clips whose value is infinite; not in the mean.
         undefined: reason → number of clips without a value.
+        stand_ins: reason → number of clips with a value in the place of none, which is in the mean (`superb/...`).
     """
 
     mean: float | None
@@ -36,6 +37,7 @@ class Value:
     count: int
     infinite: int
     undefined: Mapping[str, int]
+    stand_ins: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def lost(self) -> int:
@@ -259,6 +261,8 @@ def _codec(run: Run, name: str, label: str) -> CodecResult:
 
 def _values(metrics: Mapping[str, Any]) -> dict[str, Value]:
     return {
-        name: Value(m["mean"], m["ci95"][0], m["ci95"][1], m["count"], m["infinite"], m["undefined"])
+        name: Value(
+            m["mean"], m["ci95"][0], m["ci95"][1], m["count"], m["infinite"], m["undefined"], m.get("stand_ins", {})
+        )
         for name, m in metrics.items()
     }

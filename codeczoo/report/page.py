@@ -23,7 +23,7 @@ from codeczoo.report.listening import Listening, gather
 from codeczoo.report.plots import groups, plots
 from codeczoo.report.published import CATEGORIES, METRICS, compare
 from codeczoo.report.spectrogram import ticks
-from codeczoo.report.tally import INFINITE
+from codeczoo.report.tally import INFINITE, stand_in
 from codeczoo.version import __version__
 
 log = logging.getLogger(__name__)
@@ -217,11 +217,13 @@ def _failures(report: Report) -> list[dict[str, Any]]:
 
 
 def _lost(report: Report) -> list[dict[str, Any]]:
-    """Values that are in no mean, by metric and reason: how many of which codec, and some of the clips."""
+    """Values that are in no mean, and those that stand in one for none, by metric and reason: how many of which codec,
+    and some of the clips."""
     found: dict[tuple[str, str], dict[str, int]] = {}
     for codec in report.codecs:
         for metric, value in codec.overall.values.items():
-            for reason, count in {**value.undefined, INFINITE: value.infinite}.items():
+            stand_ins = {stand_in(reason): count for reason, count in value.stand_ins.items()}
+            for reason, count in {**value.undefined, INFINITE: value.infinite, **stand_ins}.items():
                 if count:
                     found.setdefault((metric, reason), {})[codec.label] = count
     order = {metric: i for i, metric in enumerate(report.metrics)}

@@ -14,6 +14,11 @@ from codeczoo.bench.summary import rounded
 INFINITE = "infinite"  # stands beside the reasons of undefined values
 
 
+def stand_in(reason: str) -> str:
+    """What is said of a value that a protocol puts in the place of an undefined one."""
+    return f"{reason} (a stand-in is in the mean)"
+
+
 @dataclass
 class Count:
     """One codec on the clips of one category."""
@@ -24,8 +29,10 @@ class Count:
     tokens: int = 0
     seconds: float = 0.0
 
+    coded: int = 0  # clips whose bits are known: not those of reconstructions that a data set holds
+
     def per_second(self, amount: float) -> float | None:
-        return rounded(amount / self.seconds) if self.seconds else None
+        return rounded(amount / self.seconds) if self.seconds and self.coded else None
 
 
 @dataclass
@@ -63,8 +70,8 @@ def tally(folder: Path) -> Tally:
     seen: set[tuple[str, str]] = set()
     for line in lines(folder):
         key = (line["codec"], line["id"])
-        if key in seen:
-            raise ValueError(f"{folder}: clip {line['id']!r} is there twice for {line['codec']}")
+        if key in seen:  # processes that were given the same part by mistake write the same lines
+            continue
         seen.add(key)
         out.ids.add(line["id"])
         count = out.counts[line["codec"]].setdefault(line["category"], Count()) if line["category"] else Count()
@@ -73,10 +80,13 @@ def tally(folder: Path) -> Tally:
             out.failed_in[line["id"]] = line["category"]
             continue
         count.ok += 1
-        count.bits += line["bits"]
-        count.tokens += line["tokens"]
         count.seconds += line["seconds"]
+        if line["bits"] is not None:
+            count.coded += 1
+            count.bits += line["bits"]
+            count.tokens += line["tokens"]
         infinite = {metric: INFINITE for metric, value in line["metrics"].items() if isinstance(value, str)}
-        for lost in {**line["undefined"], **infinite}.items():
+        stand_ins = {metric: stand_in(reason) for metric, reason in line.get("stand_ins", {}).items()}
+        for lost in {**line["undefined"], **infinite, **stand_ins}.items():
             out.lost[lost].add(line["id"])
     return out

@@ -121,7 +121,10 @@ def devices(settings: WorkSettings, shard: Shard) -> Iterator[torch.device]:
 def describe(worker: Worker) -> dict[str, Any]:
     """What a reader of the results must know of the codecs, the programs and the machine."""
     return {
-        "codecs": {name: describe_codec(codec) for name, codec in worker.codecs.items()},
+        "codecs": {
+            name: describe_codec(worker.codecs[name]) if name in worker.codecs else describe_reconstructions(name)
+            for name in worker.subjects
+        },
         "versions": versions(),
         "environment": environment(worker.device),
     }
@@ -138,6 +141,11 @@ def describe_codec(codec: BaseCodec) -> dict[str, Any]:
             "dtype": str(codec.dtype),
         }
     )
+
+
+def describe_reconstructions(name: str) -> dict[str, Any]:
+    """Of audio that a data set holds: what made it is known by name only."""
+    return {"name": name, "weights_source": "reconstructions that the data set holds", "weights_hash": None}
 
 
 def versions() -> dict[str, str]:

@@ -109,6 +109,7 @@ class Worker:
                 self.codecs[codec.name] = codec
                 if not codec.supports_decode:
                     log.warning("%s cannot decode: %s. Its codes and its speed are measured", name, codec.why_no_decode)
+        self.subjects = settings.codecs if estimates else tuple(self.codecs)
         self._moved: tuple[tuple[Entry, ...], list[Group]] = ((), [])
 
     def start(self, batch: ReadBatch, subject: str) -> Pending:

@@ -116,5 +116,6 @@ def decode_in_windows(
             stop = skip + step * hop if start + step < total else int(piece.lengths[0])
             yield piece.waveform[..., skip:stop]
 
-    waveform = join(pieces(), total * hop)
+    # Some decoders end a few samples short of the last frame; those samples are zeros, put there without a copy.
+    waveform = join(pieces(), total * hop, least=int(num_samples[0]))
     return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))

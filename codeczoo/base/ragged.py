@@ -49,8 +49,9 @@ def batch_index(index: Any, batch: int) -> Any:
     return list(index) if isinstance(index, tuple) else index
 
 
-def join(pieces: Iterable[Tensor], most: int) -> Tensor:
-    """Pieces [..., t] end to end, at most `most` steps in all, without ever holding them twice."""
+def join(pieces: Iterable[Tensor], most: int, least: int = 0) -> Tensor:
+    """Pieces [..., t] end to end, at most `most` steps in all, without ever holding them twice; zeros fill up to
+    `least`, as far as that is not more than `most`."""
     out, filled = None, 0
     for piece in pieces:
         if out is None:
@@ -59,7 +60,9 @@ def join(pieces: Iterable[Tensor], most: int) -> Tensor:
         filled += piece.shape[-1]
     if out is None:
         raise ValueError("there are no pieces to join")
-    return out[..., :filled]
+    end = max(filled, min(least, most))
+    out[..., filled:end] = 0
+    return out[..., :end]
 
 
 def valid_mask(lengths: Tensor, longest: int) -> Tensor:

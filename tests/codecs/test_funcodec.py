@@ -33,8 +33,9 @@ def test_golden(name: str) -> None:
     assert_audio_agrees(codec.decode(case["codes"]).waveform, case["decoded_without_scale"])
     assert_audio_agrees(codec.quantizer.decode(case["codes"]), case["quantized"])
     if name in TIME:
-        normalised, _ = funcodec.normalise(case["audio"], torch.tensor([case["audio"].shape[-1]]))
-        assert_audio_agrees(codec.encoder(normalised.float())[0], case["latent"])
+        level = funcodec.rms(case["audio"], torch.tensor([case["audio"].shape[-1]]))
+        normalised = (case["audio"].double() / level[..., None]).float()
+        assert_audio_agrees(codec.encoder(normalised)[0], case["latent"])
 
 
 @pytest.mark.parametrize("name", [TIME[0], *FREQUENCY])

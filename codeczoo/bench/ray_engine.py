@@ -74,7 +74,7 @@ class BenchmarkJob(Job[Task, Outcomes]):
         read = ReadBatch(task.batch.index, tuple(replace(entry, key=None) for entry in task.batch.entries), (), {})
         out = []
         for subject in task.subjects:
-            pending = Pending(read, subject, None)
+            pending = Pending(read, subject)
             pending.failed |= {entry.id: (stage, reason) for entry in read.entries}
             pending.events.append({"event": "process died", "codec": subject, "batch": read.index,
                                    "clips": len(read.entries), "reason": reason})  # fmt: skip

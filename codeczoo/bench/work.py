@@ -56,7 +56,6 @@ class Pending:
 
     batch: ReadBatch
     subject: str
-    save_to: Path | None
     parts: list[tuple[Group, Coded, Evaluation | None]] = field(default_factory=list)
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # id → stage, reason
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLOCKS, 0.0))
@@ -114,8 +113,7 @@ class Worker:
 
     def start(self, batch: ReadBatch, subject: str) -> Pending:
         """Encode, decode and begin to measure; when a batch fails, its halves, down to the clip whose fault it is."""
-        folder = Path(self.settings.out) / "audio" if self.settings.save_audio else None
-        pending = Pending(batch, subject, folder)
+        pending = Pending(batch, subject)
         pending.failed |= {id: ("read", reason) for id, reason in batch.failures.items()}
         for group in self._on_device(batch):
             group = self._within_limit(group, pending)

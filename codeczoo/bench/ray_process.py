@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import tempfile
 import threading
 import traceback
+import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -172,7 +174,8 @@ class Actor:
     def __init__(self, job: Job[Any, Any], device: str, place: Place, ledger: Any = None) -> None:
         self._job, self._device, self._place, self._ledger = job, device, place, ledger
         self._one = threading.Lock()  # who has the device
-        self._scratch = tempfile.TemporaryDirectory(prefix="codeczoo-")
+        # There only while a batch has files: an actor is killed when it is no longer needed, and clears nothing away.
+        self._scratch = Path(tempfile.gettempdir()) / f"codeczoo-{uuid.uuid4().hex}"
         self._hands: Hands[Any, Any] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -201,17 +204,16 @@ class Actor:
         # Each time, since Ray calls in several threads and torch counts a thread's threads.
         self._place.enter(self._place.threads)
         if self._hands is None:
-            self._hands = self._job.open(self._device, Path(self._scratch.name))
+            self._hands = self._job.open(self._device, self._scratch)
         return self._hands
 
     def _files(self) -> dict[str, bytes]:
         """What was written, which is then gone here."""
         files = {}
-        root = Path(self._scratch.name)
-        for path in sorted(root.rglob("*")):
+        for path in sorted(self._scratch.rglob("*")):
             if path.is_file():
-                files[path.relative_to(root).as_posix()] = path.read_bytes()
-                path.unlink()
+                files[path.relative_to(self._scratch).as_posix()] = path.read_bytes()
+        shutil.rmtree(self._scratch, ignore_errors=True)
         return files
 
     def _peak(self) -> int:

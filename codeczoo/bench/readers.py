@@ -130,8 +130,11 @@ class _Reader:
     """One process."""
 
     def __init__(self, source: Source, estimates: tuple[str, ...]) -> None:
-        # Forked where that is usual: it starts at once and shares the parent's memory.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+        # Not forked from this process: other threads of it may hold a lock just then, of libsndfile say, which the
+        # child would wait for without end.
+        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        if sys.platform == "linux":
+            context.set_forkserver_preload(["codeczoo.bench.reading"])
         self._connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
             target=_serve, args=(theirs, source, estimates), name="codeczoo-reader", daemon=True

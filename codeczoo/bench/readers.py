@@ -20,6 +20,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 import torch
 
@@ -132,7 +133,7 @@ class _Reader:
     def __init__(self, source: Source, estimates: tuple[str, ...]) -> None:
         # Not forked from this process: other threads of it may hold a lock just then, of libsndfile say, which the
         # child would wait for without end.
-        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         if sys.platform == "linux":
             context.set_forkserver_preload(["codeczoo.bench.reading"])
         self._connection, theirs = context.Pipe()

@@ -110,7 +110,7 @@ class _Readers:
     def _reader(self) -> _Reader:
         reader: _Reader | None = getattr(self._mine, "reader", None)
         if reader is None:
-            # One at a time: a process that is forked meanwhile would hold the other's end of the connection open.
+            # One at a time, and none once `close` has looked at who is there.
             with self._lock:
                 reader = self._mine.reader = _Reader(self._source, self._estimates)
                 self._readers.add(reader)

@@ -37,7 +37,8 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -391,6 +392,18 @@ def why_skipped(case: Case, args: argparse.Namespace) -> str | None:
     return None
 
 
+@contextmanager
+def quiet_codecs() -> Iterator[None]:
+    """Without what loading says of licences and of the odd magnitudes of made-up weights."""
+    log = logging.getLogger("codeczoo")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     if args.tables:
@@ -401,9 +414,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     args.precision = args.precision or (list(PRECISIONS) if device.type == "cuda" else ["exact"])
-    logging.getLogger("codeczoo").setLevel(logging.ERROR)  # licences, odd magnitudes of made-up weights
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    records, skipped = [], []
+    with quiet_codecs(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        records, skipped = compare(args, device)
+    if records:
+        print(json.dumps(records[-1]["environment"]))
+        print(tables(records))
+    return 1 if args.strict and skipped else 0
+
+
+def compare(args: argparse.Namespace, device: torch.device) -> tuple[list[dict[str, Any]], list[Case]]:
+    """The records of what was compared, and the cases that were left out."""
+    records: list[dict[str, Any]] = []
+    skipped: list[Case] = []
     done: set[str] = set()
     for case in CASES:
         if not wanted(case, args) or (args.ragged_only and case.variant in done):
@@ -444,10 +467,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(tables([record]), file=sys.stderr, flush=True)
         del comparison
         gc.collect()
-    if records:
-        print(json.dumps(records[-1]["environment"]))
-        print(tables(records))
-    return 1 if args.strict and skipped else 0
+    return records, skipped
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import statistics
 import sys
 import time
@@ -39,7 +38,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from benchmarks.compare import agreement, environment, peak_error, synchronize, timed
+from benchmarks.compare import agreement, environment, peak_error, quiet_codecs, synchronize, timed
 from codeczoo import Audio, BaseCodec, Codes, load_codec, metrics
 from codeczoo.base.device import choose_device, matmul_precision
 from tests import golden_weights
@@ -381,8 +380,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    device, began = choose_device(args.device), time.monotonic()
-    logging.getLogger("codeczoo").setLevel(logging.ERROR)  # licences, odd magnitudes of made-up weights
+    with quiet_codecs():
+        return check_all(args, choose_device(args.device))
+
+
+def check_all(args: argparse.Namespace, device: torch.device) -> int:
+    began = time.monotonic()
     record: dict[str, Any] = {"environment": environment(device), "quick": args.quick, "rows": [], "left_out": []}
     rows: list[Row] = record["rows"]
 

@@ -14,8 +14,9 @@ from codeczoo.version import __version__
 
 if TYPE_CHECKING:
     from codeczoo.base.audio import Audio
-    from codeczoo.base.codec import BaseCodec, CodecInfo
+    from codeczoo.base.codec import BaseCodec
     from codeczoo.base.codes import Codes
+    from codeczoo.base.info import CodecInfo
     from codeczoo.base.registry import codec_info, list_codecs, load_codec
     from codeczoo.base.stream import Stream
 
@@ -35,7 +36,7 @@ __all__ = [
 _HOMES = {
     "Audio": "audio",
     "BaseCodec": "codec",
-    "CodecInfo": "codec",
+    "CodecInfo": "info",
     "Codes": "codes",
     "Stream": "stream",
     "codec_info": "registry",

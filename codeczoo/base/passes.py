@@ -6,15 +6,13 @@ import ctypes
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from codeczoo.base.family import Decoded, Encoded, Family
 from codeczoo.base.ragged import join
-
-if TYPE_CHECKING:
-    from codeczoo.base.codec import BaseCodec, Decoded, Encoded
 
 Item = TypeVar("Item")
 
@@ -66,14 +64,12 @@ def groups_within(lengths: Sequence[int], limit: float, whole: float = math.inf)
 
 
 def encode_in_windows(
-    codec: BaseCodec, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int, context: Context
+    codec: Family, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int, context: Context
 ) -> Encoded:
     """One clip [1, C, T] through an encoder of finite receptive field, window by window, exactly.
 
     Each window carries the context that its frames can see; frames made of the context itself are dropped.
     """
-    from codeczoo.base.codec import Encoded
-
     hop = codec.hop_length
     assert hop is not None and len(waveform) == 1
     total = int(lengths[0])
@@ -92,7 +88,7 @@ def encode_in_windows(
 
 
 def decode_in_windows(
-    codec: BaseCodec,
+    codec: Family,
     codes: Tensor,
     lengths: Tensor,
     side: Mapping[str, Tensor],
@@ -101,8 +97,6 @@ def decode_in_windows(
     context: Context,
 ) -> Decoded:
     """As `encode_in_windows`, for the codes [1, K, N] of one clip."""
-    from codeczoo.base.codec import Decoded
-
     hop = codec.hop_length
     assert hop is not None and len(codes) == 1
     total = int(lengths[0])
@@ -118,4 +112,40 @@ def decode_in_windows(
 
     # Some decoders end a few samples short of the last frame; those samples are zeros, put there without a copy.
     waveform = join(pieces(), total * hop, least=int(num_samples[0]))
+    return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))
+
+
+def encode_through_state(codec: Family, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+    """One clip [1, C, T] through the streaming state of a causal encoder, in chunks of at most `samples`."""
+    hop = codec.hop_length or 1
+    step, total = max(samples // hop, 1) * hop, int(lengths[0])
+    whole = total // hop * hop
+
+    def pieces() -> Iterator[Tensor]:
+        state = codec._stream_encode_start(1)
+        for start in one_by_one(range(0, whole, step)):
+            chunk = waveform[..., start : min(start + step, whole)]
+            codes, counts, state = codec._stream_encode(chunk, state, num_codebooks)
+            yield codes if counts is None else codes[..., : int(counts[0])]
+        rest = waveform[..., whole:total]
+        codes, counts = codec._stream_encode_end(rest, lengths - whole, state, num_codebooks)
+        yield codes if counts is None else codes[..., : int(counts[0])]
+
+    codes = join(pieces(), -(-total // hop))
+    return Encoded(codes, lengths.new_tensor([codes.shape[-1]]))
+
+
+def decode_through_state(codec: Family, codes: Tensor, lengths: Tensor, frames: int) -> Decoded:
+    """As `encode_through_state`, for the codes [1, K, N] of one clip."""
+    total = int(lengths[0])
+
+    def pieces() -> Iterator[Tensor]:
+        state = codec._stream_decode_start(1)
+        for start in one_by_one(range(0, total, frames)):
+            waveform, counts, state = codec._stream_decode(codes[..., start : min(start + frames, total)], state)
+            yield waveform if counts is None else waveform[..., : int(counts[0])]
+        waveform, counts = codec._stream_decode_end(state)
+        yield waveform if counts is None else waveform[..., : int(counts[0])]
+
+    waveform = join(pieces(), total * (codec.hop_length or 1))
     return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))

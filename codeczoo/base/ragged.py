@@ -68,3 +68,8 @@ def join(pieces: Iterable[Tensor], most: int, least: int = 0) -> Tensor:
 def valid_mask(lengths: Tensor, longest: int) -> Tensor:
     """[B, T] bool: True where a value belongs to its item."""
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
+
+
+def dense_or_none(lengths: Tensor, longest: int) -> Tensor | None:
+    """None when every item is full: the blocks of `nn` then skip all work for ragged batches."""
+    return None if bool((lengths == longest).all()) else lengths

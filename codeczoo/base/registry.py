@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from codeczoo.base.codec import BaseCodec, CodecInfo
+from codeczoo.base.codec import BaseCodec
 from codeczoo.base.device import PRECISIONS, choose_device
+from codeczoo.base.info import CodecInfo
 from codeczoo.base.variant import find_variant, list_codecs, variants
 from codeczoo.base.weights import load_weights
 

@@ -24,7 +24,7 @@ back from the device, and writes nothing that it does not return: it can be capt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,11 +34,9 @@ from torch.utils._pytree import tree_map
 from codeczoo.base.audio import Audio
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.device import matmul_precision
-from codeczoo.base.passes import one_by_one
-from codeczoo.base.ragged import join
 
 if TYPE_CHECKING:
-    from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+    from codeczoo.base.codec import BaseCodec
 
 State = Any  # a tree (tuple, list, dict) of tensors [B, ...]
 
@@ -178,48 +176,6 @@ class Stream:
         self._encoder_runs = self._decoder_runs = False
         self.encoder_state, self.decoder_state = move(state["encoder"]), move(state["decoder"])
         self.active = state["active"]
-
-    # -- a whole clip in passes -----------------------------------------------------------------
-
-    def encode_whole(self, waveform: Tensor, lengths: Tensor, samples: int) -> Encoded:
-        """One clip [1, C, T] in chunks of at most `samples`."""
-        from codeczoo.base.codec import Encoded
-
-        hop = self.codec.hop_length or 1
-        step, total = max(samples // hop, 1) * hop, int(lengths[0])
-        whole = total // hop * hop
-
-        def pieces() -> Iterator[Tensor]:
-            state = self.encoder_state
-            for start in one_by_one(range(0, whole, step)):
-                chunk = waveform[..., start : min(start + step, whole)]
-                codes, counts, state = self.codec._stream_encode(chunk, state, self.num_codebooks)
-                yield codes if counts is None else codes[..., : int(counts[0])]
-            rest = waveform[..., whole:total]
-            codes, counts = self.codec._stream_encode_end(rest, lengths - whole, state, self.num_codebooks)
-            yield codes if counts is None else codes[..., : int(counts[0])]
-
-        codes = join(pieces(), -(-total // hop))
-        return Encoded(codes, lengths.new_tensor([codes.shape[-1]]))
-
-    def decode_whole(self, codes: Tensor, lengths: Tensor, frames: int) -> Decoded:
-        """The codes [1, K, N] of one clip in chunks of at most `frames`."""
-        from codeczoo.base.codec import Decoded
-
-        total = int(lengths[0])
-
-        def pieces() -> Iterator[Tensor]:
-            state = self.decoder_state
-            for start in one_by_one(range(0, total, frames)):
-                waveform, counts, state = self.codec._stream_decode(
-                    codes[..., start : min(start + frames, total)], state
-                )
-                yield waveform if counts is None else waveform[..., : int(counts[0])]
-            waveform, counts = self.codec._stream_decode_end(state)
-            yield waveform if counts is None else waveform[..., : int(counts[0])]
-
-        waveform = join(pieces(), total * (self.codec.hop_length or 1))
-        return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))
 
     # -- small parts ----------------------------------------------------------------------------
 

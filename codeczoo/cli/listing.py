@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from codeczoo.base.codec import CodecInfo
+    from codeczoo.base.info import CodecInfo
 
 EPILOG = """
 examples:

@@ -32,9 +32,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.passes import Context, one_by_one
+from codeczoo.base.ragged import dense_or_none
 from codeczoo.base.variant import Variant
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.group_vq import GroupResidualVQ

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.variant import Variant
 from codeczoo.nn.conv import Conv1d

@@ -25,9 +25,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.passes import contexts_of
+from codeczoo.base.ragged import dense_or_none
 from codeczoo.base.variant import Variant
 from codeczoo.nn.conformer import Conformer, conformer_rules
 from codeczoo.nn.factorized_vq import FactorizedVQ

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.ragged import join
+from codeczoo.base.ragged import dense_or_none, join
 from codeczoo.base.variant import Variant
 from codeczoo.nn.alias_free import AliasFreeSnake, AliasFreeUnits
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d

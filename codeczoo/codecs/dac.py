@@ -30,10 +30,12 @@ from torch.nn import functional as F
 
 from codeczoo.base.audio import Audio
 from codeczoo.base.checkpoint import compare_settings
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
 from codeczoo.base.device import matmul_precision
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.passes import Context
+from codeczoo.base.ragged import dense_or_none
 from codeczoo.base.variant import Variant
 from codeczoo.codecs import dac_file
 from codeczoo.codecs.dac_file import DACFile

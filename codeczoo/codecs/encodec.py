@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap
 from codeczoo.base.passes import one_by_one
-from codeczoo.base.ragged import pad_stack
+from codeczoo.base.ragged import dense_or_none, pad_stack
 from codeczoo.base.variant import Variant
 from codeczoo.nn.held_start import HeldStart, State
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule

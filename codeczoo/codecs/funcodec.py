@@ -32,10 +32,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.passes import one_by_one
-from codeczoo.base.ragged import pad_stack
+from codeczoo.base.ragged import dense_or_none, pad_stack
 from codeczoo.base.variant import Variant
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules

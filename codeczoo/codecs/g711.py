@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.variant import Variant
 
 FULL_SCALE = 32768

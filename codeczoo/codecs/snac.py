@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.checkpoint import compare_settings
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.passes import one_by_one
-from codeczoo.base.ragged import join
+from codeczoo.base.ragged import dense_or_none, join
 from codeczoo.base.variant import Variant
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d

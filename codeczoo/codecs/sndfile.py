@@ -33,8 +33,9 @@ from torch import Tensor
 
 from codeczoo.base import ogg
 from codeczoo.base.audio import stack
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded
+from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.inputs import read_clips
 from codeczoo.base.ragged import pad_stack
 from codeczoo.base.variant import Variant

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.checkpoint import compare_settings
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap
 from codeczoo.base.passes import Context
-from codeczoo.base.ragged import join
+from codeczoo.base.ragged import dense_or_none, join
 from codeczoo.base.variant import Variant
 from codeczoo.nn.pieces import in_pieces
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule

@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.base.codec import BaseCodec, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
 from codeczoo.base.device import matmul_precision
+from codeczoo.base.family import Encoded
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.passes import Context
+from codeczoo.base.ragged import dense_or_none
 from codeczoo.base.variant import Variant
 from codeczoo.codecs.wavtokenizer import WavTokenizer, WavTokenizerConfig
 from codeczoo.nn.attention import Attention

@@ -31,10 +31,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap
 from codeczoo.base.passes import one_by_one
-from codeczoo.base.ragged import pad_stack
+from codeczoo.base.ragged import dense_or_none, pad_stack
 from codeczoo.base.variant import Variant
 from codeczoo.nn.convnext import VocosBackbone, vocos_rules
 from codeczoo.nn.istft import ISTFTHead

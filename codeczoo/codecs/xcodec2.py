@@ -26,9 +26,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.codec import BaseCodec, Decoded, Encoded, dense_or_none
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.family import Decoded, Encoded
 from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.passes import contexts_of
+from codeczoo.base.ragged import dense_or_none
 from codeczoo.base.variant import Variant
 from codeczoo.codecs.bigcodec import STAGES, UNIT, BigCodecConfig, convolutional_encoder, encoder_stages, module_rules
 from codeczoo.nn.attention import Attention

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.base import variant
-from codeczoo.base.codec import Encoded
+from codeczoo.base.family import Encoded
 from codeczoo.bench.cli import main
 from codeczoo.codecs.g711 import G711
 from tests.bench.runs import rows_of, write_manifest

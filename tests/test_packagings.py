@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import Tensor
@@ -194,8 +195,14 @@ def chatterbox(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
 
 
 def espnet(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
+    """With the settings of the manifest, but for the sizes of the small network."""
     torch.save(tensors, folder / "model.pth")
-    (folder / "config.yaml").write_text("model: encodec\nsampling_rate: 16000\n")
+    config = small_variant(find_variant(packaging.codec).name).build().config
+    settings = manifest_of(packaging.folder)["config"]
+    settings["quantizer_conf"] |= {"codebook_size": config.codebook_size}
+    settings["encoder_conf"] |= {"n_filters": config.filters, "dimension": config.dim}
+    settings["decoder_conf"] |= {"n_filters": config.filters}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     return folder
 
 

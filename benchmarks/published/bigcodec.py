@@ -21,7 +21,8 @@ def bigcodec(given: Given) -> Published:
     loaded(model.encoder, part(given.state, "CodecEnc."))
     loaded(model.decoder, part(given.state, "generator."))
     model = model.eval().to(given.codec.device)
-    return Published(encode=model.encode, to_ours=swapped, decode=model.decode, from_ours=swapped)
+    # It gives codes [1, B, N] and takes codes [B, 1, N].
+    return Published(encode=model.encode, to_ours=swapped, decode=model.decode, from_ours=lambda codes: codes.codes)
 
 
 CASES = (Case("bigcodec_1k", "bigcodec_16k", "bigcodec", bigcodec),)

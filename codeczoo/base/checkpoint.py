@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -79,6 +80,20 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def read_settings(path: Path) -> Mapping[str, Any]:
+    """The table in a JSON or YAML file, of plain values only; a ValueError that names the file, if it holds none."""
+    if path.suffix == ".json":
+        settings = read_json(path)
+    else:
+        try:
+            settings = yaml.safe_load(path.read_text("utf-8"))
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"{path}: not YAML of plain values ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{path}: a table of settings was expected; it holds {type(settings).__name__}")
+    return settings
 
 
 def from_tree(tree: Any) -> Checkpoint:

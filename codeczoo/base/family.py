@@ -46,6 +46,7 @@ class Family(nn.Module):
     Config: ClassVar[Callable[..., Any]]  # the dataclass of the network's numbers
     key_maps: ClassVar[tuple[KeyMap, ...]] = ()
     readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of other file forms, by suffix
+    settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read if one lies beside a checkpoint
     supports_decode: ClassVar[bool] = True
     why_no_decode: ClassVar[str] = ""
 
@@ -85,9 +86,12 @@ class Family(nn.Module):
         most families have no use for it."""
         raise NotImplementedError
 
+    def configure(self, metadata: Mapping[str, Any]) -> None:
+        """The plain values beside a checkpoint's tensors (a settings file's under its stem, "config"), before anything
+        else is done with it: for families whose published settings decide on the network."""
+
     def check_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """A look at the plain values beside a checkpoint's tensors (`config.json` under "config"): a ValueError if
-        they are of another model."""
+        """A look at those values: a ValueError if they are of another model."""
 
     def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """A look at a checkpoint's tensors, by published key: a ValueError if they are clearly of another model."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.checkpoint import WHOLE, Checkpoint, find_files, from_tree, merge, read_checkpoint, read_json
+from codeczoo.base.checkpoint import WHOLE, Checkpoint, find_files, from_tree, merge, read_checkpoint, read_settings
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.download import fetch, file_hash, from_archive
 from codeczoo.base.keymap import KeyMap, convert, fit
@@ -108,8 +108,8 @@ def _paths(
     path = Path(weights).expanduser()
     if path.is_dir():
         files = find_files(path, _checkpoints(source))
-        settings = files[0].with_name("config.json")
-        return [*files, settings] if settings.is_file() else files
+        settings = (files[0].with_name(name) for name in codec.settings_files)
+        return [*files, *(path for path in settings if path.is_file())]
     if not path.is_file():
         raise FileNotFoundError(
             f"{codec.name}: weights={str(weights)!r} is neither 'random' nor a file or folder that exists"
@@ -135,7 +135,7 @@ def _checkpoints(source: WeightsSource | None) -> list[str]:
 
 
 def _is_settings(name: str) -> bool:
-    return name.endswith(".json") and not name.endswith(".index.json")
+    return name.endswith((".json", ".yaml")) and not name.endswith(".index.json")
 
 
 def _read(codec: BaseCodec, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
@@ -146,7 +146,7 @@ def _read(codec: BaseCodec, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
         stem = path.stem if path.stem not in parts else f"{path.parent.name}/{path.stem}"
         try:
             if _is_settings(path.name):
-                settings[path.stem] = read_json(path)
+                settings[path.stem] = read_settings(path)
             else:
                 parts[stem] = read_checkpoint(path, codec.readers)
         except UnsafeCheckpointError as error:
@@ -179,10 +179,11 @@ def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, 
 def _fill(codec: BaseCodec, checkpoint: Checkpoint, source: str) -> None:
     """Convert the entry that fits best and load it."""
     what = f"{codec.name}: {source}"
-    wanted = codec.state_dict()
     key_maps = (*codec.key_maps, OWN_NAMES)
     try:
+        codec.configure(checkpoint.metadata)
         codec.check_metadata(checkpoint.metadata)
+        wanted = codec.state_dict()
         entry = _choose(checkpoint.candidates, wanted, key_maps)
         codec.check_tensors(checkpoint.candidates[entry])
     except ValueError as error:

@@ -7,12 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from codeczoo.bench.arguments import (
-    add_device_arguments,
-    add_reader_arguments,
-    add_source_arguments,
-    source_arguments,
-)
+from codeczoo.bench.arguments import source_arguments
 from codeczoo.cli import options
 
 if TYPE_CHECKING:
@@ -47,17 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Audio to codes: one .codes.safetensors file a clip."
     parser.epilog = EPILOG
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="file, folder, glob, manifest (.csv .tsv .jsonl) or data set; - for audio on standard input",
-    )
     options.add_codec(parser)
     options.add_output(parser, "codes", "codes")
-    add_source_arguments(parser)
-    add_device_arguments(parser)
-    add_reader_arguments(parser)
+    options.add_audio_inputs(parser)
 
 
 def run(args: argparse.Namespace) -> int:

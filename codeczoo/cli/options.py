@@ -5,9 +5,27 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from codeczoo.bench.arguments import positive_int
+from codeczoo.bench.arguments import (
+    add_device_arguments,
+    add_reader_arguments,
+    add_source_arguments,
+    positive_int,
+)
 
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
+
+
+def add_audio_inputs(parser: argparse.ArgumentParser) -> None:
+    """What is read, by whom, and on which device it is worked on."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="file, folder, glob, manifest (.csv .tsv .jsonl) or data set; - for audio on standard input",
+    )
+    add_source_arguments(parser)
+    add_device_arguments(parser)
+    add_reader_arguments(parser)
 
 
 def add_output(parser: argparse.ArgumentParser, what: str, folder: str) -> None:

@@ -13,7 +13,8 @@ up to 320 samples fewer than the clip had; those samples are zeros. Clips too sh
 upstream refuses, are lengthened by zeros (`nn.padding.pad`).
 
 How sure the numbers are: those of the time models are published; those of the frequency models were found from the
-parameter and operation counts of their model cards (a checkpoint of other shapes is refused, and its tensors named).
+parameter and operation counts of their model cards. So the `config.yaml` beside a checkpoint has the last word: where
+it differs the network is built as it says, and a warning tells (`funcodec_config`).
 
 Long clips. Every norm sees the whole clip, so passes cannot be exact. Up to `WHOLE_SECONDS` (or what
 `max_seconds_per_pass` says, but no less than `LEAST_SECONDS`) a clip is one pass; beyond that it runs in windows of
@@ -26,7 +27,7 @@ import functools
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ from codeczoo.base.keymap import KeyMap, Rule
 from codeczoo.base.passes import one_by_one
 from codeczoo.base.ragged import dense_or_none, pad_stack
 from codeczoo.base.variant import Variant
+from codeczoo.codecs.funcodec_config import FunCodecConfig, differences, read_config
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules
 from codeczoo.nn.seanet2d import SEANetDecoder2d, SEANetEncoder2d
@@ -53,24 +55,6 @@ FADE_SECONDS = 0.4  # of those, over which one window's audio gives way to the n
 PIECE = 1 << 20  # samples whose energy is summed in one go
 SCALE_FLOOR = 1e-8  # added to the RMS, so that silence can be divided by it
 MAGNITUDE_FLOOR = 1e-6  # of a spectrum
-
-
-@dataclass(frozen=True)
-class FunCodecConfig:
-    """The network's numbers. With `n_fft` it is a frequency model."""
-
-    sample_rate: int = 16000  # Hz
-    filters: int = 32  # width of the first convolution
-    strides: Sequence[int] = (2, 4, 5, 8)  # of the encoder, over time
-    dim: int = 128
-    num_codebooks: int = 32
-    codebook_size: int = 1024
-    n_fft: int | None = None  # points of the STFT
-    stft_hop: int = 160  # samples
-    frequency_strides: Sequence[int] = (4, 4, 4, 4)  # of the encoder
-    residual_units: int = 1  # a stage
-    group_ratio: int | None = None  # see `nn.seanet2d`
-    transposed_group_ratio: int | None = None
 
 
 class SpectralEncoder(SEANetEncoder2d):
@@ -132,9 +116,14 @@ class FunCodec(BaseCodec):
     config: FunCodecConfig
     hop_length: int
     inexact_passes = ("encode", "decode")
+    settings_files = ("config.yaml",)
 
     def __init__(self, config: FunCodecConfig, variant: Variant) -> None:
         super().__init__(config, variant)
+        self._build(config)
+
+    def _build(self, config: FunCodecConfig) -> None:
+        self.config = config
         self.sample_rate = config.sample_rate
         self.hop_length = math.prod(config.strides) * (config.stft_hop if config.n_fft else 1)
         self.codebook_sizes = (config.codebook_size,) * config.num_codebooks
@@ -189,11 +178,10 @@ class FunCodec(BaseCodec):
     # -- decode ---------------------------------------------------------------------------------
 
     def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        vectors = self.quantizer.decode(codes)
         if codes.shape[-1] <= self._frames_per_window():
-            waveform, _ = self.decoder(vectors, dense_or_none(lengths, codes.shape[-1]))
+            waveform, _ = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
         else:
-            items = zip(vectors, lengths.tolist(), strict=True)
+            items = zip(codes, lengths.tolist(), strict=True)
             waveform, _ = pad_stack([self._decode_in_windows(item[None, :, :n])[0] for item, n in items])
         if "scale" in side:
             waveform.mul_(side["scale"][..., None].to(waveform.dtype))
@@ -207,11 +195,12 @@ class FunCodec(BaseCodec):
     ) -> Decoded:
         return self._decode(codes, lengths, side, num_samples)
 
-    def _decode_in_windows(self, vectors: Tensor) -> Tensor:
-        """One clip [1, dim, N] → [1, 1, T] of RMS 1."""
+    def _decode_in_windows(self, codes: Tensor) -> Tensor:
+        """One clip [1, K, N] → [1, 1, T] of RMS 1."""
         window = self._frames_per_window()
-        starts = window_starts(vectors.shape[-1], window, self._frames_in(OVERLAP_SECONDS))
-        pieces = (self.decoder(vectors[..., start : start + window])[0] for start in one_by_one(starts))
+        starts = window_starts(codes.shape[-1], window, self._frames_in(OVERLAP_SECONDS))
+        windows = (codes[..., start : start + window] for start in one_by_one(starts))
+        pieces = (self.decoder(self.quantizer.decode(part))[0] for part in windows)
         return join(pieces, [start * self.hop_length for start in starts], round(FADE_SECONDS * self.sample_rate))
 
     def _frames_per_window(self) -> int:
@@ -221,6 +210,23 @@ class FunCodec(BaseCodec):
         return int(seconds * self.sample_rate / self.hop_length)
 
     # -- weights --------------------------------------------------------------------------------
+
+    def configure(self, metadata: Mapping[str, Any]) -> None:
+        """The network that the `config.yaml` beside a checkpoint describes. Those of the frequency models were never
+        seen by us.
+
+        Raises:
+            ValueError: a network that FunCodec's published models are not.
+        """
+        if "config" not in metadata:
+            return
+        published = read_config(metadata["config"])
+        differ = differences(published, self.config)
+        if differ:
+            log.warning("%s is built as its config.yaml says: %s", self.name, "; ".join(differ))
+            device, dtype = self.device, self.dtype
+            self._build(published)
+            self.to(device, dtype)
 
     def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Raises ValueError if the codebooks were never filled: upstream would then fill them from what it is given."""

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from codeczoo import Codes, load_codec
+from codeczoo.base.variant import find_variant
+from codeczoo.base.weights import load_weights
 from codeczoo.codecs import funcodec
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from codeczoo.codecs.funcodec import FunCodec
+from codeczoo.codecs.funcodec_config import FunCodecConfig, differences, read_config
+from tests.helpers import (
+    assert_audio_agrees,
+    assert_codes_agree,
+    golden_case,
+    golden_codec,
+    golden_state_dict,
+    manifest_of,
+)
 from tests.small import codec_of
 
 TIME = ["funcodec_en_libritts_16k_nq32ds320", "funcodec_en_libritts_16k_nq32ds640"]
@@ -163,6 +177,100 @@ def test_a_faulty_checkpoint_is_refused(change: dict[str, Tensor | None], messag
     tensors = {key: value for key, value in {**golden_state_dict(TINY), **change}.items() if value is not None}
     with pytest.raises(ValueError, match=message):
         load_codec(TINY, weights=tensors, device="cpu")
+
+
+@pytest.mark.parametrize("name", TIME + FREQUENCY)
+def test_the_published_settings_are_the_known_network(name: str) -> None:
+    config = codec_of(name, "full", torch.float32).config
+    assert differences(read_config(manifest_of(name)["config"]), config) == []
+
+
+def settings_of(config: FunCodecConfig, name: str = TINY) -> dict[str, Any]:
+    """A config.yaml of a frequency model, with numbers of another network."""
+    settings = manifest_of(name)["config"]
+    ratios = [[f, t] for f, t in zip(config.frequency_strides, config.strides, strict=True)][::-1]
+    both = {"n_filters": config.filters, "ratios": ratios, "n_residual_layers": config.residual_units}
+    settings["encoder_conf"] |= {**both, "dimension": config.dim}
+    settings["decoder_conf"] |= both
+    settings["quantizer_conf"] |= {"codebook_size": config.codebook_size, "num_quantizers": config.num_codebooks}
+    settings["model_conf"]["domain_conf"] = {"n_fft": config.n_fft, "hop_length": config.stft_hop}
+    return settings
+
+
+def test_a_network_of_other_numbers_is_built_as_its_settings_say(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = FunCodecConfig(
+        filters=4,
+        strides=(1, 1, 2, 2),
+        dim=16,
+        num_codebooks=4,
+        codebook_size=32,
+        n_fft=512,
+        stft_hop=128,
+        residual_units=2,
+        group_ratio=1,
+        transposed_group_ratio=1,
+    )
+    truth = FunCodec(config, find_variant(TINY))
+    load_weights(truth, "random")
+    theirs = {FunCodec.key_maps[-1].sources(key)[0][0]: value for key, value in truth.state_dict().items()}
+    torch.save(theirs, tmp_path / "model.pth")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings_of(config)))
+    with caplog.at_level(logging.WARNING, "codeczoo"):
+        codec = load_codec(TINY, weights=tmp_path, device="cpu", dtype=torch.float64)
+    assert "residual_units is 2 there and 3 here" in caplog.text and "stft_hop is 128 there and 160 here" in caplog.text
+    truth.eval().double()
+    assert (codec.hop_length, codec.codebook_sizes, codec.dtype) == (512, (32,) * 4, torch.float64)
+    codes, own = codec.encode(sound(9000), 16000), truth.encode(sound(9000), 16000)
+    assert torch.equal(codes.codes, own.codes)
+    assert torch.equal(codec.decode(codes).waveform, truth.decode(own).waveform)
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "value", "said"),
+    [
+        (None, "model", "soundstream", "model is 'soundstream', not 'encodec'"),
+        (None, "quantizer", "grouped", "quantizer is 'grouped', not 'costume_quantizer'"),
+        ("encoder_conf", "causal", True, "encoder_conf.causal is True, not False"),
+        ("encoder_conf", "kernel_size", 5, "encoder_conf.kernel_size is 5, not 3"),
+        ("encoder_conf", "dilation_base", None, "encoder_conf.dilation_base is 2, not 1"),  # what silence means
+        ("decoder_conf", "ratios", [[4, 1], [4, 2], [4, 1], [4, 1]], "decoder_conf.ratios is"),
+        ("model_conf", "codec_domain", ["mag_angle", "mag_angle"], "model_conf.codec_domain is ['mag_angle'"),
+        ("model_conf", "segment_dur", 1.0, "model_conf.segment_dur is 1.0, not None"),
+        (None, "encoder_conf", [1, 2], "encoder_conf is [1, 2], not a table"),
+    ],
+)
+def test_settings_of_a_network_that_was_never_published_are_named(
+    section: str | None, setting: str, value: Any, said: str, tmp_path: Path
+) -> None:
+    settings = manifest_of(TINY)["config"]
+    table = settings if section is None else settings[section]
+    if value is None:
+        del table[setting]
+    else:
+        table[setting] = value
+    torch.save(golden_state_dict(TINY), tmp_path / "model.pth")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        load_codec(TINY, weights=tmp_path, device="cpu")
+    assert str(caught.value).startswith(f"{TINY}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: [", "not YAML of plain values"),
+        ("encodec", "a table of settings was expected; it holds str"),
+        ("model: !!python/object/apply:os.mkdir [{folder}/made]", "not YAML of plain values"),
+    ],
+)
+def test_settings_that_are_none_are_refused_and_run_nothing(text: str, said: str, tmp_path: Path) -> None:
+    torch.save(golden_state_dict(TINY), tmp_path / "model.pth")
+    (tmp_path / "config.yaml").write_text(text.format(folder=tmp_path))
+    with pytest.raises(ValueError, match=rf"{TINY}: .*config\.yaml: {said}"):
+        load_codec(TINY, weights=tmp_path, device="cpu")
+    assert not (tmp_path / "made").exists()
 
 
 def sound(samples: int) -> Tensor:

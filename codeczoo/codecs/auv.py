@@ -7,6 +7,9 @@ other weights. Upstream: SWivid/AUV and voidful/llm-codec.
     encoder: STFT; log magnitude and phase of each bin; linear; conformer of 8 layers
     decoder: conformer of 12 layers; linear; log magnitude and phase; inverse STFT
 
+The codebook is nested: in training, kinds of sound were held to rows of their own (`ROWS`). Upstream's public encoder
+searches all of them, and so does this one, unless `codec.wav_type` names the kind.
+
 Attention is over the whole clip, so there is no stream. Upstream counts floor(T / 320) frames and loses what is left
 over, which comes back as zeros; a clip shorter than a frame is filled up to one, where upstream refuses.
 
@@ -37,6 +40,13 @@ from codeczoo.nn.istft import ISTFTHead
 from codeczoo.nn.linear import Linear
 from codeczoo.nn.padding import pad
 
+ROWS = {  # of the codebook of 20480, by what upstream calls a wav_type: first and end
+    "speech": (0, 8192),
+    "vocal": (0, 12288),
+    "music": (0, 20480),
+    "audio": (0, 20480),
+    "other": (12288, 20480),
+}
 CONTEXT = 5.0  # seconds to each side of a window of a long clip
 
 
@@ -76,6 +86,8 @@ class STFTHead(nn.Module):
 class AUV(BaseCodec):
     """Codes [B, 1, N] at 50 frames a second."""
 
+    _wav_type: str | None = None
+
     Config = AUVConfig
     config: AUVConfig
     hop_length: int
@@ -95,9 +107,23 @@ class AUV(BaseCodec):
         self.decoder = Conformer(dim, config.decoder_layers, *sizes)
         self.istft_head = ISTFTHead(dim, config.n_fft, config.hop_length)
 
+    @property
+    def wav_type(self) -> str | None:
+        """The kind of sound whose rows of the codebook `encode` searches; None = all rows. Assign one of `ROWS`."""
+        return self._wav_type
+
+    @wav_type.setter
+    def wav_type(self, kind: str | None) -> None:
+        if kind is not None and kind not in ROWS:
+            raise ValueError(
+                f"{self.name} has the wav_types {', '.join(ROWS)}, and None for all; it was given {kind!r}"
+            )
+        self._wav_type = kind
+
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        frames = (lengths // self.hop_length).clamp(min=1)
-        return Encoded(self.quantizer.encode(self.encode_latent(waveform, lengths))[:, None], frames)
+        rows = (0, None) if self.wav_type is None else ROWS[self.wav_type]
+        codes = self.quantizer.encode(self.encode_latent(waveform, lengths), *rows)
+        return Encoded(codes[:, None], (lengths // self.hop_length).clamp(min=1))
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """[B, 1, T] → what is quantised, [B, dim, N]."""

@@ -29,16 +29,16 @@ class FactorizedVQ(nn.Module):
         self.codebook = nn.Parameter(torch.empty(size, dim))
         self.out_proj = Conv1d(dim, latent_dim, 1)
 
-    def encode(self, latent: Tensor) -> Tensor:
-        """[B, latent_dim, N] → codes [B, N]."""
-        return self.search(self.in_proj(latent))
+    def encode(self, latent: Tensor, first: int = 0, end: int | None = None) -> Tensor:
+        """[B, latent_dim, N] → codes [B, N], of the rows `first` to `end` of the codebook."""
+        return self.search(self.in_proj(latent), first, end)
 
-    def search(self, projected: Tensor) -> Tensor:
+    def search(self, projected: Tensor, first: int = 0, end: int | None = None) -> Tensor:
         """[B, dim, N] → the codebook rows of the greatest cosine, [B, N]; the first on a tie."""
-        rows = F.normalize(at_least_float32(self.codebook), dim=1, eps=1e-12)
+        rows = F.normalize(at_least_float32(self.codebook[first:end]), dim=1, eps=1e-12)
         directions = F.normalize(at_least_float32(projected), dim=1, eps=1e-12)
         with matmul_precision("exact"):
-            return (directions.mT @ rows.T).argmax(-1)
+            return (directions.mT @ rows.T).argmax(-1) + first
 
     def decode(self, codes: Tensor) -> Tensor:
         """[B, N] → [B, latent_dim, N]."""

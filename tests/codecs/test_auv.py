@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
+from codeczoo import load_codec
+from codeczoo.codecs.auv import ROWS
+from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
 
 NAMES = ("auv", "llmcodec")
 
@@ -32,3 +34,26 @@ def test_what_is_left_over_comes_back_as_zeros() -> None:
     audio = codec.decode(codes)
     assert audio.lengths.tolist() == [1000, 100]
     assert not bool(audio.waveform[0, 0, 960:].any())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kind_of_sound_has_rows_of_its_own(name: str) -> None:
+    """Against a search by squared distance over those rows alone, in float64."""
+    codec = load_codec(name, weights=golden_state_dict(name), device="cpu")
+    case, _ = golden_case(name)
+    clip = case["audio"]
+    free = codec.encode(clip, 16000).codes
+    projected = codec.quantizer.in_proj(codec.encode_latent(clip, torch.tensor([clip.shape[-1]])))[0].T.double()
+    table = torch.nn.functional.normalize(codec.quantizer.codebook.double(), dim=1)
+    distance = torch.cdist(torch.nn.functional.normalize(projected, dim=1), table)
+    for kind, (first, end) in ROWS.items():
+        codec.wav_type = kind
+        codes = codec.encode(clip, 16000).codes
+        assert torch.equal(codes[0, 0], distance[:, first:end].argmin(1) + first)
+        inside = (free >= first) & (free < end)
+        assert torch.equal(codes[inside], free[inside])
+    assert not bool(inside.all())  # "other": some had to give way
+    codec.wav_type = None
+    assert torch.equal(codec.encode(clip, 16000).codes, free)
+    with pytest.raises(ValueError, match=rf"{name} has the wav_types speech, vocal, .* it was given 'bird'"):
+        codec.wav_type = "bird"

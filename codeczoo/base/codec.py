@@ -22,7 +22,7 @@ from codeczoo.base.passes import (
 )
 from codeczoo.base.stream import Stream
 
-PIECE = 1 << 21  # frames whose codes are looked at together
+PIECE = 1 << 18  # frames whose codes are looked at together
 # Seconds of audio that go through a network at once when nothing is said, by device.
 # (CUDA: DAC's widest activation, 96 channels at 44.1 kHz, stays below 2 ** 31 values, where kernels begin to differ.)
 SECONDS_PER_PASS = {"cpu": 30.0, "mps": 60.0, "cuda": 240.0}

@@ -21,7 +21,7 @@ FORMS = (
 )
 
 
-PIECE = 1 << 22  # samples that are looked at together
+PIECE = 1 << 18  # samples that are looked at together: what is made of them stays in a processor's cache
 
 
 class Clip(NamedTuple):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.base.ragged import join
 from codeczoo.nn.mel import mel_filters
 from codeczoo.nn.padding import pad
 
@@ -22,21 +25,37 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
         waveform = F.pad(waveform, (0, HOP - waveform.shape[-1]))
     if lengths is not None:
         lengths = lengths.clamp(min=HOP)
-    padded = pad(waveform[:, None], lengths, N_FFT // 2, N_FFT // 2, "reflect")[:, 0]
-    window = torch.hann_window(N_FFT, dtype=padded.dtype, device=padded.device)
-    filters = mel_filters(SAMPLE_RATE, N_FFT, mels).to(padded)  # [bins, mels]
     frames = waveform.shape[-1] // HOP
-    parts = []
-    for first in range(0, frames, FRAMES_AT_ONCE):
-        last = min(first + FRAMES_AT_ONCE, frames)
-        piece = padded[:, first * HOP : (last - 1) * HOP + N_FFT]
-        spectrum = torch.stft(piece, N_FFT, HOP, window=window, center=False, return_complex=True)
-        power = spectrum.real.square() + spectrum.imag.square()
-        parts.append((power.mT @ filters).mT)
-    log_mel = torch.cat(parts, dim=-1).clamp_(min=1e-10).log10_()
+    if lengths is None:
+        stretches = (_stretch(waveform, *ends) for ends in _ends(frames))
+    else:
+        padded = pad(waveform[:, None], lengths, N_FFT // 2, N_FFT // 2, "reflect")[:, 0]
+        stretches = (padded[:, first * HOP : (last - 1) * HOP + N_FFT] for first, last in _ends(frames))
+    log_mel = join((_mel(stretch, mels) for stretch in stretches), frames).clamp_(min=1e-10).log10_()
     own = log_mel
     if lengths is not None:
         behind = torch.arange(frames, device=log_mel.device) >= (lengths // HOP)[:, None]
         own = log_mel.masked_fill(behind[:, None], -torch.inf)
     loudest = own.amax(dim=(1, 2), keepdim=True)
-    return (torch.maximum(log_mel, loudest - 8) + 4) / 4
+    return torch.maximum(log_mel, loudest - 8, out=log_mel).add_(4).div_(4)
+
+
+def _ends(frames: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, frames, FRAMES_AT_ONCE):
+        yield first, min(first + FRAMES_AT_ONCE, frames)
+
+
+def _stretch(waveform: Tensor, first: int, last: int) -> Tensor:
+    """What frames `first` to `last` see of whole clips [B, T], mirrored at their ends. Without a copy of the whole."""
+    side = N_FFT // 2
+    start, stop = first * HOP - side, (last - 1) * HOP + side
+    known = waveform[:, None, max(start, 0) : max(stop, side + 1)]  # what is mirrored reaches so far
+    return pad(known, None, max(-start, 0), max(stop - waveform.shape[-1], 0), "reflect")[:, 0]
+
+
+def _mel(stretch: Tensor, mels: int) -> Tensor:
+    """[B, T] → power in mel bands [B, mels, F]."""
+    window = torch.hann_window(N_FFT, dtype=stretch.dtype, device=stretch.device)
+    spectrum = torch.stft(stretch, N_FFT, HOP, window=window, center=False, return_complex=True)
+    power = spectrum.real.square() + spectrum.imag.square()
+    return (power.mT @ mel_filters(SAMPLE_RATE, N_FFT, mels).to(stretch)).mT

@@ -4,6 +4,7 @@
     python -m benchmarks.pipeline --codecs encodec_24k --clips 60 --seconds 0.5 3
     python -m benchmarks.pipeline --codec-superb path/to/checkout  # Codec-SUPERB's own metrics in the loop
     python -m benchmarks.pipeline --flat 10000                     # memory of the driver over many short clips
+    python -m benchmarks.pipeline --flat 10000 --engine ray        # the same of a cluster's driver
 
 Run it from the repository's root: the clips are cut from the recordings under tests/golden/metrics. Weights are random.
 
@@ -37,6 +38,7 @@ import soundfile as sf
 import torch
 
 from codeczoo import Audio, load_codec
+from codeczoo.bench.engine import ENGINES
 from codeczoo.bench.run import run_benchmark
 from codeczoo.bench.settings import Settings
 from codeczoo.metrics import metric_names
@@ -155,7 +157,7 @@ def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
 # -- memory -----------------------------------------------------------------------------------------
 
 
-def flat(count: int) -> dict[str, Any]:
+def flat(count: int, engine: str) -> dict[str, Any]:
     """Resident memory of the driver while `count` short clips go through."""
     samples: list[tuple[int, int]] = []  # lines on the disk, bytes
     with tempfile.TemporaryDirectory() as temporary:
@@ -175,7 +177,12 @@ def flat(count: int) -> dict[str, Any]:
         began = time.perf_counter()
         run_benchmark(
             Settings(
-                codecs=("g711_ulaw",), dataset=str(clips), metrics=("waveform", "mel"), out=str(out), progress=False
+                codecs=("g711_ulaw",),
+                dataset=str(clips),
+                metrics=("waveform", "mel"),
+                out=str(out),
+                engine=engine,
+                progress=False,
             )
         )
         seconds = time.perf_counter() - began
@@ -187,7 +194,7 @@ def flat(count: int) -> dict[str, Any]:
         marks[f"{share:.0%}"] = (reached or [samples[-1][1]])[0] / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{count} clips in {seconds:.0f} s; MiB of the driver at: {marks}; peak {peak:.0f}")
-    return {"clips": count, "seconds": seconds, "resident_mib": marks, "peak_mib": peak}
+    return {"clips": count, "engine": engine, "seconds": seconds, "resident_mib": marks, "peak_mib": peak}
 
 
 def main() -> int:
@@ -198,11 +205,12 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--codec-superb", metavar="DIR", help="a checkout of Codec-SUPERB, for its metrics in the loop")
     parser.add_argument("--flat", type=int, metavar="N", help="only: memory over N short clips")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="of --flat (local)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON of all figures")
     args = parser.parse_args()
     result: dict[str, Any] = {"cores": os.cpu_count(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     if args.flat:
-        result["memory"] = flat(args.flat)
+        result["memory"] = flat(args.flat, args.engine)
     else:
         result["rows"] = compare(args)
     if args.out:

@@ -45,3 +45,11 @@ def test_its_code_runs(tmp_path: Path) -> None:
     assert "Codes(mimi: 3 x 8 codebooks of 2048" in done.stdout
     assert any(path.endswith("model.safetensors") for path in asked)
     assert (tmp_path / "c.opus").stat().st_size > 100
+
+
+def test_the_files_that_the_docs_name_are_there() -> None:
+    for page in [README, *(ROOT / "docs").glob("*.md")]:
+        named = re.findall(
+            r"\b((?:codeczoo|tests|benchmarks|docs|examples|scripts)/[\w/.-]*\w/?)", page.read_text("utf-8")
+        )
+        assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == [], page.name

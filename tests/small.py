@@ -99,10 +99,22 @@ def small_variant(name: str) -> Variant:
     return replace(variant, network={**variant.network, **SMALL.get(variant.family, {})})
 
 
-@functools.lru_cache(maxsize=8)
 def codec_of(name: str, size: str, dtype: torch.dtype) -> BaseCodec:
-    """A codec with seeded weights, `size` "small" or "full"."""
-    variant = small_variant(name) if size == "small" else variants()[name]
+    """A codec with seeded weights, `size` "small" or "full". Cached: tests must not change it."""
+    return _small(name, dtype) if size == "small" else _full(name, dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _small(name: str, dtype: torch.dtype) -> BaseCodec:
+    return _seeded(small_variant(name), dtype)
+
+
+@functools.lru_cache(maxsize=2)  # in float64 the largest takes 2 GB
+def _full(name: str, dtype: torch.dtype) -> BaseCodec:
+    return _seeded(variants()[name], dtype)
+
+
+def _seeded(variant: Variant, dtype: torch.dtype) -> BaseCodec:
     codec = variant.build()
     load_weights(codec, "random")
     with torch.no_grad():

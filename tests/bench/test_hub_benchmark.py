@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+import yaml
 
 from codeczoo.base.variant import find_variant
 from tests.bench.clips import clips, parquet, table
-from tests.helpers import golden_state_dict
+from tests.helpers import golden_state_dict, manifest_of
 from tests.hub_server import HubServer
 
 ROOT = Path(__file__).parents[2]
@@ -47,9 +48,10 @@ def test_weights_and_data_from_one_hub_and_then_offline(tmp_path: Path) -> None:
     assert source is not None and source.repo is not None
     weights = io.BytesIO()
     torch.save(golden_state_dict(CODEC), weights)
+    settings = yaml.safe_dump(manifest_of(CODEC)["config"])
     speech = pa.concat_tables([clips("s", 2), table({"id": ["broken"], "audio": [{"bytes": b"none", "path": None}]})])
     with HubServer() as hub:
-        commit = hub.add(source.repo, {source.file: weights.getvalue()})
+        commit = hub.add(source.repo, {source.file: weights.getvalue(), "config.yaml": settings.encode()})
         data = {
             "data/Speech-00000-of-00001.parquet": parquet(speech),
             "data/Music-00000-of-00001.parquet": parquet(clips("m", 2, first=5)),

@@ -37,7 +37,7 @@ TRUTH: dict[str, Callable[[Values], Any]] = {
 REASONS = {"nan": "unvoiced", "error: NoUtterancesError: b'No utterances detected'": "no_utterance"}
 
 
-NAMES = (*DEFAULT_METRICS, "f0_gpe", "f0_ffe")
+NAMES = (*DEFAULT_METRICS, "pesq_nb", "f0_gpe", "f0_ffe")
 
 
 def tolerance(name: str, dtype: torch.dtype, truth: float, values: Values) -> float:

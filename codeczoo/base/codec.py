@@ -234,18 +234,23 @@ class BaseCodec(Family):
         if codes.codes.shape[-1] == 0 or int(codes.lengths.min()) == 0:
             raise ValueError(f"{self.name}: there are no frames to decode in item {int(codes.lengths.argmin())}")
         sizes = torch.tensor(self.codebook_sizes[:count], device=codes.device)[:, None]
+        first, count_wrong = None, 0
         # Stretch by stretch: an index of every sample of an hour, for codecs that have a code a sample, is half a GB.
         for start in range(0, codes.codes.shape[-1], PIECE):
             part = codes.codes[..., start : start + PIECE]
             own = torch.arange(start, start + part.shape[-1], device=codes.device) < codes.counts[..., None]
             wrong = ((part < 0) | (part >= sizes)) & own
             if bool(wrong.any()):
-                b, k, n = (int(i) for i in wrong.nonzero()[0])
-                raise ValueError(
-                    f"{self.name}: code {int(part[b, k, n])} at item {b}, codebook {k}, frame {start + n} is out of "
-                    f"range: that codebook has entries 0 to {int(sizes[k, 0]) - 1} "
-                    f"({int(wrong.sum())} codes are out of range)"
-                )
+                count_wrong += int(wrong.sum())
+                if first is None:
+                    b, k, n = (int(i) for i in wrong.nonzero()[0])
+                    first = b, k, start + n
+        if first is not None:
+            b, k, n = first
+            raise ValueError(
+                f"{self.name}: code {int(codes.codes[b, k, n])} at item {b}, codebook {k}, frame {n} is out of range: "
+                f"that codebook has entries 0 to {int(sizes[k, 0]) - 1} ({count_wrong} codes are out of range)"
+            )
         return codes
 
     def accepts_codes_of(self, codec: str) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from codeczoo import load_codec
+from codeczoo.base.codec import PIECE
 from tests.sound import si_sdr, speech
 
 LAWS = {"g711_ulaw": "ULAW", "g711_alaw": "ALAW"}
@@ -111,3 +112,10 @@ def test_codes_do_not_depend_on_the_floating_point_type(dtype: torch.dtype) -> N
     codec = load_codec("g711_ulaw", device="cpu", dtype=dtype)
     assert codec.decode(codec.encode(clip, 8000)).waveform.dtype == dtype
     assert torch.equal(codec.encode(clip, 8000).codes[0, 0], encode("g711_ulaw", clip))
+
+
+def test_all_codes_that_are_out_of_range_are_counted_however_long_the_clip() -> None:
+    codes = torch.zeros(1, 1, 3 * PIECE, dtype=torch.int64)
+    codes[0, 0, [7, PIECE + 1, 3 * PIECE - 1]] = 300
+    with pytest.raises(ValueError, match=r"code 300 at item 0, codebook 0, frame 7 is .* \(3 codes are out of range\)"):
+        load_codec("g711_ulaw", device="cpu").decode(codes)

@@ -127,12 +127,19 @@ def compare_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     Raises:
         ValueError: they differ; every difference is listed.
     """
-    plain = {name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-             for name, value in here.items()}  # fmt: skip
-    wrong = [f"{name} is {there[name]} there and {value} here" for name, value in plain.items()
-             if name in there and there[name] != value]  # fmt: skip
+    wrong = [f"{name} is {theirs} there and {ours} here" for name, theirs, ours in differing(there, here)]
     if wrong:
         raise ValueError(f"the checkpoint is of another model: {'; '.join(wrong)}")
+
+
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """What both mention and have different values of: its name and both. A list and a tuple are alike."""
+    both = ((name, _listed(there[name]), _listed(value)) for name, value in here.items() if name in there)
+    return [(name, theirs, ours) for name, theirs, ours in both if theirs != ours]
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:

@@ -6,11 +6,11 @@ describes more networks than were published; what ours cannot be is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-NOT_SAID = object()
+from codeczoo.base.checkpoint import differing
 
 # What the networks of `nn.seanet` and `nn.seanet2d` are built for: setting → the value that it must have.
 CONVOLUTIONS: Mapping[str, Any] = {
@@ -127,8 +127,7 @@ def read_config(published: Mapping[str, Any]) -> FunCodecConfig:
 
 def differences(there: FunCodecConfig, here: FunCodecConfig) -> list[str]:
     """Every number in which they differ, in words."""
-    pairs = ((part.name, _plain(getattr(there, part.name)), _plain(getattr(here, part.name))) for part in fields(here))
-    return [f"{name} is {one} there and {other} here" for name, one, other in pairs if one != other]
+    return [f"{name} is {one} there and {other} here" for name, one, other in differing(asdict(there), asdict(here))]
 
 
 def _table(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -154,13 +153,7 @@ def _ratio(value: int | None) -> int | None:
 
 def _differ(
     where: str, there: Mapping[str, Any], must: Mapping[str, Any], unsaid: Mapping[str, Any] | None = None
-) -> Iterator[str]:
+) -> list[str]:
     """Where `there` has, or by `unsaid` means, another value than it must."""
-    for name, value in must.items():
-        found = there.get(name, (unsaid or {}).get(name, NOT_SAID))
-        if found is not NOT_SAID and _plain(found) != _plain(value):
-            yield f"{where}{name} is {found!r}, not {value!r}"
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+    found = differing({**(unsaid or {}), **there}, must)
+    return [f"{where}{name} is {theirs!r}, not {value!r}" for name, theirs, value in found]

@@ -31,7 +31,9 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
     else:
         padded = pad(waveform[:, None], lengths, N_FFT // 2, N_FFT // 2, "reflect")[:, 0]
         stretches = (padded[:, first * HOP : (last - 1) * HOP + N_FFT] for first, last in _ends(frames))
-    log_mel = join((_mel(stretch, mels) for stretch in stretches), frames).clamp_(min=1e-10).log10_()
+    window = torch.hann_window(N_FFT, dtype=waveform.dtype, device=waveform.device)
+    filters = mel_filters(SAMPLE_RATE, N_FFT, mels).to(waveform)  # [bins, mels]
+    log_mel = join((_mel(stretch, window, filters) for stretch in stretches), frames).clamp_(min=1e-10).log10_()
     own = log_mel
     if lengths is not None:
         behind = torch.arange(frames, device=log_mel.device) >= (lengths // HOP)[:, None]
@@ -53,9 +55,8 @@ def _stretch(waveform: Tensor, first: int, last: int) -> Tensor:
     return pad(known, None, max(-start, 0), max(stop - waveform.shape[-1], 0), "reflect")[:, 0]
 
 
-def _mel(stretch: Tensor, mels: int) -> Tensor:
+def _mel(stretch: Tensor, window: Tensor, filters: Tensor) -> Tensor:
     """[B, T] → power in mel bands [B, mels, F]."""
-    window = torch.hann_window(N_FFT, dtype=stretch.dtype, device=stretch.device)
     spectrum = torch.stft(stretch, N_FFT, HOP, window=window, center=False, return_complex=True)
     power = spectrum.real.square() + spectrum.imag.square()
-    return (power.mT @ mel_filters(SAMPLE_RATE, N_FFT, mels).to(stretch)).mT
+    return (power.mT @ filters).mT

@@ -14,7 +14,6 @@ import torch
 
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.device import choose_device
-from codeczoo.base.passes import one_by_one
 from codeczoo.bench.plan import Batch
 from codeczoo.bench.readers import read_ahead
 from codeczoo.bench.results import jsonable
@@ -84,7 +83,7 @@ class LocalEngine:
             estimates=self.settings.codecs if self.source.estimates else (),
             pin=self.worker.device.type == "cuda",
         )
-        for batch in one_by_one(reads):
+        for batch in reads:
             for subject in wanted.popleft():
                 pending.append(self.worker.start(batch, subject))
                 while pending and (len(pending) > AHEAD or pending[0].done):

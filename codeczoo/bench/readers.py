@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from codeczoo.base.passes import one_by_one
 from codeczoo.bench.plan import Batch
 from codeczoo.bench.reading import ReadBatch, join_reads, read_batch
 from codeczoo.bench.sources import Source
@@ -41,8 +42,14 @@ def read_ahead(
     """Batches in order, each with its clips, read by `workers` processes (0 = by this one).
 
     A reader that dies (killed, or crashed by a file) is replaced, and its batch is read again. A clip over which
-    readers die again and again is named as a failure.
+    readers die again and again is named as a failure. Between two batches freed memory goes back to the system.
     """
+    return one_by_one(_read_ahead(source, batches, workers, estimates, pin))
+
+
+def _read_ahead(
+    source: Source, batches: Iterable[Batch], workers: int, estimates: Sequence[str], pin: bool
+) -> Iterator[ReadBatch]:
     if not workers:
         for batch in batches:
             read = read_batch(source, batch, estimates)

@@ -12,7 +12,6 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.passes import one_by_one
 from codeczoo.base.registry import load_codec
 from codeczoo.base.variant import find_variant
 from codeczoo.bench.engine import check_way, describe_codec, devices, environment, versions
@@ -115,7 +114,7 @@ class LocalEncoders:
                 yield task.batch
 
         pin = self.encoder.codec.device.type == "cuda"
-        for read in one_by_one(read_ahead(self.source, batches(), self.settings.workers, pin=pin)):
+        for read in read_ahead(self.source, batches(), self.settings.workers, pin=pin):
             yield self.encoder.encode(waiting.popleft(), read)
 
 

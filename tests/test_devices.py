@@ -14,6 +14,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from codeczoo import Audio, BaseCodec, Codes, codec_info, metrics
+from codeczoo.base.cuda_graph import CapturedSteps
 from codeczoo.base.resampling import FILTERS, resample, resampled_length
 from codeczoo.codecs import ecdc
 from tests.fake_device import DEVICE, FakeDevice
@@ -175,6 +176,11 @@ def test_a_step_of_a_running_stream_does_not_wait_for_the_device(causal: BaseCod
     with torch.no_grad(), device.no_wait():
         codes, encoder = codec._stream_encode_run(chunk, stream.encoder_state, count)
         waveform, decoder = codec._stream_decode_run(codes, stream.decoder_state)
+    # Nor does what keeps the state of paused items and writes the rest, which a graph holds too.
+    graphs = CapturedSteps()
+    graphs.state, graphs.active = stream.decoder_state, stream.active
+    with torch.no_grad(), device.no_wait():
+        graphs.step(codec._stream_decode_run, codes)
     # Fixed shapes: the state can be fed back, and the next step is the same.
     for after, before in ((encoder, stream.encoder_state), (decoder, stream.decoder_state)):
         for new, old in zip(tree_leaves(after), tree_leaves(before), strict=True):

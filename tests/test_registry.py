@@ -188,14 +188,15 @@ def fed_in_chunks(length: int, unit: int, r: np.random.Generator) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_stream_is_only_a_patient_call(causal: BaseCodec, size: str, seed: int) -> None:
+# The steps as CUDA graphs have them: over tensors that stay where they are.
+@pytest.mark.parametrize(("seed", "cuda_graph"), [(0, False), (1, False), (2, True)])
+def test_a_stream_is_only_a_patient_call(causal: BaseCodec, size: str, seed: int, cuda_graph: bool) -> None:
     r = np.random.default_rng(seed)
     hop = causal.hop_length
     length = hop * int(r.integers(12, 20)) + int(r.integers(0, hop))
     clips = torch.stack(clips_of(causal, [length, length], seed))
     whole = causal.encode(clips, causal.sample_rate)
-    stream = causal.stream(batch_size=2)
+    stream = causal.stream(batch_size=2, cuda_graph=cuda_graph)
     pieces, position = [], 0
     for n in fed_in_chunks(length // hop * hop, hop, r):
         pieces.append(stream.encode(clips[..., position : position + n]))
@@ -216,12 +217,13 @@ def test_a_stream_is_only_a_patient_call(causal: BaseCodec, size: str, seed: int
         assert_same_audio(streamed, expected.split()[i], 1e-9)
 
 
-def test_items_of_a_stream_pause_and_start_anew_by_themselves(causal: BaseCodec) -> None:
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_items_of_a_stream_pause_and_start_anew_by_themselves(causal: BaseCodec, cuda_graph: bool) -> None:
     """Three items on timetables of their own: one runs on, one pauses, one is put back to its start halfway."""
     r = np.random.default_rng(7)
     hop, steps = causal.hop_length, 16
     clips = torch.stack(clips_of(causal, [hop * steps] * 3, seed=20))
-    stream = causal.stream(batch_size=3)
+    stream = causal.stream(batch_size=3, cuda_graph=cuda_graph)
     fed, heard, played = [0, 0, 0], [[], [], []], [[], [], []]
     for tick in range(steps):
         stream.active = torch.tensor([True, bool(r.integers(0, 2)), True])
@@ -241,14 +243,15 @@ def test_items_of_a_stream_pause_and_start_anew_by_themselves(causal: BaseCodec)
         assert torch.equal(torch.cat([*heard[i], last[i].codes], dim=-1), alone.codes), f"item {i}"
 
 
-def test_the_state_of_a_stream_can_be_kept(causal: BaseCodec, tmp_path) -> None:
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_the_state_of_a_stream_can_be_kept(causal: BaseCodec, cuda_graph: bool, tmp_path) -> None:
     hop = causal.hop_length
     clip = clips_of(causal, [hop * 14], seed=3)[0][None]
-    stream = causal.stream()
+    stream = causal.stream(cuda_graph=cuda_graph)
     stream.encode(clip[..., : hop * 9])
     torch.save(stream.state_dict(), tmp_path / "state.pt")
     expected = stream.encode(clip[..., hop * 9 :])
-    other = causal.stream()
+    other = causal.stream(cuda_graph=cuda_graph)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert torch.equal(other.encode(clip[..., hop * 9 :]).codes, expected.codes)
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from codeczoo.base.info import CodecInfo
 
 if TYPE_CHECKING:
+    from codeczoo.base.cuda_graph import State
     from codeczoo.base.keymap import KeyMap
     from codeczoo.base.passes import Context
-    from codeczoo.base.stream import State
     from codeczoo.base.variant import Variant
 
 

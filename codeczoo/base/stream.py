@@ -25,7 +25,7 @@ back from the device, and writes nothing that it does not return: it can be capt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -33,21 +33,21 @@ from torch.utils._pytree import tree_map
 
 from codeczoo.base.audio import Audio
 from codeczoo.base.codes import PAD, Codes
+from codeczoo.base.cuda_graph import CapturedSteps, State, Step, where
 from codeczoo.base.device import matmul_precision
 
 if TYPE_CHECKING:
     from codeczoo.base.codec import BaseCodec
 
-State = Any  # a tree (tuple, list, dict) of tensors [B, ...]
-
 
 class Stream:
     """`batch_size` clips at the codec's own rate and channel count, fed in chunks.
 
-    Its state is in `encoder_state` and `decoder_state`, trees of tensors; `state_dict` copies them.
+    Its state is in `encoder_state` and `decoder_state`, trees of tensors; `state_dict` copies them. (With `cuda_graph`
+    each step writes into the trees of the step before it.)
     """
 
-    def __init__(self, codec: BaseCodec, batch_size: int, num_codebooks: int) -> None:
+    def __init__(self, codec: BaseCodec, batch_size: int, num_codebooks: int, cuda_graph: bool = False) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1; it is {batch_size!r}")
         self.codec = codec
@@ -58,6 +58,7 @@ class Stream:
         self.decoder_state: State = codec._stream_decode_start(batch_size)
         # Whether every item is known to be past its start, which then need not be asked of the device again.
         self._encoder_runs = self._decoder_runs = False
+        self._encoder_graphs, self._decoder_graphs = (CapturedSteps() if cuda_graph else None for _ in range(2))
 
     @property
     def active(self) -> Tensor:
@@ -86,10 +87,11 @@ class Stream:
         self._encoder_runs = self._encoder_runs or self.codec._stream_encode_runs(self.encoder_state)
         with matmul_precision(self.codec.precision):
             if self._encoder_runs:
-                codes, state = self.codec._stream_encode_run(waveform, self.encoder_state, self.num_codebooks)
+                step = lambda x, state: self.codec._stream_encode_run(x, state, self.num_codebooks)  # noqa: E731
+                codes, self.encoder_state = self._run(step, waveform, self.encoder_state, self._encoder_graphs)
             else:
                 codes, counts, state = self.codec._stream_encode(waveform, self.encoder_state, self.num_codebooks)
-        self.encoder_state = self._where_active(state, self.encoder_state)
+                self.encoder_state = self._where_active(state, self.encoder_state)
         return self._codes(codes, counts)
 
     @torch.no_grad()
@@ -128,10 +130,11 @@ class Stream:
         self._decoder_runs = self._decoder_runs or self.codec._stream_decode_runs(self.decoder_state)
         with matmul_precision(self.codec.precision):
             if self._decoder_runs:
-                waveform, state = self.codec._stream_decode_run(dense, self.decoder_state)
+                step = self.codec._stream_decode_run
+                waveform, self.decoder_state = self._run(step, dense, self.decoder_state, self._decoder_graphs)
             else:
                 waveform, counts, state = self.codec._stream_decode(dense, self.decoder_state)
-        self.decoder_state = self._where_active(state, self.decoder_state)
+                self.decoder_state = self._where_active(state, self.decoder_state)
         return self._audio(waveform, counts)
 
     @torch.no_grad()
@@ -157,8 +160,8 @@ class Stream:
                 raise IndexError(f"items {index.tolist()} of a stream of {self.batch_size}")
             mask[index] = True
         self._encoder_runs = self._decoder_runs = False
-        self.encoder_state = _where(mask, self.codec._stream_encode_start(self.batch_size), self.encoder_state)
-        self.decoder_state = _where(mask, self.codec._stream_decode_start(self.batch_size), self.decoder_state)
+        self.encoder_state = where(mask, self.codec._stream_encode_start(self.batch_size), self.encoder_state)
+        self.decoder_state = where(mask, self.codec._stream_decode_start(self.batch_size), self.decoder_state)
 
     def state_dict(self) -> dict[str, State]:
         """All state as a tree of tensors, copied; `torch.save` writes it, `load_state_dict` restores it."""
@@ -200,8 +203,16 @@ class Stream:
             )
         return chunk.to(self.codec.device, self.codec.dtype)
 
+    def _run(self, step: Step, x: Tensor, state: State, graphs: CapturedSteps | None) -> tuple[Tensor, State]:
+        """A step of items that are all past their start."""
+        kind = (self.codec.precision, x.dtype)
+        if graphs is None or torch.is_autocast_enabled(x.device.type) or not graphs.has_room(x, kind):
+            output, after = step(x, state)
+            return output, self._where_active(after, state)
+        return graphs(step, x, state, self.active, kind)
+
     def _where_active(self, new: State, old: State) -> State:
-        return _where(self.active, new, old)
+        return where(self.active, new, old)
 
     def _counts(self, counts: Tensor | None, longest: int) -> Tensor:
         full = torch.full((self.batch_size,), longest, device=self.codec.device) if counts is None else counts
@@ -216,9 +227,3 @@ class Stream:
         lengths = self._counts(counts, waveform.shape[-1])
         behind = torch.arange(waveform.shape[-1], device=waveform.device) >= lengths[:, None, None]
         return Audio(waveform.masked_fill(behind, 0), lengths, self.codec.sample_rate)
-
-
-def _where(mask: Tensor, new: State, old: State) -> State:
-    """`new` where the mask [B] is True, `old` elsewhere, for every tensor [B, ...] of the trees. One that a step gave
-    back as it got it is taken as it is: a ring written in place where the state before it does not look."""
-    return tree_map(lambda n, o: n if n is o else torch.where(mask.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)

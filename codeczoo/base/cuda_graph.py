@@ -1,0 +1,99 @@
+"""`CapturedSteps`: the step of a running stream as CUDA graphs. Hundreds of small kernels are started with one call;
+the values are those of the step itself.
+
+A graph reads and writes the memory that it was captured with. So the state lives in tensors that stay where they are,
+and one graph does a whole step: it runs the network, keeps the state of items that are paused, and writes the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+State = Any  # a tree (tuple, list, dict) of tensors [B, ...]
+Step = Callable[[Tensor, State], tuple[Tensor, State]]
+
+MAX_GRAPHS = 8  # each holds memory of its own; chunks of further lengths run uncaptured
+TRIALS = 3  # steps before a capture: libraries choose their kernels and take their memory in them
+
+
+class Captured(NamedTuple):
+    input: Tensor
+    output: Tensor
+    run: Callable[[], None]  # from `input` and the state to `output` and the state
+
+
+class CapturedSteps:
+    """Steps (input, state) → (output, state) of a batch, one graph for each shape of input and each `kind`.
+
+    Where there are no CUDA graphs the same steps run uncaptured, over the same tensors.
+    """
+
+    def __init__(self) -> None:
+        self.state: State = None  # overwritten by each step
+        self.active: Tensor  # [B] bool
+        self._captured: dict[Hashable, Captured] = {}
+
+    def has_room(self, x: Tensor, kind: Hashable) -> bool:
+        """Whether such a step has a graph or may get one."""
+        return (kind, x.shape) in self._captured or len(self._captured) < MAX_GRAPHS
+
+    @torch.inference_mode(False)  # what a caller's inference mode makes could not be written into after it
+    @torch.no_grad()
+    def __call__(self, step: Step, x: Tensor, state: State, active: Tensor, kind: Hashable) -> tuple[Tensor, State]:
+        """One step from `state`, which need not be the one that the last step gave; items that are not `active` [B]
+        keep theirs. The state that comes back is written into by the next step; the output is the caller's own."""
+        if self.state is None:
+            self.state, self.active = tree_map(torch.clone, state), active.clone()
+        elif state is not self.state:
+            _copy(self.state, state)
+        self.active.copy_(active)
+        key = (kind, x.shape)
+        if key not in self._captured:
+            self._captured[key] = self._capture(step, x)
+        captured = self._captured[key]
+        captured.input.copy_(x)
+        captured.run()
+        return captured.output.clone(), self.state
+
+    def _capture(self, step: Step, x: Tensor) -> Captured:
+        given = x.clone()
+        if x.device.type != "cuda":
+            output = torch.empty_like(self.step(step, given, write=False))
+            return Captured(given, output, lambda: _copy(output, self.step(step, given)))
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(x.device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(TRIALS):
+                    self.step(step, given, write=False)
+            torch.cuda.current_stream().wait_stream(side)
+            # Other threads, which may load clips meanwhile, are not to be disturbed.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                output = self.step(step, given)
+        return Captured(given, output, graph.replay)
+
+    def step(self, step: Step, x: Tensor, write: bool = True) -> Tensor:
+        """What is captured: the output; the state is written into, unless the step is only tried."""
+        output, state = step(x, self.state)
+        merged = where(self.active, state, self.state)  # all of it before any is written: parts may share memory
+        if write:
+            _copy(self.state, merged)
+        return output
+
+
+def where(mask: Tensor, new: State, old: State) -> State:
+    """`new` where the mask [B] is True, `old` elsewhere, for every tensor [B, ...] of the trees. One that a step gave
+    back as it got it is taken as it is: a ring written in place where the state before it does not look."""
+    return tree_map(lambda n, o: n if n is o else torch.where(mask.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)
+
+
+def _copy(to: State, source: State) -> None:
+    for ours, theirs in zip(tree_leaves(to), tree_leaves(source), strict=True):
+        if ours is not theirs:
+            ours.copy_(theirs)

@@ -216,9 +216,10 @@ def stack(clips: Sequence[Tensor], sample_rate: int) -> Audio:
 
 def clean(waveform: Tensor, lengths: Tensor, sample_rate: int) -> Audio:
     """An `Audio` cut to its longest item, with zeros behind each item's length."""
-    longest = int(lengths.max()) if len(lengths) else 0
+    values = lengths.tolist()
+    longest = max(values, default=0)
     waveform = waveform[..., :longest]
-    if bool((lengths < longest).any()):
+    if min(values, default=0) < longest:
         behind = torch.arange(longest, device=waveform.device) >= lengths.to(waveform.device)[:, None, None]
         waveform = waveform.masked_fill(behind, 0)
     return Audio(waveform, lengths, sample_rate)

@@ -104,8 +104,20 @@ class BaseCodec(Family):
     def forward(self, audio: Any, sample_rate: int | None = None) -> Audio:
         return self.reconstruct(audio, sample_rate)
 
-    def stream(self, batch_size: int = 1, num_codebooks: int | None = None, bitrate: float | None = None) -> Stream:
+    def stream(
+        self,
+        batch_size: int = 1,
+        num_codebooks: int | None = None,
+        bitrate: float | None = None,
+        cuda_graph: bool = False,
+    ) -> Stream:
         """A stream of `batch_size` clips, fed chunk by chunk; equal to the whole clip.
+
+        Args:
+            batch_size: clips that run side by side.
+            num_codebooks, bitrate: as in `encode`.
+            cuda_graph: on CUDA, capture the step as a graph: the same values with a fraction of the time to start its
+                kernels, for a capture at the first chunk of each length. Without effect on other devices.
 
         Raises:
             ValueError: the codec is not causal.
@@ -115,7 +127,7 @@ class BaseCodec(Family):
                 f"{self.name} is not causal: its codes depend on later samples, so it cannot stream; "
                 "encode() handles audio of any length in bounded memory"
             )
-        return Stream(self, batch_size, self.choose_codebooks(num_codebooks, bitrate))
+        return Stream(self, batch_size, self.choose_codebooks(num_codebooks, bitrate), cuda_graph)
 
     def prepare(self, audio: Any, sample_rate: int | None = None) -> Audio:
         """Audio of any form as the network takes it: one batch, on the device, at the codec's rate and channels."""
@@ -160,11 +172,13 @@ class BaseCodec(Family):
             encoded = self._encode_long(batch.waveform, batch.lengths, num_codebooks, samples)
         codes, lengths = encoded.codes, encoded.lengths.to(batch.device)
         strides = (self.strides or (1,) * len(self.codebook_sizes))[:num_codebooks]
-        counts = -(-lengths[:, None] // torch.tensor(strides, device=lengths.device))
-        codes = codes[..., : int(lengths.max())]
-        if bool((counts < codes.shape[-1]).any()):
-            valid = torch.arange(codes.shape[-1], device=codes.device) < counts[..., None]
-            codes = codes.masked_fill(~valid, PAD)
+        frames = lengths.tolist()
+        codes = codes[..., : max(frames)]
+        if min(frames) < codes.shape[-1] or max(strides) > 1:
+            counts = lengths[:, None]
+            if max(strides) > 1:
+                counts = -(-counts // torch.tensor(strides, device=lengths.device))
+            codes = codes.masked_fill(torch.arange(codes.shape[-1], device=codes.device) >= counts[..., None], PAD)
         return Codes(
             codes=codes,
             lengths=lengths,
@@ -179,17 +193,18 @@ class BaseCodec(Family):
 
     def _decode_part(self, codes: Codes) -> Audio:
         frames = max(int(self._seconds_whole() * self.sample_rate / (self.hop_length or 1)), 1)
-        dense = codes.codes if bool((codes.counts == codes.codes.shape[-1]).all()) else codes.codes.clamp(min=0)
+        # Behind an item's own codes stands PAD. On a CPU a copy costs more than to ask whether there is any.
+        full = codes.device.type == "cpu" and bool((codes.counts == codes.codes.shape[-1]).all())
+        dense = codes.codes if full else codes.codes.clamp(min=0)
         if dense.shape[-1] <= frames or not self.hop_length:
             decoded = self._decode(dense, codes.lengths, codes.side, codes.num_samples)
         else:
             decoded = self._decode_long(dense, codes.lengths, codes.side, codes.num_samples, frames)
         wanted = torch.where(codes.num_samples < 0, decoded.lengths, codes.num_samples)
-        longest = int(wanted.max())
-        if longest > int(decoded.lengths.max()) + self.sample_rate:
+        longest, most = torch.stack([wanted.max(), decoded.lengths.max()]).tolist()
+        if longest > most + self.sample_rate:
             raise ValueError(
-                f"{self.name}: these codes are of at most {int(decoded.lengths.max())} samples, and their num_samples "
-                f"says {longest}"
+                f"{self.name}: these codes are of at most {most} samples, and their num_samples says {longest}"
             )
         waveform = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), self.sample_rate).waveform
         # Some decoders end a few samples short of the last frame; those samples are zeros.
@@ -233,7 +248,9 @@ class BaseCodec(Family):
             raise ValueError(f"{self.name}: there are no codes to decode: the batch is empty")
         if codes.codes.shape[-1] == 0 or int(codes.lengths.min()) == 0:
             raise ValueError(f"{self.name}: there are no frames to decode in item {int(codes.lengths.argmin())}")
-        sizes = torch.tensor(self.codebook_sizes[:count], device=codes.device)[:, None]
+        sizes: Any = self.codebook_sizes[0]
+        if set(self.codebook_sizes[:count]) != {sizes}:
+            sizes = torch.tensor(self.codebook_sizes[:count], device=codes.device)[:, None]
         first, count_wrong = None, 0
         # Stretch by stretch: an index of every sample of an hour, for codecs that have a code a sample, is half a GB.
         for start in range(0, codes.codes.shape[-1], PIECE):
@@ -249,7 +266,7 @@ class BaseCodec(Family):
             b, k, n = first
             raise ValueError(
                 f"{self.name}: code {int(codes.codes[b, k, n])} at item {b}, codebook {k}, frame {n} is out of range: "
-                f"that codebook has entries 0 to {int(sizes[k, 0]) - 1} ({count_wrong} codes are out of range)"
+                f"that codebook has entries 0 to {self.codebook_sizes[k] - 1} ({count_wrong} codes are out of range)"
             )
         return codes
 

@@ -20,8 +20,9 @@ def check_lengths(lengths: Tensor, batch: int, longest: int, unit: str) -> Tenso
     if lengths.shape != (batch,):
         raise ValueError(f"lengths must be [{batch}], one an item; their shape is {tuple(lengths.shape)}")
     lengths = lengths.long()
-    if batch and (int(lengths.min()) < 0 or int(lengths.max()) > longest):
-        raise ValueError(f"lengths must lie in 0 to {longest} {unit}; they are {lengths.tolist()}")
+    values = lengths.tolist()
+    if values and (min(values) < 0 or max(values) > longest):
+        raise ValueError(f"lengths must lie in 0 to {longest} {unit}; they are {values}")
     return lengths
 
 

@@ -59,8 +59,11 @@ class Conv1d(nn.Module):
     def out_length(self, length: Length) -> Length:
         """Steps that `length` samples give: int or tensor."""
         if self.fill:
-            return -(-length // self.stride)
-        return (length + self.left + self.right - self.span) // self.stride + 1
+            return -(-length // self.stride) if self.stride > 1 else length
+        beside = self.left + self.right - self.span + 1  # with stride 1 mostly 0: on CUDA each operation counts
+        if self.stride == 1:
+            return length + beside if beside else length
+        return (length + beside - 1) // self.stride + 1
 
     def missing(self, length: Length) -> Length:
         """Samples that the last window lacks (0 without `fill`)."""
@@ -69,27 +72,37 @@ class Conv1d(nn.Module):
         return (self.out_length(length) - 1) * self.stride + self.span - length - self.left - self.right
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self._forward(x, lengths, True)
+
+    def without_bias(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The convolution alone, for a caller that adds the bias together with what follows."""
+        return self._forward(x, lengths, False)
+
+    def _forward(self, x: Tensor, lengths: Tensor | None, bias: bool) -> Tensor:
         simple = self.pad_mode == "zeros" and self.left == self.right and self.missing(x.shape[-1]) == 0
         if simple and (lengths is None or not self.fill):
             # F.conv1d pads by itself, without a copy of x.
             x = zero_tail_(x, lengths, self.right)
-            if x.device.type == "cpu" and self._is_depthwise and x.stride(1) == 1:
+            if x.device.type == "cpu" and self._is_depthwise and bias and x.stride(1) == 1:
                 return self.depthwise_last(x)
-            return F.conv1d(x, self.weight, self.bias, self.stride, self.left, self.dilation, self.groups)
+            offset = self.bias if bias else None
+            return F.conv1d(x, self.weight, offset, self.stride, self.left, self.dilation, self.groups)
         if lengths is None:
             x = pad(x, None, self.left, self.right + self.missing(x.shape[-1]), self.pad_mode)
         else:
             total, widest = x.shape[-1], self.right + self._most_lacking
-            x = pad(x, lengths, self.left, self.right + self.missing(lengths), self.pad_mode, widest)
-            return self.convolve(x)[..., : self.out_length(total)]
-        return self.convolve(x)
+            # Each item's own right side is asked for only where it can be what a short item is lengthened to.
+            right = widest if widest <= self.left else self.right + self.missing(lengths)
+            x = pad(x, lengths, self.left, right, self.pad_mode, widest)
+            return self.convolve(x, bias)[..., : self.out_length(total)]
+        return self.convolve(x, bias)
 
-    def convolve(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, bias: bool = True) -> Tensor:
         """Without any padding."""
         steps = (x.shape[-1] - self.span) // self.stride + 1
-        if x.device.type == "cpu" and self.groups == self.dilation == 1 and 0 < len(x) * steps <= FEW:
+        if x.device.type == "cpu" and self.groups == self.dilation == 1 and 0 < len(x) * steps <= FEW and bias:
             return self._product(x)
-        return F.conv1d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return F.conv1d(x, self.weight, self.bias if bias else None, self.stride, 0, self.dilation, self.groups)
 
     def _product(self, x: Tensor) -> Tensor:
         """`convolve` as one matrix product. Of few steps the time goes into reading the weights, which a convolution

@@ -49,7 +49,7 @@ def istft_same(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | 
         raise ValueError(
             f"n_fft must be a multiple of hop_length, and their difference even; they are {n_fft} and {hop_length}"
         )
-    spectrum.imag[..., [0, -1]] = 0  # of a real signal; not every FFT ignores what stands there
+    spectrum.imag[..., 0] = spectrum.imag[..., -1] = 0  # of a real signal; not every FFT ignores what stands there
     frames = torch.fft.irfft(spectrum, n_fft)
     frames = zero_tail_(frames.mT, lengths, overlap - 1).mT  # the frames behind an item that reach into it
     batch, steps, _ = frames.shape

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.nn import fused
+
 MODES = ("zeros", "reflect", "replicate")
+SMALL = 1 << 22  # values of an activation that a GPU passes over in less time than it takes to start a few kernels
 
 
 def pad(
@@ -51,6 +54,9 @@ def zero_tail_(x: Tensor, lengths: Tensor | None, count: int) -> Tensor:
     """Write zeros behind each item, as far as `count` steps or the tensor's end; in place (see above)."""
     if lengths is None or count == 0 or x.shape[-1] == 0:
         return x
+    if x.device.type != "cpu" and x.numel() < SMALL:
+        behind = torch.arange(x.shape[-1], device=x.device) >= lengths[:, None]
+        return x.masked_fill_(behind[:, None], 0)
     index = lengths[:, None] + torch.arange(count, device=x.device)  # [B, count]
     clipped = index.clamp(max=x.shape[-1] - 1)
     behind = clipped >= lengths[:, None]
@@ -76,40 +82,40 @@ def _reflect(x: Tensor, left: int, right: int) -> Tensor:
 
 
 def _pad_ragged(x: Tensor, lengths: Tensor, left: int, right: int | Tensor, widest: int, mode: str) -> Tensor:
-    """Pad as if dense, then overwrite what stands behind each item."""
-    batch, channels, _ = x.shape
-    side = torch.as_tensor(right, device=x.device).expand(batch)
+    """Pad as if dense, then overwrite what stands before and behind each item."""
+    if left == widest == 0:
+        return x
     out = F.pad(x, (left, widest))  # a copy: what is written below never reaches the caller's tensor
-    steps = torch.arange(widest, device=x.device)  # [R]
-    behind = left + lengths[:, None] + steps  # [B, R] places to fill
+    own = lengths[:, None]
     if mode == "zeros":
-        return _put(out, behind, out.new_zeros(()).expand(batch, channels, widest))
-    # For the short-item rule an item counts as `length` samples, zeros behind its own.
-    largest = torch.maximum(side, side.new_tensor(left))
-    length = torch.maximum(lengths, largest + 1) if mode == "reflect" else lengths
+        behind = own + torch.arange(left, left + widest, device=x.device)
+        return out.scatter_(-1, _for_channels(behind, x), 0)
+    # The padding's steps, k: `left` before the item, `widest` behind it. What they get stands in `out` already, zeros
+    # where it has just been padded with them.
+    k, nothing = torch.arange(left + widest, device=x.device), 0 if left else x.shape[-1]
+    # An item that is too short to be reflected counts as longer by zeros, see `pad`.
+    most: int | Tensor = 0
     if mode == "reflect":
-        source = 2 * (length[:, None] - 1) - (lengths[:, None] + steps)  # mirrored about the last sample
-        own = lengths[:, None] + steps < length[:, None]  # still inside the lengthened item: its zeros
-        source = torch.where(own, lengths[:, None] + steps, source)
+        most = max(left, right) if isinstance(right, int) else right[:, None].clamp(min=left)
+    if fused.here(x):
+        most = most if isinstance(most, Tensor) else k.new_full((1,), most)
+        places, sources = fused.places(k, own, left), fused.sources(k, own, most, left, nothing, mode == "reflect")
     else:
-        source = (lengths[:, None] - 1).expand(-1, widest)
-    out = _put(out, behind, _take(x, source, lengths))
-    if left:
-        ahead = (
-            torch.arange(left, 0, -1, device=x.device)
-            if mode == "reflect"
-            else torch.zeros(left, device=x.device).long()
-        )
-        out[..., :left] = _take(x, ahead.expand(batch, -1), lengths)
-    return out
+        places = torch.where(k < left, k, k + own)
+        sources = _sources(k, own, most, left, nothing, mode == "reflect")
+    return out.scatter_(-1, _for_channels(places, x), out.gather(-1, _for_channels(sources, x)))
 
 
-def _take(x: Tensor, index: Tensor, lengths: Tensor) -> Tensor:
-    """x [B, C, T] at index [B, R], zero outside of each item's own samples → [B, C, R]."""
-    inside = (index >= 0) & (index < lengths[:, None])
-    safe = index.clamp(0, x.shape[-1] - 1)[:, None].expand(-1, x.shape[1], -1)
-    return x.gather(-1, safe).masked_fill(~inside[:, None], 0)
+def _sources(k: Tensor, own: Tensor, most: int | Tensor, left: int, nothing: int, reflect: bool) -> Tensor:
+    """[B, K]: where each step of the padding is taken from, `nothing` where from no sample of the item's own."""
+    if reflect:
+        last = torch.clamp(own - 1, min=most)
+        at = torch.where(k < left, left - k, k - left + own)
+        at = torch.where((k >= left) & (at > last), 2 * last - at, at)
+    else:
+        at = torch.where(k < left, 0, own - 1)
+    return torch.where((at >= 0) & (at < own), at + left, nothing)
 
 
-def _put(x: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    return x.scatter_(-1, index[:, None].expand(-1, x.shape[1], -1), values)
+def _for_channels(index: Tensor, x: Tensor) -> Tensor:
+    return index[:, None].expand(-1, x.shape[1], -1)

@@ -12,17 +12,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from codeczoo.nn import fused
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.tiles import TILE, in_tiles
 
 EPS = 1e-9
 
 
-def snake(x: Tensor, alpha: Tensor, size: Tensor, inplace: bool = False) -> Tensor:
-    """x + size · sin²(alpha · x), x [B, C, T]; `alpha` and `size` [1, C, 1] or any shape that is constant over time.
+def snake(
+    x: Tensor, alpha: Tensor, beta: Tensor, eps: float, inplace: bool = False, bias: Tensor | None = None
+) -> Tensor:
+    """y + sin²(alpha · y) / (beta + eps) of y = x + bias, x [B, C, T]; the others [1, C, 1] or any shape that is
+    constant over time.
 
-    Written with one temporary, and on a CPU stretch by stretch, because memory is what it costs.
+    One kernel on CUDA. Elsewhere written with one temporary, and on a CPU stretch by stretch, because memory is what it
+    costs.
     """
+    if fused.here(x):
+        return fused.snake(x, bias, alpha, beta, eps)
+    x = x if bias is None else x + bias
+    size = (beta + eps).reciprocal()
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return _snake(x, alpha, size, x if inplace else None)
     out = x if inplace else torch.empty_like(x)
@@ -46,7 +55,7 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.empty(1, channels, 1))
 
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
-        return snake(x, self.alpha, (self.alpha + self.eps).reciprocal(), inplace)
+        return snake(x, self.alpha, self.alpha, self.eps, inplace)
 
 
 class SnakeBeta(nn.Module):
@@ -59,7 +68,7 @@ class SnakeBeta(nn.Module):
         self.beta = nn.Parameter(torch.empty(1, channels, 1))
 
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
-        return snake(x, self.alpha.exp(), (self.beta.exp() + self.eps).reciprocal(), inplace)
+        return snake(x, self.alpha.exp(), self.beta.exp(), self.eps, inplace)
 
 
 class SnakeUnit(nn.Module):
@@ -73,10 +82,26 @@ class SnakeUnit(nn.Module):
         self.conv2 = Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if fused.here(x):  # CUDA adds a convolution's bias in a kernel of its own
+            alpha, eps = self.snake2.alpha, self.snake2.eps
+            y = self.conv1.without_bias(self.snake1(x), lengths)
+            y = self.conv2.without_bias(snake(y, alpha, alpha, eps, bias=_column(self.conv1)))
+            return fused.add(y, _column(self.conv2), _middle(x, y.shape[-1]))
         y = self.conv1(self.snake1(x), lengths)
         y = self.conv2(self.snake2(y, inplace=True))
-        lost = (x.shape[-1] - y.shape[-1]) // 2  # none, but where the padding was taken off
-        return y.add_(x[..., lost : x.shape[-1] - lost])
+        return y.add_(_middle(x, y.shape[-1]))
+
+
+def _column(conv: Conv1d) -> Tensor:
+    """Its bias, [C, 1]."""
+    assert conv.bias is not None
+    return conv.bias[:, None]
+
+
+def _middle(x: Tensor, steps: int) -> Tensor:
+    """All of x, but where the padding was taken off."""
+    lost = (x.shape[-1] - steps) // 2
+    return x[..., lost : x.shape[-1] - lost]
 
 
 class SnakeUnits(nn.ModuleList):

@@ -19,11 +19,19 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 97), (3, 40, 7)])
 def test_snake_is_its_formula(monkeypatch, shape, inplace, piece):
     monkeypatch.setattr(module, "TILE", piece)
-    x, alpha, size = noise(*shape), noise(1, shape[1], 1, seed=1), noise(1, shape[1], 1, seed=2)
-    expected, before = x + size * torch.sin(alpha * x) ** 2, x.clone()
-    y = snake(x, alpha, size, inplace)
+    x, alpha, beta = noise(*shape), noise(1, shape[1], 1, seed=1), noise(1, shape[1], 1, seed=2).exp()
+    expected, before = x + torch.sin(alpha * x) ** 2 / (beta + 0.5), x.clone()
+    y = snake(x, alpha, beta, 0.5, inplace)
     torch.testing.assert_close(y, expected, rtol=1e-14, atol=1e-14)
     assert torch.equal(x, y if inplace else before)
+
+
+def test_snake_takes_the_bias_of_what_was_before_it():
+    x, alpha, bias = noise(2, 5, 97), noise(1, 5, 1, seed=1).exp(), noise(5, 1, seed=2)
+    before = x.clone()
+    expected = snake(x + bias, alpha, alpha, 0.5)
+    torch.testing.assert_close(snake(x, alpha, alpha, 0.5, bias=bias), expected, rtol=1e-14, atol=1e-14)
+    assert torch.equal(x, before)
 
 
 def test_snake_takes_a_stretch_of_a_longer_signal():

@@ -12,43 +12,52 @@ For each codec, while it is loaded:
   ragged     each clip of a ragged batch against itself alone: codes that differ, largest error of the audio
   passes     a clip in passes against the whole, where the codec promises that they are equal
   stream     chunk by chunk against the whole, where the codec is causal
-  graph      the step of a running stream captured as a CUDA graph: codes and samples that differ from the uncaptured
-             step's, and milliseconds a step of both (without CUDA the step runs uncaptured)
-  speed      seconds of audio a second in float32, TF32 and under bfloat16 autocast, and the share of codes and the
-             signal-to-difference ratio that the faster ones keep
+  graph      a stream with `cuda_graph=True` beside one without, one hop a step: codes and samples that differ, and
+             milliseconds a step of both (without CUDA neither is captured)
+  speed      seconds of audio a second in float32, TF32 and under bfloat16 autocast (and compiled, with TF32), and the
+             share of codes and the signal-to-difference ratio that the faster ones keep
 
-Then the metrics: of the golden pairs, on the device against the CPU, and against the packages that define them. What no
-longer fits into `--minutes` is listed as left out. The JSON is written after every codec. The exit code is 1 if a
-promise was broken: golden, ragged, passes, stream and graph are promises, speed is not.
+And of the metrics, by the golden pairs:
+
+  metric     largest difference between the device and the CPU, and from the packages that define them
+
+What no longer fits into `--minutes` is listed as left out. The JSON is written after every codec. The exit code is 1 if
+a promise was broken: golden, ragged, passes, stream and graph are promises, the others are not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from benchmarks.compare import agreement, environment, peak_error, quiet_codecs, synchronize, timed
 from codeczoo import Audio, BaseCodec, Codes, load_codec, metrics
-from codeczoo.base.device import choose_device, matmul_precision
+from codeczoo.base.device import choose_device
+from codeczoo.codecs.snac import SNAC
 from tests import golden_weights
 from tests.helpers import GOLDEN, golden_case, golden_state_dict
 from tests.metrics.cases import golden_pairs, recording
 
-# Golden folders that are not called as their codec is, and those left to the others of their network.
+# Golden folders that are not called as their codec is.
 NAMES = {"bigcodec_16k": "bigcodec_1k", "speechtokenizer_16k": "speech_tokenizer_16k"}
+FIRST = ("mimi", "dac_44k", "encodec_24k", "encodec_48k", "wavtokenizer_40", "audiodec_24k")
 LAST = ("xcodec2_16k", "s3tokenizer_v3_25hz")  # the largest ones
 TOLERANCE = 1e-4  # of the peak
+SECTIONS = ("golden", "ragged", "passes", "stream", "graph", "speed", "metric")
 
 # For each metric the golden value that defines it: package, entry, and its sign there.
 TRUTH = {
@@ -68,19 +77,21 @@ Row = dict[str, Any]
 class Check:
     """One codec on its device, with a golden case of it."""
 
-    def __init__(self, codec: BaseCodec, case: Mapping[str, Tensor], quick: bool) -> None:
-        self.codec, self.case, self.quick = codec, case, quick
+    def __init__(self, codec: BaseCodec, case: Mapping[str, Tensor], quick: bool, compiled: bool = False) -> None:
+        self.codec, self.case, self.quick, self.compiled = codec, case, quick, compiled
         self.name, self.device, self.hop = codec.name, codec.device, codec.hop_length or 1
 
     @classmethod
-    def of(cls, folder: str, device: torch.device, quick: bool) -> Check:
-        codec = load_codec(NAMES.get(folder, folder), weights=golden_state_dict(folder), device=device)
-        return cls(codec, golden_case(folder)[0], quick)
+    def of(cls, folder: str, weights: Path, device: torch.device, quick: bool, compiled: bool) -> Check:
+        codec = load_codec(NAMES.get(folder, folder), weights=load_file(weights), device=device)
+        return cls(codec, golden_case(folder)[0], quick, compiled)
 
-    def run(self) -> Iterator[Row]:
-        for section in (self.golden, self.ragged, self.passes, self.stream, self.graph, self.speed):
-            for row in section():
-                yield {"codec": self.name, "section": section.__name__, **row}
+    def run(self, sections: Sequence[str] = SECTIONS) -> Iterator[Row]:
+        for section in sections:
+            if section == "metric":
+                continue  # not of a codec
+            for row in getattr(self, section)():
+                yield {"codec": self.name, "section": section, **row}
 
     # -- promises -------------------------------------------------------------------------------
 
@@ -102,7 +113,8 @@ class Check:
             if "codes" in case:
                 side = {"scale": case["scale"]} if "scale" in case else {}
                 given = codec.wrap(case["codes"], side=side)
-            row["error"] = peak_error(codec.decode(given).waveform.cpu(), _cut(case["reconstruction"], codec))
+            with without_noise(codec):
+                row["error"] = peak_error(codec.decode(given).waveform.cpu(), _cut(case["reconstruction"], codec))
         yield {**row, "kept": differ == 0 and row.get("error", 0.0) <= TOLERANCE}
 
     def ragged(self) -> Iterator[Row]:
@@ -148,69 +160,60 @@ class Check:
         clip = self._clips(2, 1.0 if self.quick else 12.0)
         clip = clip[..., : clip.shape[-1] // hop * hop]
         whole = codec.encode(clip, codec.sample_rate)
-        stream, chunk = codec.stream(2), 2 * hop
-        pieces = [stream.encode(part) for part in clip.split(chunk, dim=-1)]
-        codes = torch.cat([p.codes[..., : int(p.lengths[0])] for p in [*pieces, stream.flush()]], dim=-1)
-        audio = [stream.decode(part) for part in whole.codes.split(2, dim=-1)]
-        waveform = torch.cat([a.waveform[..., : int(a.lengths[0])] for a in [*audio, stream.drain()]], dim=-1)
-        error = peak_error(waveform, codec.decode(codec.wrap(whole.codes)).waveform)
-        differ = int((codes != whole.codes).sum())
-        yield {"differ": differ, "of": codes.numel(), "error": error, "kept": not differ and error <= TOLERANCE}
+        audio = codec.decode(codec.wrap(whole.codes)).waveform
+        for cuda_graph in (False, True):
+            stream = codec.stream(2, cuda_graph=cuda_graph)
+            pieces = [stream.encode(part) for part in clip.split(2 * hop, dim=-1)]
+            codes = torch.cat([p.codes[..., : int(p.lengths[0])] for p in [*pieces, stream.flush()]], dim=-1)
+            heard = [stream.decode(part) for part in whole.codes.split(2, dim=-1)]
+            waveform = torch.cat([a.waveform[..., : int(a.lengths[0])] for a in [*heard, stream.drain()]], dim=-1)
+            differ, error = int((codes != whole.codes).sum()), peak_error(waveform, audio)
+            row = {"graph": cuda_graph, "differ": differ, "of": codes.numel(), "error": error}
+            yield {**row, "kept": not differ and error <= TOLERANCE}
 
     def graph(self) -> Iterator[Row]:
-        """One hop a step, of a stream that runs."""
+        """One hop a step, as a user calls a stream."""
         codec, hop = self.codec, self.hop
         if not codec.causal:
             return
         steps, count = (6 if self.quick else 200), codec.num_codebooks
-        clip = self._clips(1, (steps + 20) * hop / codec.sample_rate)
-        chunks = list(clip.split(hop, dim=-1))[: steps + 20]
-        stream = codec.stream(1)
-        while not (codec._stream_encode_runs(stream.encoder_state) and codec._stream_decode_runs(stream.decoder_state)):
-            stream.encode(chunks.pop(0))
-            stream.decode(torch.zeros(1, count, 1, dtype=torch.int64, device=self.device))
-        chunks = chunks[:steps]
-        encode = lambda x, state: codec._stream_encode_run(x, state, count)  # noqa: E731
         codes = torch.randint(0, min(codec.codebook_sizes), (1, count, 1), generator=torch.Generator().manual_seed(0))
-        sides: tuple[tuple[str, Step, Any, list[Tensor]], ...] = (
-            ("encode", encode, stream.encoder_state, chunks),
-            ("decode", codec._stream_decode_run, stream.decoder_state, [codes.to(self.device)] * steps),
-        )
-        with torch.no_grad(), matmul_precision("exact"):
-            for op, step, state, given in sides:
-                plain, captured = Loop(step, given[0], state, False), Loop(step, given[0], state, True)
-                wanted, slow = _fed(plain, given, self.device)
-                found, fast = _fed(captured, given, self.device)
-                differ = sum(int((a != b).sum()) for a, b in zip(wanted, found, strict=True))
-                row = {"op": op, "differ": differ, "captured": captured.graph is not None, "step_ms": slow}
-                yield {**row, "graph_ms": fast, "hop_ms": 1e3 * hop / codec.sample_rate, "kept": differ == 0}
+        plain, captured = codec.stream(1), codec.stream(1, cuda_graph=True)
+        for op, given in (
+            ("encode", self._clips(1, steps * hop / codec.sample_rate).split(hop, dim=-1)),
+            ("decode", [codes.to(self.device)] * steps),
+        ):
+            wanted, slow = _fed(getattr(plain, op), given, self.device)
+            found, fast = _fed(getattr(captured, op), given, self.device)
+            differ = sum(int((a != b).sum()) for a, b in zip(wanted, found, strict=True))
+            row = {"op": op, "differ": differ, "step_ms": slow, "graph_ms": fast}
+            yield {**row, "hop_ms": 1e3 * hop / codec.sample_rate, "kept": differ == 0}
 
     # -- speed ----------------------------------------------------------------------------------
 
     def speed(self) -> Iterator[Row]:
         codec = self.codec
-        batch, seconds, repeats = (1, 0.5, 1) if self.quick else (8, 10.0, 3)
+        batch, seconds = (1, 0.5) if self.quick else (8, 10.0)
         clip = self._clips(batch, seconds)
-        codes: dict[str, Codes] = {}
-        audio: dict[str, Audio] = {}
-        for mode, precision, context in (
-            ("exact", "exact", nullcontext()),
-            ("tf32", "fast", nullcontext()),
-            ("bf16", "exact", torch.autocast(self.device.type, torch.bfloat16)),
-        ):
-            encode = lambda mode=mode: codes.update({mode: codec.encode(clip, codec.sample_rate)})  # noqa: E731
-            decode = lambda mode=mode: audio.update({mode: codec.decode(codes["exact"])})  # noqa: E731
+        exact_codes, exact_audio = codec.encode(clip, codec.sample_rate), None
+        if codec.supports_decode:
+            exact_audio = codec.decode(exact_codes)
+        bf16 = torch.autocast(self.device.type, torch.bfloat16)
+        modes = [("exact", "exact", nullcontext()), ("tf32", "fast", nullcontext()), ("bf16", "fast", bf16)]
+        for mode, precision, context in modes + [("compiled", "fast", nullcontext())] * self.compiled:
+            found: dict[str, Any] = {}
+            encode = lambda found=found: found.update(codes=codec.encode(clip, codec.sample_rate))  # noqa: E731
+            decode = lambda found=found: found.update(audio=codec.decode(exact_codes))  # noqa: E731
             row: Row = {"mode": mode, "batch": batch, "seconds": seconds}
             codec.precision = precision
             try:
-                with context:
-                    row["encode"] = self._rate(encode, row, repeats)
-                    if codec.supports_decode:
-                        row["decode"] = self._rate(decode, row, repeats)
-                if mode != "exact":
-                    row["codes"] = agreement(codes[mode].codes, codes["exact"].codes)
-                if mode != "exact" and codec.supports_decode:
-                    row["audio_db"] = _ratio(audio["exact"].waveform, audio[mode].waveform)
+                with context, compiled_hooks(codec) if mode == "compiled" else nullcontext():
+                    row["encode"] = self._rate(encode, row)
+                    if exact_audio is not None:
+                        row["decode"] = self._rate(decode, row)
+                row["codes"] = agreement(found["codes"].codes, exact_codes.codes)
+                if exact_audio is not None:
+                    row["audio_db"] = _ratio(exact_audio.waveform, found["audio"].waveform)
             except RuntimeError as error:  # what does not run under autocast is worth knowing, and ends nothing else
                 row["failed"] = str(error).splitlines()[0][:120]
             finally:
@@ -219,9 +222,9 @@ class Check:
                 row["peak_mib"] = round(torch.cuda.max_memory_allocated(self.device) / 2**20)
             yield row
 
-    def _rate(self, call: Callable[[], object], row: Row, repeats: int) -> float:
+    def _rate(self, call: Callable[[], object], row: Row) -> float:
         """Seconds of audio a second, of the fastest run; one more goes before, for what only the first call costs."""
-        runs = [timed(call, self.device)["wall"] for _ in range(repeats + 1)]
+        runs = [timed(call, self.device)["wall"] for _ in range(2 if self.quick else 5)]
         return row["batch"] * row["seconds"] / min(runs[1:])
 
     # -- small parts ----------------------------------------------------------------------------
@@ -236,53 +239,18 @@ class Check:
         return torch.from_numpy(made).to(self.device)
 
 
-Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
-
-
-class Loop:
-    """A step (input, state) → (output, state) that keeps its own state: with `capture`, on CUDA, as a graph."""
-
-    def __init__(self, step: Step, example: Tensor, state: Any, capture: bool) -> None:
-        self.step, self.input, self.state = step, example.clone(), tree_map(torch.clone, state)
-        self.graph = torch.cuda.CUDAGraph() if capture and example.is_cuda else None
-        self.output = example
-        if self.graph is None:
-            return
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries choose their kernels and take their memory before the capture
-            for _ in range(3):
-                step(self.input, self.state)
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.cuda.graph(self.graph):
-            self.output, after = step(self.input, self.state)
-            _copy(self.state, after)
-        _copy(self.state, state)  # the trial steps may have written into it
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.graph is None:
-            output, self.state = self.step(x, self.state)
-            return output
-        self.input.copy_(x)
-        self.graph.replay()
-        return self.output.clone()
-
-
-def _copy(to: Any, source: Any) -> None:
-    for ours, theirs in zip(tree_leaves(to), tree_leaves(source), strict=True):
-        if ours is not theirs:
-            ours.copy_(theirs)
-
-
-def _fed(loop: Loop, given: Sequence[Tensor], device: torch.device) -> tuple[list[Tensor], float]:
+def _fed(
+    step: Callable[[Tensor], Codes | Audio], given: Sequence[Tensor], device: torch.device
+) -> tuple[list[Tensor], float]:
     """Outputs, and the median of milliseconds a step, each waited for."""
     out, times = [], []
     for x in given:
         synchronize(device)
         began = time.perf_counter()
-        out.append(loop(x))
+        found = step(x)
         synchronize(device)
         times.append(time.perf_counter() - began)
+        out.append(found.codes if isinstance(found, Codes) else found.waveform)
     return out, 1e3 * statistics.median(times)
 
 
@@ -294,6 +262,35 @@ def _ratio(truth: Tensor, other: Tensor) -> float:
     """Signal to difference, in dB."""
     signal, difference = truth.double().square().sum(), (truth.double() - other.double()).square().sum()
     return float(10 * torch.log10(signal / difference.clamp(min=1e-30 * signal)))  # 300: they are equal
+
+
+@contextmanager
+def without_noise(codec: BaseCodec) -> Iterator[None]:
+    """As the golden cases of SNAC are decoded."""
+    seed: int | None = getattr(codec, "noise_seed", None)
+    if isinstance(codec, SNAC):
+        codec.noise_seed = None
+    try:
+        yield
+    finally:
+        if isinstance(codec, SNAC):
+            codec.noise_seed = seed
+
+
+@contextmanager
+def compiled_hooks(codec: BaseCodec) -> Iterator[None]:
+    """The family's two hooks through `torch.compile`, as a user could do it."""
+    codec._encode, codec._decode = torch.compile(codec._encode), torch.compile(codec._decode)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del codec._encode, codec._decode
+
+
+def make_weights(folder: str, path: Path) -> Path:
+    """The tensors of a golden manifest as a file. To make them takes longer than most checks, so other processes do."""
+    save_file(golden_state_dict(folder), path)
+    return path
 
 
 # -- metrics ------------------------------------------------------------------------------------
@@ -337,8 +334,8 @@ COLUMNS = {
     "golden": ("differ", "codes", "error"),
     "ragged": ("differ", "of", "error"),
     "passes": ("differ", "of", "error"),
-    "stream": ("differ", "of", "error"),
-    "graph": ("op", "captured", "differ", "step_ms", "graph_ms", "hop_ms"),
+    "stream": ("graph", "differ", "of", "error"),
+    "graph": ("op", "differ", "step_ms", "graph_ms", "hop_ms"),
     "speed": ("mode", "encode", "decode", "codes", "audio_db", "peak_mib", "failed"),
     "metric": ("apart", "off"),
 }
@@ -361,9 +358,9 @@ def _cell(value: object) -> str:
 
 
 def folders() -> list[str]:
-    """Golden cases of codecs, the largest at the end."""
+    """Golden cases of codecs: those most asked for first, the largest at the end."""
     found = [path.parent.name for path in sorted(GOLDEN.glob("*/public.safetensors"))]
-    return [name for name in found if name not in LAST] + [name for name in LAST if name in found]
+    return [*FIRST, *(name for name in found if name not in FIRST + LAST), *LAST]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -373,7 +370,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cuda, cpu, ... (CUDA > MPS > CPU)")
     parser.add_argument("--codecs", nargs="+", choices=folders(), metavar="C", help=f"of {', '.join(folders())}")
     parser.add_argument("--quick", action="store_true", help="short clips and few repeats: does the script run?")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="S", help="only these")
+    parser.add_argument("--compiled", action="store_true", help="speed under torch.compile too: a minute or so a codec")
     parser.add_argument("--minutes", type=float, default=9.5, help="no codec is begun after so many (9.5)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that make weights meanwhile (2)")
     parser.add_argument("--out", type=Path, help="JSON of all that was found; the tables beside it as .md")
     return parser.parse_args(argv)
 
@@ -393,22 +393,28 @@ def check_all(args: argparse.Namespace, device: torch.device) -> int:
         rows.append(dict(found))
         print(json.dumps(found), file=sys.stderr, flush=True)
 
-    for row in check_metrics(device, args.quick):
-        keep(row)
-    for folder in args.codecs or folders():
-        if time.monotonic() - began > 60 * args.minutes:
-            record["left_out"].append(folder)
-            continue
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
-        for row in Check.of(folder, device, args.quick).run():
+    names = args.codecs or folders()
+    spawn = multiprocessing.get_context("spawn")
+    with TemporaryDirectory() as temporary, ProcessPoolExecutor(args.jobs, spawn) as pool:
+        weights = {name: pool.submit(make_weights, name, Path(temporary, name)) for name in names}
+        for row in check_metrics(device, args.quick) if "metric" in args.sections else ():
             keep(row)
-        golden_state_dict.cache_clear()
-        record["seconds"] = round(time.monotonic() - began, 1)
-        if args.out:
-            args.out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-            args.out.with_suffix(".md").write_text(tables(rows), "utf-8")
+        for name in names:
+            if time.monotonic() - began > 60 * args.minutes:
+                record["left_out"].append(name)
+                weights[name].cancel()
+                continue
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats(device)
+            path = weights[name].result()
+            for row in Check.of(name, path, device, args.quick, args.compiled).run(args.sections):
+                keep(row)
+            path.unlink()
+            record["seconds"] = round(time.monotonic() - began, 1)
+            if args.out:
+                args.out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+                args.out.with_suffix(".md").write_text(tables(rows), "utf-8")
     print(json.dumps(record["environment"]))
     print(tables(rows))
     broken = [f"{row['codec']} {row['section']}" for row in rows if row.get("kept") is False]

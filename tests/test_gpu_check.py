@@ -49,7 +49,12 @@ def test_streams_and_the_step_that_is_captured_are_checked(name: str) -> None:
     """All but the capture itself."""
     check = gpu_check.Check(codec_of(name, "small", torch.float64), {}, quick=True)
     rows = [*check.stream(), *check.graph()]
-    assert [row.get("op") for row in rows] == [None, "encode", "decode"]
+    assert [(row.get("graph"), row.get("op")) for row in rows] == [
+        (False, None),
+        (True, None),
+        (None, "encode"),
+        (None, "decode"),
+    ]
     assert all(row["kept"] and row["differ"] == 0 for row in rows)
 
 
@@ -57,4 +62,4 @@ def test_the_check_leaves_nothing_on_the_cpu() -> None:
     with FakeDevice():
         codec = copy.deepcopy(codec_of("encodec_24k", "small", torch.float64)).to(DEVICE)
         check = gpu_check.Check(codec, {}, quick=True)
-        assert all(row["kept"] for section in (check.ragged, check.passes, check.stream) for row in section())
+        assert all(row["kept"] for section in (check.ragged, check.passes) for row in section())

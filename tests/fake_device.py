@@ -130,6 +130,8 @@ class FakeDevice(TorchDispatchMode):
         self._stack.enter_context(_Calls())
         # Calls from within PyTorch's own functions use the name that it would look for a driver for.
         self._stack.enter_context(mock.patch.object(torch.cuda, "_lazy_init"))
+        # Kernels for a real one, should there be one too, cannot reach the values.
+        self._stack.enter_context(mock.patch.object(torch.cuda, "is_available", return_value=False))
         super().__enter__()
         return self
 

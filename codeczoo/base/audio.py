@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.base import files
-from codeczoo.base.ragged import batch_index, check_lengths, pad_stack
+from codeczoo.base.ragged import batch_index, check_lengths, padded
 from codeczoo.base.resampling import resample, resampled_length
 
 MAX_PLAYERS = 8  # clips shown by a notebook's representation of a batch
@@ -162,7 +162,7 @@ class Audio:
         if channels == 1:
             return replace(self, waveform=self.waveform.mean(1, keepdim=True))
         if self.channels == 1:
-            return replace(self, waveform=self.waveform.expand(-1, channels, -1))
+            return replace(self, waveform=self.waveform.repeat(1, channels, 1))
         raise ValueError(
             f"no one way leads from {self.channels} to {channels} channels: choose channels by indexing the "
             "waveform, or mix to mono first with audio.mix(1)"
@@ -210,8 +210,8 @@ def check_rate(sample_rate: Any) -> int:
 
 def stack(clips: Sequence[Tensor], sample_rate: int) -> Audio:
     """Clips [C, T_b] of one rate and channel count as one batch."""
-    waveform, lengths = pad_stack(clips)
-    return Audio(waveform, lengths, sample_rate)
+    # The lengths are checked before they go to the device, where each look at them has to wait.
+    return Audio(padded(clips), torch.tensor([clip.shape[-1] for clip in clips]), sample_rate)
 
 
 def clean(waveform: Tensor, lengths: Tensor, sample_rate: int) -> Audio:

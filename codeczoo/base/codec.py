@@ -55,7 +55,8 @@ class BaseCodec(Family):
         count = self.choose_codebooks(num_codebooks, bitrate)
         batch = self.prepare(audio, sample_rate)
         with matmul_precision(self.precision):
-            parts = [self._encode_part(batch[rows], count) for rows in self._groups(batch.lengths, 1)]
+            groups = self._groups(batch.lengths, 1)
+            parts = [self._encode_part(batch[rows] if len(groups) > 1 else batch, count) for rows in groups]
         return parts[0] if len(parts) == 1 else Codes.cat(parts)
 
     @torch.no_grad()
@@ -69,7 +70,8 @@ class BaseCodec(Family):
         self._require_decoder()
         codes = self._check_codes(codes).to(self.device)
         with matmul_precision(self.precision):
-            parts = [self._decode_part(codes[rows]) for rows in self._groups(codes.lengths, self.hop_length or 1)]
+            groups = self._groups(codes.lengths, self.hop_length or 1)
+            parts = [self._decode_part(codes[rows] if len(groups) > 1 else codes) for rows in groups]
         if len(parts) == 1:
             return parts[0]
         return stack([clip for part in parts for clip in part.split()], self.sample_rate)

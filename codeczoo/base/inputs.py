@@ -89,6 +89,8 @@ def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int
         if channels is not None:
             group = group.mix(channels)
         group = group.resample(sample_rate or rate)
+        if len(groups) == 1:
+            return group
         for i, waveform in zip(members, group.split(), strict=True):
             out[i] = waveform
     return stack(out, sample_rate or clips[0].sample_rate)

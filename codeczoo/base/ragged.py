@@ -29,13 +29,20 @@ def check_lengths(lengths: Tensor, batch: int, longest: int, unit: str) -> Tenso
 def pad_stack(items: Sequence[Tensor], value: float = 0) -> tuple[Tensor, Tensor]:
     """Tensors [..., T_b] → ([B, ..., max T_b] filled behind with `value`, lengths [B])."""
     lengths = torch.tensor([item.shape[-1] for item in items], dtype=torch.int64)
+    return padded(items, value), lengths.to(items[0].device)
+
+
+def padded(items: Sequence[Tensor], value: float = 0) -> Tensor:
+    """Tensors [..., T_b] → [B, ..., max T_b] filled behind with `value`."""
+    longest = max(item.shape[-1] for item in items)
     if len(items) == 1:
-        return items[0][None], lengths.to(items[0].device)
-    longest = int(lengths.max())
+        return items[0][None]
+    if all(item.shape[-1] == longest for item in items):
+        return torch.stack(list(items))
     batch = items[0].new_full((len(items), *items[0].shape[:-1], longest), value)
     for row, item in zip(batch, items, strict=True):
         row[..., : item.shape[-1]] = item
-    return batch, lengths.to(batch.device)
+    return batch
 
 
 def batch_index(index: Any, batch: int) -> Any:

@@ -79,6 +79,8 @@ class STFTHead(nn.Module):
         padded = pad(waveform[:, None], lengths, side, side, "reflect")[:, 0]
         window = torch.hann_window(self.n_fft, dtype=padded.dtype, device=padded.device)
         spectrum = torch.stft(padded, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
+        # Of a real signal. CUDA may leave -0 there, whose phase is not that of 0.
+        spectrum.imag[:, 0] = spectrum.imag[:, -1] = 0
         features = torch.cat([(spectrum.abs() + 1e-5).log(), spectrum.angle()], dim=1)  # [B, n_fft + 2, N]
         return self.inp(features.mT)
 

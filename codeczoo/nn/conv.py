@@ -22,6 +22,9 @@ Length = TypeVar("Length", int, Tensor)
 Padding = str | tuple[int, int]
 
 FEW = 64  # output steps of a whole batch up to which a convolution on the CPU is a plain matrix product
+SHORT, PRODUCT = 512, 1 << 25  # input steps, and values of all windows of a batch, up to which it is one on CUDA
+# Groups that CUDA convolves faster one by one, of so many output steps: all at once, it first turns the signal around.
+MOST_GROUPS, MANY = 8, 1 << 14
 TILE = 1 << 19  # values of an intermediate result on the CPU that still lie in its cache
 
 
@@ -86,7 +89,7 @@ class Conv1d(nn.Module):
             if x.device.type == "cpu" and self._is_depthwise and bias and x.stride(1) == 1:
                 return self.depthwise_last(x)
             offset = self.bias if bias else None
-            return F.conv1d(x, self.weight, offset, self.stride, self.left, self.dilation, self.groups)
+            return self._convolve(x, offset, self.left)
         if lengths is None:
             x = pad(x, None, self.left, self.right + self.missing(x.shape[-1]), self.pad_mode)
         else:
@@ -99,16 +102,31 @@ class Conv1d(nn.Module):
 
     def convolve(self, x: Tensor, bias: bool = True) -> Tensor:
         """Without any padding."""
-        steps = (x.shape[-1] - self.span) // self.stride + 1
-        if x.device.type == "cpu" and self.groups == self.dilation == 1 and 0 < len(x) * steps <= FEW and bias:
-            return self._product(x)
-        return F.conv1d(x, self.weight, self.bias if bias else None, self.stride, 0, self.dilation, self.groups)
+        return self._convolve(x, self.bias if bias else None, 0)
 
-    def _product(self, x: Tensor) -> Tensor:
-        """`convolve` as one matrix product. Of few steps the time goes into reading the weights, which a convolution
-        on the CPU first brings into an order of its own."""
+    def _convolve(self, x: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+        """With so many zeros on both sides."""
+        steps = len(x) * ((x.shape[-1] + 2 * padding - self.span) // self.stride + 1)
+        if self.groups == self.dilation == 1 and steps > 0 and self._few(x, steps):
+            return self._product(F.pad(x, (padding, padding)) if padding else x, bias)
+        if x.is_cuda and 1 < self.groups <= MOST_GROUPS and steps >= MANY:
+            parts = zip(x.chunk(self.groups, 1), self.weight.chunk(self.groups), strict=True)
+            out = torch.cat([F.conv1d(p, w, None, self.stride, padding, self.dilation) for p, w in parts], dim=1)
+            return out if bias is None else out.add_(bias[:, None])
+        return F.conv1d(x, self.weight, bias, self.stride, padding, self.dilation, self.groups)
+
+    def _few(self, x: Tensor, steps: int) -> bool:
+        """Whether so many steps are better one matrix product. On a CPU the time goes into reading the weights, which a
+        convolution first brings into an order of its own; on CUDA short signals may fall to a Fourier transform that
+        costs two hundred times as much (EnCodec 48 kHz, [31, 128, 156])."""
+        if x.device.type == "cpu":
+            return steps <= FEW
+        short = x.is_cuda and x.shape[-1] <= SHORT
+        return short and self.span > 1 and steps * self.in_channels * self.span <= PRODUCT
+
+    def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         windows = x.unfold(-1, self.span, self.stride).transpose(1, 2)  # [B, T', in, kernel]
-        return F.linear(windows.flatten(2), self.weight.flatten(1), self.bias).mT
+        return F.linear(windows.flatten(2), self.weight.flatten(1), bias).mT
 
     @property
     def _is_depthwise(self) -> bool:

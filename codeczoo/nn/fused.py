@@ -45,6 +45,7 @@ def here(x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.float64)
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and torch.cuda.is_available()
         and _works()
     )
 
@@ -78,8 +79,6 @@ def _compiled(code: str, **scalars: float) -> Callable[..., Tensor]:
 
 @functools.cache
 def _works() -> bool:
-    if not torch.cuda.is_available():
-        return False
     try:
         one = torch.ones(1, device="cuda")
         return float(add(one, one, one)) == 3

@@ -46,7 +46,9 @@ class GroupNorm(nn.Module):
         mean = grouped.sum((2, 3), keepdim=True) / count
         # Two passes: the variance of small values about a large mean survives float32.
         centred = grouped.sub_(mean).masked_fill_(behind, 0)
-        variance = centred.square().sum((2, 3), keepdim=True) / count
-        weight, bias = (p.repeat_interleave(each).view(self.groups, -1, 1) for p in (self.weight, self.bias))
+        variance = torch.linalg.vector_norm(centred, dim=(2, 3), keepdim=True).square() / count
+        weight, bias = (
+            (p if each == 1 else p.repeat_interleave(each)).view(self.groups, -1, 1) for p in (self.weight, self.bias)
+        )
         scale = weight * (variance + self.eps).rsqrt()  # [B, G, C / G, 1]
         return torch.addcmul(bias, centred, scale).to(x.dtype).view_as(x)

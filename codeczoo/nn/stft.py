@@ -28,7 +28,7 @@ def istft(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | None 
 
     `spectrum` is changed.
     """
-    spectrum.imag[:, [0, -1]] = 0  # of a real signal; not every FFT ignores what stands there
+    spectrum.imag[:, 0] = spectrum.imag[:, -1] = 0  # of a real signal; not every FFT ignores what stands there
     window = _window(n_fft, spectrum.real)
     frames = torch.fft.irfft(spectrum, n_fft, dim=1).mul_(window[:, None])  # [B, n_fft, N]
     frames = zero_tail_(frames, lengths, -(-n_fft // (2 * hop_length)))  # the frames behind an item that reach into it

@@ -44,9 +44,9 @@ def tolerance(name: str, dtype: torch.dtype, truth: float, values: Values) -> fl
     """How far a value may be from the truth."""
     exact = dtype == torch.float64
     if name in ("mel", "mel_dac"):
-        return 1e-8 * abs(truth) if exact else 2e-5 + 1e-5 * abs(truth)
+        return 1e-15 + 1e-8 * abs(truth) if exact else 2e-5 + 1e-5 * abs(truth)
     if name in ("stft", "lsd"):
-        return 1e-8 * abs(truth) if exact else 5e-5 + 1e-5 * abs(truth)
+        return 1e-15 + 1e-8 * abs(truth) if exact else 5e-5 + 1e-5 * abs(truth)
     if name == "waveform":
         return 1e-12 if exact else 1e-7
     if name in ("si_sdr", "snr"):

@@ -96,8 +96,8 @@ class BaseCodec(Family):
         return self.restore(self.decode(self.encode(original, None, num_codebooks, bitrate)), original)
 
     def _require_decoder(self) -> None:
-        if not self.supports_decode:
-            raise NotImplementedError(f"{self.name} cannot decode: {self.why_no_decode}")
+        if refusal := self.refusal_of(self.name):
+            raise NotImplementedError(refusal)
 
     def restore(self, decoded: Audio, original: Audio) -> Audio:
         """`decoded` at the rate, lengths and channel count of `original`."""

@@ -97,7 +97,7 @@ class Codes:
     @property
     def counts(self) -> Tensor:
         """[B, K] int64: how many codes each item has in each codebook."""
-        if max(self.strides) == 1:
+        if max(self.strides, default=1) == 1:
             return self.lengths[:, None].expand(-1, self.num_codebooks)
         strides = torch.tensor(self.strides, device=self.device)
         return -(-self.lengths[:, None] // strides)

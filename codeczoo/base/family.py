@@ -132,6 +132,11 @@ class Family(nn.Module):
 
     # -- what it is -----------------------------------------------------------------------------
 
+    @classmethod
+    def refusal_of(cls, name: str) -> str | None:
+        """Why the codec of that name cannot decode, as a sentence; None if it can."""
+        return None if cls.supports_decode else f"{name} cannot decode: {cls.why_no_decode}"
+
     @property
     def name(self) -> str:
         return self.variant.name

@@ -54,6 +54,11 @@ class Variant:
         module = importlib.import_module(f"codeczoo.codecs.{self.family}")
         return getattr(module, self.codec_class)
 
+    @property
+    def refusal(self) -> str | None:
+        """Why codes of it cannot be decoded, as a sentence with its name; None if they can."""
+        return self.codec_type().refusal_of(self.name)
+
     def build(self) -> BaseCodec:
         """The codec with uninitialised weights, on the current default device."""
         kind = self.codec_type()

@@ -106,8 +106,8 @@ class Worker:
                 given = settings.weights.get(name)
                 codec = load_codec(name, given, device=self.device, precision=settings.precision)
                 self.codecs[codec.name] = codec
-                if not codec.supports_decode:
-                    log.warning("%s cannot decode: %s. Its codes and its speed are measured", name, codec.why_no_decode)
+                if refusal := codec.refusal_of(name):
+                    log.warning("%s. Its codes and its speed are measured", refusal)
         self.subjects = settings.codecs if estimates else tuple(self.codecs)
         self._moved: tuple[tuple[Entry, ...], list[Group]] = ((), [])
 

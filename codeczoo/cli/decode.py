@@ -139,10 +139,9 @@ def _why_not(name: str) -> str | None:
     from codeczoo.base.variant import find_variant
 
     try:
-        kind = find_variant(name).codec_type()
+        return find_variant(name).refusal
     except KeyError as error:
         return str(error.args[0])
-    return None if kind.supports_decode else f"{name} cannot decode: {kind.why_no_decode}"
 
 
 def _fail(file: _File, reason: str, outputs: Outputs, report: Report) -> None:

@@ -49,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from codeczoo.cli.inputs import open_audio
     from codeczoo.cli.outputs import audio_outputs
 
-    kind = find_variant(args.codec).codec_type()
-    if not kind.supports_decode:
-        raise NotImplementedError(f"{args.codec} cannot decode: {kind.why_no_decode}")
+    if refusal := find_variant(args.codec).refusal:
+        raise NotImplementedError(refusal)
     inputs = open_audio(args.inputs, **source_arguments(args))
     outputs, form = audio_outputs(args, "reconstructed", args.inputs, inputs.count)
     return run_clips(args, load(args), inputs, outputs, partial(_reconstruct, form=form), "reconstructed")

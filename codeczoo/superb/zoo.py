@@ -196,8 +196,8 @@ class Codec(BaseCodec):
         return waveform[0] if self._flat_decode else waveform
 
     def _needs_decoder(self) -> None:
-        if not self.supports_decode:
-            raise NotImplementedError(f"{self.model.name} cannot decode: {self.model.why_no_decode}")
+        if refusal := self.model.refusal_of(self.model.name):
+            raise NotImplementedError(refusal)
 
 
 class UniCodec(Codec):

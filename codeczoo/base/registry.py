@@ -43,7 +43,8 @@ def load_codec(
         weights: None = the published ones, from the hub, cached; a file, folder or zip archive in any published naming
             and format; a dict of tensors or arrays; "random" = seeded noise, for speed tests only.
         device: None = the environment variable CODECZOO_DEVICE, else CUDA > MPS > CPU.
-        precision: "exact" = float32 with TF32 off; "fast" = TF32 and what else was measured to agree well enough.
+        precision: "exact" = float32 with TF32 off, also under the caller's `torch.autocast`; "fast" allows TF32, and
+            what that autocast asks for. How many codes stay the same was measured: docs/measurements/gpu.md.
         dtype: of weights and arithmetic; float64 for reference runs.
         num_codebooks, bitrate: the rate that `encode` uses when it is told none (bitrate in bit/s; give one of them).
         max_seconds_per_pass: how much audio goes through the network at once; bounds memory, never changes codes

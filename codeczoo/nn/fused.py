@@ -82,6 +82,6 @@ def _works() -> bool:
     try:
         one = torch.ones(1, device="cuda")
         return float(add(one, one, one)) == 3
-    except RuntimeError as error:
+    except (AttributeError, RuntimeError) as error:  # PyTorch calls its jiterator a beta
         log.warning("CUDA kernels cannot be compiled here, so some layers are slower than they could be: %s", error)
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,9 +38,14 @@ def run(*arguments: object, stdin: bytes | None = None, monkeypatch: pytest.Monk
 
 
 def process(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-    """`python -m codeczoo` in a process of its own."""
+    """`python -m codeczoo` in a process of its own. Ctrl-C reaches it even where the tests run in a shell's background:
+    there programs are told to ignore it, and so are those that they start."""
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def files_below(folder: Path) -> list[str]:

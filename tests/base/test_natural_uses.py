@@ -108,9 +108,13 @@ def test_threads_share_the_metrics_and_leave_torchs_threads_alone() -> None:
     names = ["stft", "stoi", "vuv_error"]
     expected = metrics.evaluate(reference, estimate, metrics=names)
     found, counts = [], []
+    begun = threading.Barrier(3, timeout=60)
 
     def work() -> None:
         torch.set_num_threads(2)
+        # A thread asks PyTorch for the number when it first computes, and would get the one that another has just set.
+        assert torch.get_num_threads() == 2
+        begun.wait()
         found.append(metrics.evaluate(reference, estimate, metrics=names))
         counts.append(torch.get_num_threads())
 

@@ -57,7 +57,8 @@ NAMES = {"bigcodec_16k": "bigcodec_1k", "speechtokenizer_16k": "speech_tokenizer
 FIRST = ("mimi", "dac_44k", "encodec_24k", "encodec_48k", "wavtokenizer_40", "audiodec_24k")
 LAST = ("xcodec2_16k", "s3tokenizer_v3_25hz")  # the largest ones
 TOLERANCE = 1e-4  # of the peak
-SECTIONS = ("golden", "ragged", "passes", "stream", "graph", "speed", "metric")
+SECTIONS = ("golden", "ragged", "passes", "stream", "graph", "speed")  # of each codec
+EVERYTHING = (*SECTIONS, "metric")
 
 # For each metric the golden value that defines it: package, entry, and its sign there.
 TRUTH = {
@@ -87,10 +88,8 @@ class Check:
         return cls(codec, golden_case(folder)[0], quick, compiled)
 
     def run(self, sections: Sequence[str] = SECTIONS) -> Iterator[Row]:
-        for section in sections:
-            if section == "metric":
-                continue  # not of a codec
-            for row in getattr(self, section)():
+        for section in SECTIONS:
+            for row in getattr(self, section)() if section in sections else ():
                 yield {"codec": self.name, "section": section, **row}
 
     # -- promises -------------------------------------------------------------------------------
@@ -267,20 +266,20 @@ def _ratio(truth: Tensor, other: Tensor) -> float:
 @contextmanager
 def without_noise(codec: BaseCodec) -> Iterator[None]:
     """As the golden cases of SNAC are decoded."""
-    seed: int | None = getattr(codec, "noise_seed", None)
-    if isinstance(codec, SNAC):
-        codec.noise_seed = None
+    if not isinstance(codec, SNAC):
+        yield
+        return
+    seed, codec.noise_seed = codec.noise_seed, None
     try:
         yield
     finally:
-        if isinstance(codec, SNAC):
-            codec.noise_seed = seed
+        codec.noise_seed = seed
 
 
 @contextmanager
 def compiled_hooks(codec: BaseCodec) -> Iterator[None]:
     """The family's two hooks through `torch.compile`, as a user could do it."""
-    codec._encode, codec._decode = torch.compile(codec._encode), torch.compile(codec._decode)  # type: ignore[method-assign]
+    codec._encode, codec._decode = torch.compile(codec._encode), torch.compile(codec._decode)
     try:
         yield
     finally:
@@ -370,7 +369,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cuda, cpu, ... (CUDA > MPS > CPU)")
     parser.add_argument("--codecs", nargs="+", choices=folders(), metavar="C", help=f"of {', '.join(folders())}")
     parser.add_argument("--quick", action="store_true", help="short clips and few repeats: does the script run?")
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="S", help="only these")
+    parser.add_argument("--sections", nargs="+", choices=EVERYTHING, default=EVERYTHING, metavar="S", help="only these")
     parser.add_argument("--compiled", action="store_true", help="speed under torch.compile too: a minute or so a codec")
     parser.add_argument("--minutes", type=float, default=9.5, help="no codec is begun after so many (9.5)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that make weights meanwhile (2)")
@@ -393,7 +392,7 @@ def check_all(args: argparse.Namespace, device: torch.device) -> int:
         rows.append(dict(found))
         print(json.dumps(found), file=sys.stderr, flush=True)
 
-    names = args.codecs or folders()
+    names = (args.codecs or folders()) if set(args.sections) & set(SECTIONS) else []
     spawn = multiprocessing.get_context("spawn")
     with TemporaryDirectory() as temporary, ProcessPoolExecutor(args.jobs, spawn) as pool:
         weights = {name: pool.submit(make_weights, name, Path(temporary, name)) for name in names}

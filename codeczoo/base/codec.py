@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from codeczoo.base.passes import (
     groups_within,
 )
 from codeczoo.base.stream import Stream
+
+Batch = TypeVar("Batch", Audio, Codes)
 
 PIECE = 1 << 18  # frames whose codes are looked at together
 # Seconds of audio that go through a network at once when nothing is said, by device.
@@ -55,8 +57,7 @@ class BaseCodec(Family):
         count = self.choose_codebooks(num_codebooks, bitrate)
         batch = self.prepare(audio, sample_rate)
         with matmul_precision(self.precision):
-            groups = self._groups(batch.lengths, 1)
-            parts = [self._encode_part(batch[rows] if len(groups) > 1 else batch, count) for rows in groups]
+            parts = [self._encode_part(part, count) for part in self._parts(batch, batch.waveform.shape[-1], 1)]
         return parts[0] if len(parts) == 1 else Codes.cat(parts)
 
     @torch.no_grad()
@@ -70,8 +71,8 @@ class BaseCodec(Family):
         self._require_decoder()
         codes = self._check_codes(codes).to(self.device)
         with matmul_precision(self.precision):
-            groups = self._groups(codes.lengths, self.hop_length or 1)
-            parts = [self._decode_part(codes[rows] if len(groups) > 1 else codes) for rows in groups]
+            hop = self.hop_length or 1
+            parts = [self._decode_part(part) for part in self._parts(codes, codes.codes.shape[-1], hop)]
         if len(parts) == 1:
             return parts[0]
         return stack([clip for part in parts for clip in part.split()], self.sample_rate)
@@ -164,6 +165,15 @@ class BaseCodec(Family):
         """Rows that go through the network together, so that a pass stays within `max_seconds_per_pass`."""
         each = self.sample_rate / samples_each
         return groups_within(lengths.tolist(), self._seconds_per_pass() * each, self._seconds_whole() * each)
+
+    def _parts(self, batch: Batch, size: int, samples_each: int) -> Iterator[Batch]:
+        """The groups of a batch, each cut to the longest of its rows. `size`: its steps, of so many samples each."""
+        lengths = batch.lengths.cpu()
+        groups = self._groups(lengths, samples_each)
+        if len(groups) == 1 and int(lengths.max()) == size:
+            yield batch  # to take all of its rows would be to ask the device for their lengths again
+        else:
+            yield from (batch[rows] for rows in groups)
 
     def _encode_part(self, batch: Audio, num_codebooks: int) -> Codes:
         longest = batch.waveform.shape[-1]

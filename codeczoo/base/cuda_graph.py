@@ -62,7 +62,7 @@ class CapturedSteps:
 
     def _capture(self, step: Step, x: Tensor) -> Captured:
         given = x.clone()
-        if x.device.type != "cuda":
+        if not (x.is_cuda and torch.cuda.is_available()):
             output = torch.empty_like(self.step(step, given, write=False))
             return Captured(given, output, lambda: _copy(output, self.step(step, given)))
         graph = torch.cuda.CUDAGraph()

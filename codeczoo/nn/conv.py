@@ -75,21 +75,20 @@ class Conv1d(nn.Module):
         return (self.out_length(length) - 1) * self.stride + self.span - length - self.left - self.right
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self._forward(x, lengths, True)
+        return self._forward(x, lengths, self.bias)
 
     def without_bias(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The convolution alone, for a caller that adds the bias together with what follows."""
-        return self._forward(x, lengths, False)
+        return self._forward(x, lengths, None)
 
-    def _forward(self, x: Tensor, lengths: Tensor | None, bias: bool) -> Tensor:
+    def _forward(self, x: Tensor, lengths: Tensor | None, bias: Tensor | None) -> Tensor:
         simple = self.pad_mode == "zeros" and self.left == self.right and self.missing(x.shape[-1]) == 0
         if simple and (lengths is None or not self.fill):
             # F.conv1d pads by itself, without a copy of x.
             x = zero_tail_(x, lengths, self.right)
-            if x.device.type == "cpu" and self._is_depthwise and bias and x.stride(1) == 1:
+            if x.device.type == "cpu" and self._is_depthwise and bias is self.bias and x.stride(1) == 1:
                 return self.depthwise_last(x)
-            offset = self.bias if bias else None
-            return self._convolve(x, offset, self.left)
+            return self._convolve(x, bias, self.left)
         if lengths is None:
             x = pad(x, None, self.left, self.right + self.missing(x.shape[-1]), self.pad_mode)
         else:
@@ -97,12 +96,12 @@ class Conv1d(nn.Module):
             # Each item's own right side is asked for only where it can be what a short item is lengthened to.
             right = widest if widest <= self.left else self.right + self.missing(lengths)
             x = pad(x, lengths, self.left, right, self.pad_mode, widest)
-            return self.convolve(x, bias)[..., : self.out_length(total)]
-        return self.convolve(x, bias)
+            return self._convolve(x, bias, 0)[..., : self.out_length(total)]
+        return self._convolve(x, bias, 0)
 
-    def convolve(self, x: Tensor, bias: bool = True) -> Tensor:
+    def convolve(self, x: Tensor) -> Tensor:
         """Without any padding."""
-        return self._convolve(x, self.bias if bias else None, 0)
+        return self._convolve(x, self.bias, 0)
 
     def _convolve(self, x: Tensor, bias: Tensor | None, padding: int) -> Tensor:
         """With so many zeros on both sides."""

@@ -2,7 +2,7 @@
 
 import sys
 
-from codeczoo.bench.cli import main
+from codeczoo.cli.benchmark import main
 
 if __name__ == "__main__":
     sys.exit(main())

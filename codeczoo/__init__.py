@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from codeczoo.base.codec import BaseCodec
     from codeczoo.base.codes import Codes
     from codeczoo.base.info import CodecInfo
-    from codeczoo.base.registry import codec_info, list_codecs, load_codec
     from codeczoo.base.stream import Stream
+    from codeczoo.registry import codec_info, list_codecs, load_codec
 
 __all__ = [
     "Audio",
@@ -34,24 +34,27 @@ __all__ = [
 
 # Imported when first asked for: torch takes seconds, and `codeczoo --help` has no use for it.
 _HOMES = {
-    "Audio": "audio",
-    "BaseCodec": "codec",
-    "CodecInfo": "info",
-    "Codes": "codes",
-    "Stream": "stream",
+    "Audio": "base.audio",
+    "BaseCodec": "base.codec",
+    "CodecInfo": "base.info",
+    "Codes": "base.codes",
+    "Stream": "base.stream",
     "codec_info": "registry",
     "list_codecs": "registry",
     "load_codec": "registry",
 }
+_ROOMS = ("data", "metrics", "tokens")  # modules that are for users
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"codeczoo.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"codeczoo.base.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"codeczoo.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_ROOMS})

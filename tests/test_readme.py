@@ -12,8 +12,8 @@ from safetensors.torch import save
 
 from codeczoo import codec_info, list_codecs
 from codeczoo.cli import codec_table
-from tests.helpers import golden_state_dict
-from tests.hub_server import HubServer
+from tests.support.golden import golden_state_dict
+from tests.support.hub_server import HubServer
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -49,7 +49,5 @@ def test_its_code_runs(tmp_path: Path) -> None:
 
 def test_the_files_that_the_docs_name_are_there() -> None:
     for page in [README, *(ROOT / "docs").glob("*.md")]:
-        named = re.findall(
-            r"\b((?:codeczoo|tests|benchmarks|docs|examples|scripts)/[\w/.-]*\w/?)", page.read_text("utf-8")
-        )
+        named = re.findall(r"\b((?:codeczoo|tests|perf|docs|examples|scripts)/[\w/.-]*\w/?)", page.read_text("utf-8"))
         assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == [], page.name

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codeczoo.base import files
+from codeczoo.base import audio_io
 from codeczoo.base.ragged import batch_index, check_lengths, padded
 from codeczoo.base.resampling import resample, resampled_length
 
@@ -125,7 +125,7 @@ class Audio:
         for item in self[:MAX_PLAYERS]:
             buffer = io.BytesIO()
             try:
-                files.write(buffer, item.waveform[0], self.sample_rate, format="FLAC")
+                audio_io.write(buffer, item.waveform[0], self.sample_rate, format="FLAC")
             except ValueError as error:  # no samples, NaN, more channels than FLAC has: say so in the player's place
                 players.append(f"<i>{html.escape(str(error))}</i>")
                 continue
@@ -190,13 +190,13 @@ class Audio:
     ) -> None:
         """Write to one path (a batch of one) or to as many paths as there are items; open files do as well.
 
-        The format follows the suffix: .wav .flac .ogg .opus .mp3. `options` go to `files.write`.
+        The format follows the suffix: .wav .flac .ogg .opus .mp3. `options` go to `audio_io.write`.
         """
         paths = list(path) if isinstance(path, Sequence) and not isinstance(path, str) else [path]
         if len(paths) != len(self):
             raise ValueError(f"a batch of {len(self)} clips needs {len(self)} paths; {len(paths)} were given")
         for target, clip in zip(paths, self.split(), strict=True):
-            files.write(target, clip, self.sample_rate, **options)
+            audio_io.write(target, clip, self.sample_rate, **options)
 
 
 def check_rate(sample_rate: Any) -> int:

@@ -11,15 +11,10 @@ from torch import Tensor, nn
 from codeczoo.base.audio import Audio, clean, stack
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.device import matmul_precision
-from codeczoo.base.family import Decoded, Encoded, Family
 from codeczoo.base.inputs import collate, read_clips
-from codeczoo.base.passes import (
-    decode_in_windows,
-    decode_through_state,
-    encode_in_windows,
-    encode_through_state,
-    groups_within,
-)
+from codeczoo.base.long_clips import decode_in_windows, decode_through_state, encode_in_windows, encode_through_state
+from codeczoo.base.network import CodecNetwork, Decoded, Encoded
+from codeczoo.base.ragged import groups_within
 from codeczoo.base.stream import Stream
 
 Batch = TypeVar("Batch", Audio, Codes)
@@ -30,7 +25,7 @@ PIECE = 1 << 18  # frames whose codes are looked at together
 SECONDS_PER_PASS = {"cpu": 30.0, "mps": 60.0, "cuda": 240.0}
 
 
-class BaseCodec(Family):
+class BaseCodec(CodecNetwork):
     """A neural (or other) audio codec: what all of them do, on top of what a family gives."""
 
     # -- use ------------------------------------------------------------------------------------
@@ -152,13 +147,13 @@ class BaseCodec(Family):
     # -- one part of a batch --------------------------------------------------------------------
 
     def _seconds_per_pass(self) -> float:
-        return self.max_seconds_per_pass or max(SECONDS_PER_PASS.get(self.device.type, 30.0), self.whole_seconds)
+        return self.max_seconds_per_pass or max(SECONDS_PER_PASS.get(self.device.type, 30.0), self.min_chunk_seconds)
 
     def _seconds_whole(self) -> float:
         """Seconds of one clip that go through the network in one piece. Where passes are not exact they are the same
         on every device, so that codes are too."""
-        if self.max_seconds_per_pass is None and self.inexact_passes and self.whole_seconds:
-            return self.whole_seconds
+        if self.max_seconds_per_pass is None and self.approximate_when_long and self.min_chunk_seconds:
+            return self.min_chunk_seconds
         return self._seconds_per_pass()
 
     def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
@@ -284,7 +279,7 @@ class BaseCodec(Family):
 
     def accepts_codes_of(self, codec: str) -> bool:
         """Whether codes made by the variant of that name decode here: the same weights under another name."""
-        from codeczoo.base.variant import variants
+        from codeczoo.base.catalogue import variants
 
         other = variants().get(codec)
         return codec == self.name or (other is not None and other.root == self.variant.root)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codeczoo.base import files
+from codeczoo.base import audio_io
 from codeczoo.base.audio import Audio, check_rate, stack
 
 FORMS = (
@@ -100,7 +100,7 @@ def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
     """One clip of any form."""
     try:
         if isinstance(item, str | os.PathLike) or _is_open(item):
-            return Clip(*files.read(item))
+            return Clip(*audio_io.read(item))
         if isinstance(item, Audio):
             if len(item) != 1:
                 raise ValueError(f"an Audio inside a list must hold one clip; this one holds {len(item)}")
@@ -141,9 +141,9 @@ def _from_mapping(item: Mapping[str, Any]) -> Clip:
             raise ValueError("a dict with 'array' must have 'sampling_rate' too")
         return _one(np.asarray(item["array"]), check_rate(item["sampling_rate"]))
     if item.get("bytes") is not None:
-        return Clip(*files.read(item["bytes"]))
+        return Clip(*audio_io.read(item["bytes"]))
     if item.get("path") is not None:
-        return Clip(*files.read(item["path"]))
+        return Clip(*audio_io.read(item["path"]))
     raise ValueError(f"a dict of audio has 'array', 'bytes' or 'path'; this one has {sorted(map(str, item))}")
 
 

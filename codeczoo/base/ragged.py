@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
@@ -81,3 +82,15 @@ def valid_mask(lengths: Tensor, longest: int) -> Tensor:
 def dense_or_none(lengths: Tensor, longest: int) -> Tensor | None:
     """None when every item is full: the blocks of `nn` then skip all work for ragged batches."""
     return None if bool((lengths == longest).all()) else lengths
+
+
+def groups_within(lengths: Sequence[int], limit: float, whole: float = math.inf) -> list[slice]:
+    """Consecutive rows whose padded size (count x longest) stays within `limit`; a row longer than that, or than
+    `whole`, stands alone."""
+    groups, start, longest = [], 0, 0
+    for i, length in enumerate(lengths):
+        longest = max(longest, length)
+        if i > start and ((i - start + 1) * longest > limit or longest > whole):
+            groups.append(slice(start, i))
+            start, longest = i, length
+    return [*groups, slice(start, len(lengths))]

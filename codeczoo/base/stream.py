@@ -4,19 +4,19 @@ State is explicit: a tree of tensors whose first axis is the batch. So pausing i
 with the initial state, and saving is a copy. A causal family gives:
 
     _stream_encode_start(batch_size)             -> state
-    _stream_encode(waveform, state, num_codebooks) -> codes [B, K, n], counts, state     (waveform [B, C, m * hop])
-    _stream_encode_end(rest, lengths, state, num_codebooks) -> codes, counts             (rest [B, C, R], R < hop)
+    _stream_encode_warmup(waveform, state, num_codebooks) -> codes [B, K, n], counts, state  (waveform [B, C, m * hop])
+    _stream_encode_flush(rest, lengths, state, num_codebooks) -> codes, counts             (rest [B, C, R], R < hop)
     _stream_decode_start(batch_size)             -> state
-    _stream_decode(codes, state)                 -> waveform [B, C, m], counts, state
-    _stream_decode_end(state)                    -> waveform, counts
+    _stream_decode_warmup(codes, state)                 -> waveform [B, C, m], counts, state
+    _stream_decode_flush(state)                    -> waveform, counts
 
 `counts` [B] says how many frames (samples) of each item are valid, at the left; None = all. A network that must see a
 few frames before it can give the first (reflection at the left edge) gives fewer at the start and more later. It also
 gives
 
-    _stream_encode_runs(state)                   -> whether every item is past its start
-    _stream_encode_run(waveform, state, num_codebooks) -> codes, state                   (of items that all run)
-    _stream_decode_runs(state), _stream_decode_run(codes, state) -> waveform, state
+    _stream_encode_is_warm(state)                   -> whether every item is past its start
+    _stream_encode_step(waveform, state, num_codebooks) -> codes, state                   (of items that all run)
+    _stream_decode_is_warm(state), _stream_decode_step(codes, state) -> waveform, state
 
 where a family that needs no start always runs. A `run` takes tensors and gives tensors of fixed shapes, reads nothing
 back from the device, and writes nothing that it does not return: it can be captured as a CUDA graph.
@@ -84,13 +84,15 @@ class Stream:
                 "(the rest of a clip goes to flush(rest))"
             )
         counts = None
-        self._encoder_runs = self._encoder_runs or self.codec._stream_encode_runs(self.encoder_state)
+        self._encoder_runs = self._encoder_runs or self.codec._stream_encode_is_warm(self.encoder_state)
         with matmul_precision(self.codec.precision):
             if self._encoder_runs:
-                step = lambda x, state: self.codec._stream_encode_run(x, state, self.num_codebooks)  # noqa: E731
+                step = lambda x, state: self.codec._stream_encode_step(x, state, self.num_codebooks)  # noqa: E731
                 codes, self.encoder_state = self._run(step, waveform, self.encoder_state, self._encoder_graphs)
             else:
-                codes, counts, state = self.codec._stream_encode(waveform, self.encoder_state, self.num_codebooks)
+                codes, counts, state = self.codec._stream_encode_warmup(
+                    waveform, self.encoder_state, self.num_codebooks
+                )
                 self.encoder_state = self._where_active(state, self.encoder_state)
         return self._codes(codes, counts)
 
@@ -111,7 +113,7 @@ class Stream:
         if lengths is None:
             lengths = torch.full((self.batch_size,), waveform.shape[-1], device=self.codec.device)
         with matmul_precision(self.codec.precision):
-            codes, counts = self.codec._stream_encode_end(waveform, lengths, self.encoder_state, self.num_codebooks)
+            codes, counts = self.codec._stream_encode_flush(waveform, lengths, self.encoder_state, self.num_codebooks)
         start = self.codec._stream_encode_start(self.batch_size)
         self._encoder_runs = False
         self.encoder_state = self._where_active(start, self.encoder_state)
@@ -127,13 +129,13 @@ class Stream:
             raise ValueError("a stream decodes the same number of frames for every active item; pause the others")
         dense = checked.codes.clamp(min=0).to(self.codec.device)
         counts = None
-        self._decoder_runs = self._decoder_runs or self.codec._stream_decode_runs(self.decoder_state)
+        self._decoder_runs = self._decoder_runs or self.codec._stream_decode_is_warm(self.decoder_state)
         with matmul_precision(self.codec.precision):
             if self._decoder_runs:
-                step = self.codec._stream_decode_run
+                step = self.codec._stream_decode_step
                 waveform, self.decoder_state = self._run(step, dense, self.decoder_state, self._decoder_graphs)
             else:
-                waveform, counts, state = self.codec._stream_decode(dense, self.decoder_state)
+                waveform, counts, state = self.codec._stream_decode_warmup(dense, self.decoder_state)
                 self.decoder_state = self._where_active(state, self.decoder_state)
         return self._audio(waveform, counts)
 
@@ -141,7 +143,7 @@ class Stream:
     def drain(self) -> Audio:
         """The audio still held back at the end of every active item, which then stands at its start again."""
         with matmul_precision(self.codec.precision):
-            waveform, counts = self.codec._stream_decode_end(self.decoder_state)
+            waveform, counts = self.codec._stream_decode_flush(self.decoder_state)
         start = self.codec._stream_decode_start(self.batch_size)
         self._decoder_runs = False
         self.decoder_state = self._where_active(start, self.decoder_state)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from codeczoo.bench.arguments import Parser
+from codeczoo.cli.arguments import Parser
 from codeczoo.cli.listing import codec_table
 from codeczoo.version import __version__
 
@@ -28,9 +28,9 @@ COMMANDS = {
     "encode": ("codeczoo.cli.encode", "audio to codes: files, folders, data sets, or standard input"),
     "decode": ("codeczoo.cli.decode", "codes to audio"),
     "reconstruct": ("codeczoo.cli.reconstruct", "audio as a codec leaves it, at its own rate, length and channels"),
-    "tokenize": ("codeczoo.tokens.cli", "a data set to shards of tokens, for training"),
-    "benchmark": ("codeczoo.bench.cli", "encode, decode and measure a data set"),
-    "report": ("codeczoo.report.cli", "a page of what a benchmark found, or its table as CSV, Markdown, JSON"),
+    "tokenize": ("codeczoo.cli.tokenize", "a data set to shards of tokens, for training"),
+    "benchmark": ("codeczoo.cli.benchmark", "encode, decode and measure a data set"),
+    "report": ("codeczoo.cli.report", "a page of what a benchmark found, or its table as CSV, Markdown, JSON"),
 }
 
 EPILOG = """

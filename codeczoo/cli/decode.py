@@ -9,18 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codeczoo.bench.arguments import add_device_arguments
-from codeczoo.cli import options
+from codeczoo.cli.arguments import FORMATS, add_device_arguments, add_output, weights_by_codec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from codeczoo.base.codec import BaseCodec
     from codeczoo.base.codes import Codes
-    from codeczoo.cli.audio import Made
+    from codeczoo.cli.batch_job import Made
     from codeczoo.cli.inputs import Inputs
     from codeczoo.cli.outputs import Fill, Outputs
-    from codeczoo.cli.report import Report
+    from codeczoo.cli.progress import Report
 
 EPILOG = """
 examples:
@@ -58,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a file or folder, or random (default: the published ones)",
     )
     parser.add_argument("--sample-rate", type=int, metavar="HZ", help="of the audio (default: the codec's own)")
-    parser.add_argument("--format", choices=options.FORMATS, help="default: by OUT's suffix, else wav")
-    options.add_output(parser, "files", "decoded")
+    parser.add_argument("--format", choices=FORMATS, help="default: by OUT's suffix, else wav")
+    add_output(parser, "files", "decoded")
     add_device_arguments(parser)
 
 
@@ -82,14 +81,14 @@ class _File:
 
 
 def run(args: argparse.Namespace) -> int:
-    from codeczoo.base.registry import load_codec
-    from codeczoo.base.variant import find_variant
+    from codeczoo.base.catalogue import find_variant
     from codeczoo.cli.inputs import open_codes
     from codeczoo.cli.outputs import audio_outputs
-    from codeczoo.cli.report import Report
+    from codeczoo.cli.progress import Report
+    from codeczoo.registry import load_codec
 
     wanted = None if args.codec is None else find_variant(args.codec).name
-    weights = options.weights_by_codec(args.weights)
+    weights = weights_by_codec(args.weights)
     files, broken = _look(open_codes(args.codes))
     clips = sum(len(file.names) for file in files) + len(broken)
     outputs, form = audio_outputs(args, "decoded", args.codes, clips)
@@ -117,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 def _look(inputs: Inputs) -> tuple[list[_File], dict[str, str]]:
     """The heads of all files; and of those that are none of codes, why."""
     from codeczoo.base.codes import Codes, CodesFile
-    from codeczoo.bench.halves import reason_of
+    from codeczoo.executor.bisect import reason_of
 
     files, broken = [], {}
     for clip in inputs.entries():
@@ -136,7 +135,7 @@ def _look(inputs: Inputs) -> tuple[list[_File], dict[str, str]]:
 
 def _why_not(name: str) -> str | None:
     """Why codes of that codec cannot be decoded, if so."""
-    from codeczoo.base.variant import find_variant
+    from codeczoo.base.catalogue import find_variant
 
     try:
         return find_variant(name).refusal
@@ -161,9 +160,9 @@ def _decode_all(
 ) -> None:
     """All clips of one codec, in batches of similar length."""
     from codeczoo.base.codes import Codes
-    from codeczoo.bench.halves import in_halves, reason_of
-    from codeczoo.bench.settings import batch_seconds
-    from codeczoo.cli.audio import write_all
+    from codeczoo.cli.batch_job import write_all
+    from codeczoo.executor.bisect import reason_of, run_bisecting
+    from codeczoo.executor.settings import batch_seconds
 
     limit = batch_seconds(args.max_batch_seconds, codec.device)
     for batch in _batches(files, args.batch, limit):
@@ -177,7 +176,7 @@ def _decode_all(
             clips = zip(file.names, codes, strict=True)
             items += [(file.id, name, one) for name, one in clips if not outputs.there(name)]
         work = partial(_decode, codec=codec, form=form, sample_rate=args.sample_rate)
-        for part, made in in_halves(work, items):
+        for part, made in run_bisecting(work, items):
             if isinstance(made, Exception):
                 report.failed(part[0][0], reason_of(made))
             else:
@@ -186,7 +185,7 @@ def _decode_all(
 
 def _batches(files: Sequence[_File], count: int, seconds: float) -> Iterator[Sequence[_File]]:
     """Files of the same codebooks and similar length: at most `count` of them and so many seconds with padding."""
-    from codeczoo.base.passes import groups_within
+    from codeczoo.base.ragged import groups_within
 
     alike: dict[tuple[int, ...], list[_File]] = {}
     for file in files:
@@ -206,7 +205,7 @@ def _decode(
     sample_rate: int | None,
 ) -> list[Made]:
     from codeczoo.base.codes import Codes
-    from codeczoo.cli.audio import Made
+    from codeczoo.cli.batch_job import Made
 
     audio = codec.decode(Codes.cat([codes for _, _, codes in items]))
     audio = audio.resample(sample_rate or audio.sample_rate).cpu()

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from codeczoo.bench.arguments import source_arguments
-from codeczoo.cli import options
+from codeczoo.cli.arguments import add_audio_inputs, add_codec, add_output, source_arguments
 
 if TYPE_CHECKING:
     from codeczoo.base.audio import Audio
     from codeczoo.base.codec import BaseCodec
     from codeczoo.base.codes import Codes
-    from codeczoo.cli.audio import Made
+    from codeczoo.cli.batch_job import Made
     from codeczoo.cli.inputs import Clip
     from codeczoo.cli.outputs import Outputs
 
@@ -42,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Audio to codes: one .codes.safetensors file a clip."
     parser.epilog = EPILOG
-    options.add_codec(parser)
-    options.add_output(parser, "codes", "codes")
-    options.add_audio_inputs(parser)
+    add_codec(parser)
+    add_output(parser, "codes", "codes")
+    add_audio_inputs(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from codeczoo.base.variant import find_variant
-    from codeczoo.cli.audio import load, run_clips
+    from codeczoo.base.catalogue import find_variant
+    from codeczoo.cli.batch_job import load, run_clips
     from codeczoo.cli.inputs import CODES_SUFFIX, open_audio
     from codeczoo.cli.outputs import Outputs
 
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _encode(codec: BaseCodec, clips: Sequence[Audio]) -> list[Made]:
-    from codeczoo.cli.audio import Made
+    from codeczoo.cli.batch_job import Made
 
     codes = codec.encode(clips).cpu()
     return [Made(one.save, _facts(one, float(clip.seconds[0]))) for one, clip in zip(codes, clips, strict=True)]

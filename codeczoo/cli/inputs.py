@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from codeczoo.base.names import safe_path
-from codeczoo.bench.settings import SourceSettings
-from codeczoo.bench.sources import Content, Entry, ListSource, Source
-from codeczoo.bench.sources.files import MANIFESTS, SUFFIXES, FileSource
+from codeczoo.data.file_names import safe_path
+from codeczoo.data.files import MANIFESTS, SUFFIXES, FileSource
+from codeczoo.data.open import Content, Entry, ListSource, Source
+from codeczoo.executor.settings import SourceSettings
 
 CODES_SUFFIX = ".codes.safetensors"
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from codeczoo.base import files
+from codeczoo.base import audio_io
 
 Fill = Callable[[BinaryIO], None]  # writes one clip into an open file
 
@@ -106,19 +106,19 @@ def audio_outputs(
         inputs=inputs,
         clips=clips,
         suffix=f".{args.format or 'wav'}",
-        file_suffixes=tuple(files.FORMATS),
+        file_suffixes=tuple(audio_io.FORMATS),
         overwrite=args.overwrite,
         json_lines=args.json,
     )
     suffix = f".{args.format or 'wav'}"
     if outputs.one and not outputs.stdout:
         named = outputs.place.suffix.lower()
-        if args.format is not None and files.FORMATS[named] != files.FORMATS[suffix]:
+        if args.format is not None and audio_io.FORMATS[named] != audio_io.FORMATS[suffix]:
             raise ValueError(f"-o {args.out} says {named} and --format says {args.format}")
         suffix = named
-    container, subtype = files.FORMATS[suffix]
+    container, subtype = audio_io.FORMATS[suffix]
 
     def form(waveform: Tensor, sample_rate: int) -> Fill:
-        return partial(files.write, waveform=waveform, sample_rate=sample_rate, format=container, subtype=subtype)
+        return partial(audio_io.write, waveform=waveform, sample_rate=sample_rate, format=container, subtype=subtype)
 
     return outputs, form

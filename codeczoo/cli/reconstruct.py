@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from codeczoo.bench.arguments import source_arguments
-from codeczoo.cli import options
+from codeczoo.cli.arguments import FORMATS, add_audio_inputs, add_codec, add_output, source_arguments
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from codeczoo.base.audio import Audio
     from codeczoo.base.codec import BaseCodec
-    from codeczoo.cli.audio import Made
+    from codeczoo.cli.batch_job import Made
     from codeczoo.cli.outputs import Fill
 
 EPILOG = """
@@ -37,15 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Audio to codes and back: what a codec leaves of it."
     parser.epilog = EPILOG
-    options.add_codec(parser)
-    parser.add_argument("--format", choices=options.FORMATS, help="default: by OUT's suffix, else wav")
-    options.add_output(parser, "files", "reconstructed")
-    options.add_audio_inputs(parser)
+    add_codec(parser)
+    parser.add_argument("--format", choices=FORMATS, help="default: by OUT's suffix, else wav")
+    add_output(parser, "files", "reconstructed")
+    add_audio_inputs(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from codeczoo.base.variant import find_variant
-    from codeczoo.cli.audio import load, run_clips
+    from codeczoo.base.catalogue import find_variant
+    from codeczoo.cli.batch_job import load, run_clips
     from codeczoo.cli.inputs import open_audio
     from codeczoo.cli.outputs import audio_outputs
 
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _reconstruct(codec: BaseCodec, clips: Sequence[Audio], form: Callable[[Tensor, int], Fill]) -> list[Made]:
-    from codeczoo.cli.audio import Made
+    from codeczoo.cli.batch_job import Made
 
     codes = codec.encode(clips)
     decoded = codec.decode(codes)

@@ -1,81 +1,89 @@
-"""What a command tells: a progress bar, each failure, a JSON line a clip, closing words, and the exit code."""
+"""`codeczoo report`: what a benchmark found, to look at and to listen to."""
 
 from __future__ import annotations
 
-import json
-import math
+import argparse
+import importlib.util
 import sys
-from types import TracebackType
-from typing import Any
+from pathlib import Path
 
-from tqdm import tqdm
+from codeczoo.report.export import EXPORTS
+from codeczoo.report.results import read_report
 
-from codeczoo.cli.outputs import Outputs
+EPILOG = """
+examples:
+  %(prog)s results/
+      a page in report/: open report/index.html, from disk and without a network
+  %(prog)s neural/ classical/ -o page/
+      the codecs of several runs over the same data set in one page
+  %(prog)s results/ --format md
+      the leaderboard as Markdown, on stdout; csv and json have every number, interval and count
 
-SOME_FAILED = 3
+Players need audio: run the benchmark with --save-audio.
 
-
-class Report:
-    """Counts clips and tells of them. A context: leaving it closes the bar.
-
-    Args:
-        verb: what was done, in the past: "encoded".
-        total: how many clips there are; None = unknown.
-    """
-
-    def __init__(self, verb: str, total: int | None, outputs: Outputs, *, json_lines: bool, quiet: bool) -> None:
-        self.verb, self.outputs, self.json_lines = verb, outputs, json_lines
-        self.quiet = quiet or outputs.stdout
-        self.counts = {"ok": 0, "kept": 0, "failed": 0}
-        self.bar = tqdm(total=total, unit="clip", disable=self.quiet or total == 1, file=sys.stderr, smoothing=0.1)
-
-    def __enter__(self) -> Report:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.close()
-
-    def done(self, identity: str, name: str, facts: dict[str, Any]) -> None:
-        """One clip is written."""
-        self._count("ok", identity, {**facts, "output": self._where(name)})
-
-    def kept(self, identity: str, name: str, facts: dict[str, Any]) -> None:
-        """One clip was there already."""
-        self._count("kept", identity, {**facts, "output": self._where(name)})
-
-    def failed(self, identity: str, reason: str) -> None:
-        """One clip is not written."""
-        tqdm.write(f"failed: {identity}: {reason}", file=sys.stderr)
-        self._count("failed", identity, {"reason": reason})
-
-    def close(self) -> int:
-        """The closing words; returns the exit code."""
-        self.bar.close()
-        ok, kept, failed = (self.counts[key] for key in ("ok", "kept", "failed"))
-        if not self.quiet:
-            words = [f"{self.verb} {_clips(ok)}"]
-            words += [f"{_clips(kept)} there already"] if kept else []
-            words += [f"{failed} failed"] if failed else []
-            sys.stderr.write(f"{', '.join(words)}; in {self.outputs}\n")
-        return SOME_FAILED if failed else 0
-
-    def _count(self, status: str, identity: str, facts: dict[str, Any]) -> None:
-        self.counts[status] += 1
-        self.bar.update()
-        if self.json_lines:
-            row = {"id": identity, "status": status, **{key: _number(value) for key, value in facts.items()}}
-            sys.stdout.write(json.dumps(row, allow_nan=False) + "\n")
-            sys.stdout.flush()
-
-    def _where(self, name: str) -> str:
-        return str(self.outputs.path(name) or "-")
+exit code: 0 written; 1 wrong usage, no results there, or results that cannot stand in one table.
+"""
+NEEDED = ("jinja2", "matplotlib", "plotly")  # for the page; the other forms need nothing
 
 
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Show the results of one or several benchmarks: a static page, or its leaderboard as text."
+    parser.epilog = EPILOG
+    parser.add_argument("results", nargs="+", metavar="RESULTS", help="folder that `codeczoo benchmark` wrote")
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="PATH",
+        help="folder of the page (default: report); for other formats a file (default, or -: stdout)",
+    )
+    parser.add_argument("--format", choices=("html", *EXPORTS), default="html", help="default: html")
+    parser.add_argument("--title", metavar="TEXT", help="of the page (default: the data set's name)")
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=100,
+        metavar="N",
+        help="saved clips on the listening page at most, spread over the categories (default 100; 0: all)",
+    )
+    parser.add_argument(
+        "--allow-mixed", action="store_true", help="join runs of different protocols or data sets; the page says so"
+    )
 
 
-def _clips(count: int) -> str:
-    return f"{count} clip" if count == 1 else f"{count} clips"
+def run(args: argparse.Namespace) -> int:
+    """The report for parsed arguments; returns the exit code."""
+    try:
+        if args.clips < 0:
+            raise ValueError(f"--clips must not be negative; it is {args.clips}")
+        if args.format == "html":
+            if args.out == "-":
+                raise ValueError("a page is a folder: -o - goes with --format csv, md or json")
+            check_installed()
+            from codeczoo.report.page import write_report
+
+            index = write_report(
+                args.results,
+                args.out or "report",
+                clips=args.clips or None,
+                title=args.title,
+                allow_mixed=args.allow_mixed,
+            )
+            sys.stdout.write(f"{index}\n")
+        else:
+            text = EXPORTS[args.format](read_report(args.results, args.allow_mixed))
+            if args.out in (None, "-"):
+                sys.stdout.write(text)
+            else:
+                Path(args.out).write_text(text, "utf-8", newline="")
+    except (ValueError, OSError, ImportError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+def check_installed() -> None:
+    """Raises ImportError, naming what to install, where a package that the page needs is missing."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"the page needs {', '.join(missing)}: pip install 'codeczoo[report]'")

@@ -32,17 +32,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import Context, one_by_one
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.memory import one_by_one
+from codeczoo.base.network import Context, Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none
-from codeczoo.base.variant import Variant
 from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.group_vq import GroupResidualVQ
 from codeczoo.nn.hifigan import SLOPE, Generator, MultiReceptiveField, ResidualBlock, widest
-from codeczoo.nn.norm import GroupNorm
-from codeczoo.nn.receptive import layers_of, seen
+from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 
 GROUP_WIDTH = 16  # channels that share a group norm's statistics
 LAST_SLOPE = 0.01  # of the leaky ReLU before the encoder's last convolution; all others have 0.1
@@ -172,10 +172,10 @@ class Encoder(nn.Module):
                 x = branch.mul_(weight[:, None]).add_(x)
         return x
 
-    def seen(self) -> tuple[int, int]:
+    def receptive_span(self) -> tuple[int, int]:
         """The first and the last sample that frame 0 sees but for the norms' statistics."""
         path = [layer for stage in self.stages for layer in (stage.down, widest(stage))]
-        return seen(layers_of(self.conv_pre, *path, self.conv_post), 0, 0)
+        return receptive_span(convolutions_of(self.conv_pre, *path, self.conv_post), 0, 0)
 
 
 class AcademiCodec(BaseCodec):
@@ -202,7 +202,7 @@ class AcademiCodec(BaseCodec):
         self.encoder = Encoder(config)
         self.quantizer = GroupResidualVQ(config.num_groups, config.num_levels, config.codebook_size, dim)
         self.decoder = Generator(dim, dim, config.strides, config.kernel_sizes, self._fused_blocks)
-        first, last = self.decoder.seen()
+        first, last = self.decoder.receptive_span()
         self.decode_context = Context(-first, last)
 
     def _fused_blocks(self, channels: int) -> MultiReceptiveField:
@@ -260,7 +260,7 @@ class AcademiCodec(BaseCodec):
         """Windows of `samples` over a clip, and the part of each that sees no seam: one part follows the other. No part
         is shorter than what stands around it."""
         hop = self.hop_length
-        first, last = self.encoder.seen()
+        first, last = self.encoder.receptive_span()
         left, right = -(first // hop) * hop, last // hop * hop
         step = max((samples - left - right) // hop * hop, left + right)
         for start in range(0, total, step):

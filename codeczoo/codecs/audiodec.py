@@ -30,15 +30,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.variant import Variant
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.network import Decoded, Encoded
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.hifigan import CausalConvTranspose1d, Generator, MultiGroup, MultiReceptiveField
 from codeczoo.nn.padding import mask_tail
 from codeczoo.nn.rvq import ResidualVQ
-from codeczoo.nn.seanet import ResidualUnit, Stack, elu
+from codeczoo.nn.seanet import ResidualUnit, SEANetStack, elu
 
 State = Any  # a tree of tensors [B, ...]
 
@@ -77,7 +77,7 @@ def _residual_units(channels: int) -> list[nn.Module]:
     ]
 
 
-class Encoder(Stack):
+class Encoder(SEANetStack):
     """Waveform [B, 1, T] → latents [B, dim, ceil(T / hop)]. The last layer is upstream's projector."""
 
     def __init__(self, config: AudioDecConfig) -> None:
@@ -92,7 +92,7 @@ class Encoder(Stack):
         self.layers = nn.ModuleList([*layers, _conv(width, config.dim, 3)])
 
 
-class SymmetricDecoder(Stack):
+class SymmetricDecoder(SEANetStack):
     """Latents [B, dim, N] → waveform [B, 1, N * hop], not bounded but for tanh where `activated`."""
 
     def __init__(self, config: AudioDecConfig) -> None:
@@ -180,7 +180,7 @@ class AudioDec(BaseCodec):
 
     def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         if self.start_from_zeros:
-            waveform, _, _ = self._stream_decode(codes, self._stream_decode_start(len(codes)))
+            waveform, _, _ = self._stream_decode_warmup(codes, self._stream_decode_start(len(codes)))
         else:
             waveform, _ = self.decoder(self.quantizer.decode(codes))
         return Decoded(waveform, lengths * self.hop_length)
@@ -188,31 +188,31 @@ class AudioDec(BaseCodec):
     # -- streaming ------------------------------------------------------------------------------
 
     def _stream_encode_start(self, batch_size: int) -> State:
-        return self.encoder.start(batch_size)
+        return self.encoder.initial_state(batch_size)
 
-    def _stream_encode(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
+    def _stream_encode_warmup(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
         latent, state = self.encoder.step(waveform, state)
         return self.quantizer.encode(latent, num_codebooks), None, state
 
-    def _stream_encode_end(
+    def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor]:
         samples = rest.shape[-1]
         last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - samples))
-        codes, _, _ = self._stream_encode(last, state, num_codebooks)
+        codes, _, _ = self._stream_encode_warmup(last, state, num_codebooks)
         return codes[..., : min(samples, 1)], (lengths > 0).long()
 
     def _stream_decode_start(self, batch_size: int) -> State:
-        state = self.decoder.start(batch_size)
+        state = self.decoder.initial_state(batch_size)
         if self.start_from_zeros:  # the zeros in the state are what came before, says every `begun`
             state = tree_map(lambda t: torch.ones_like(t) if t.dtype == torch.bool else t, state)
         return state
 
-    def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
+    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
         waveform, state = self.decoder.step(self.quantizer.decode(codes), state)
         return waveform, None, state
 
-    def _stream_decode_end(self, state: State) -> tuple[Tensor, None]:
+    def _stream_decode_flush(self, state: State) -> tuple[Tensor, None]:
         batch_size = len(tree_leaves(state)[0])
         return self._anchor.new_zeros(batch_size, 1, 0), None  # nothing is held back
 

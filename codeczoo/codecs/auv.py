@@ -16,8 +16,8 @@ over, which comes back as zeros; a clip shorter than a frame is filled up to one
 Phase is a delicate feature: it jumps by 2π on the negative real axis and is rounding noise where there is no energy, so
 a frame here and there has another code in float32 than in float64, upstream as here.
 
-Long clips go whole up to `whole_seconds`, beyond that in windows with `CONTEXT` seconds to either side, which is not
-exact: attention would have seen more.
+Long clips go whole up to `min_chunk_seconds`, beyond that in chunks with `CONTEXT` seconds to either side, which is not
+exact: attention would see more.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import contexts_of
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.network import Decoded, Encoded, contexts_of
 from codeczoo.base.ragged import dense_or_none
-from codeczoo.base.variant import Variant
 from codeczoo.nn.conformer import Conformer, conformer_rules
 from codeczoo.nn.factorized_vq import FactorizedVQ
 from codeczoo.nn.istft import ISTFTHead
-from codeczoo.nn.linear import Linear
 from codeczoo.nn.padding import pad
+from codeczoo.nn.sequential import Linear
 
 ROWS = {  # of the codebook of 20480, by what upstream calls a wav_type: first and end
     "speech": (0, 8192),
@@ -93,8 +92,8 @@ class AUV(BaseCodec):
     Config = AUVConfig
     config: AUVConfig
     hop_length: int
-    inexact_passes = ("encode", "decode")
-    whole_seconds = 80.0  # the reach of upstream's table of positions
+    approximate_when_long = ("encode", "decode")
+    min_chunk_seconds = 80.0  # the reach of upstream's table of positions
 
     def __init__(self, config: AUVConfig, variant: Variant) -> None:
         super().__init__(config, variant)

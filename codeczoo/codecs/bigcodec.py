@@ -22,17 +22,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, join
-from codeczoo.base.variant import Variant
 from codeczoo.nn.alias_free import AliasFreeSnake, AliasFreeUnits
+from codeczoo.nn.chunked import padded_chunks, run_chunked
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
-from codeczoo.nn.layers import Layers
 from codeczoo.nn.lstm import LSTM
-from codeczoo.nn.pieces import filled_pieces, in_pieces
+from codeczoo.nn.sequential import Layers
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class BigCodec(BaseCodec):
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
         whole, missing = waveform[..., : int(lengths[0])], -int(lengths[0]) % self.hop_length
-        pieces = filled_pieces(whole, max(samples, self.hop_length), missing)
-        latents = in_pieces(self.encoder.layers, pieces)
+        pieces = padded_chunks(whole, max(samples, self.hop_length), missing)
+        latents = run_chunked(self.encoder.layers, pieces)
         codes = torch.cat([self.quantizer.encode(latent) for latent in latents], dim=-1)
         return Encoded(codes[:, None], -(-lengths // self.hop_length))
 
@@ -118,7 +118,7 @@ class BigCodec(BaseCodec):
         self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
         pieces = (self.quantizer.decode(piece[:, 0]) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
-        audio = (piece.tanh_() for piece in in_pieces(self.decoder.layers, pieces))
+        audio = (piece.tanh_() for piece in run_chunked(self.decoder.layers, pieces))
         return Decoded(join(audio, int(lengths[0]) * self.hop_length), lengths * self.hop_length)
 
     def _whole(self, waveform: Tensor) -> int:

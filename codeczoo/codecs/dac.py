@@ -29,21 +29,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.audio import Audio
-from codeczoo.base.checkpoint import compare_settings
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.device import matmul_precision
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import Context
+from codeczoo.base.key_map import KeyMap, Rule, compare_settings
+from codeczoo.base.network import Context, Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none
-from codeczoo.base.variant import Variant
-from codeczoo.codecs import dac_file
-from codeczoo.codecs.dac_file import DACFile
+from codeczoo.codecs.formats import dac as dac_file
+from codeczoo.codecs.formats.dac import DACFile
+from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import ResidualFactorizedVQ
-from codeczoo.nn.receptive import layers_of, seen
+from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 from codeczoo.nn.snake import Snake, SnakeDown, SnakeUnits
-from codeczoo.nn.tiles import in_tiles
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,9 @@ class Encoder(nn.Module):
         self.last = SnakeConv(channels, config.latent_channels, 3)
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        x, lengths = in_tiles([self.first, self.blocks[0]], waveform, lengths)
+        x, lengths = run_tiled([self.first, self.blocks[0]], waveform, lengths)
         for block in self.blocks[1:]:
-            x, lengths = in_tiles([block], x, lengths)
+            x, lengths = run_tiled([block], x, lengths)
         return self.last(x, lengths), lengths
 
 
@@ -128,8 +126,8 @@ class Decoder(nn.Module):
     def forward(self, latent: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x = self.first(latent, lengths)
         for block in self.blocks[:-1]:
-            x, lengths = in_tiles([block], x, lengths)
-        x, lengths = in_tiles([self.blocks[-1], self.last], x, lengths)
+            x, lengths = run_tiled([block], x, lengths)
+        x, lengths = run_tiled([self.blocks[-1], self.last], x, lengths)
         return x.tanh_(), lengths
 
 
@@ -151,10 +149,10 @@ class DAC(BaseCodec):
             config.latent_channels, config.num_codebooks, config.codebook_size, config.codebook_dim
         )
         self.decoder = Decoder(config)
-        first, last = seen(layers_of(self.encoder), 0, 0)
+        first, last = receptive_span(convolutions_of(self.encoder), 0, 0)
         self.encode_context = Context(-first, max(last - self.hop_length + 1, 0))
         self.latency = (last + 1) / self.sample_rate
-        first, last = seen(layers_of(self.decoder), 0, self.hop_length - 1)
+        first, last = receptive_span(convolutions_of(self.decoder), 0, self.hop_length - 1)
         self.decode_context = Context(-first, last)
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:

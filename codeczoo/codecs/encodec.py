@@ -24,15 +24,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap
-from codeczoo.base.passes import one_by_one
+from codeczoo.base.key_map import KeyMap
+from codeczoo.base.memory import one_by_one
+from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, pad_stack
-from codeczoo.base.variant import Variant
-from codeczoo.nn.held_start import HeldStart, State
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules, seanet_rules_transformers
+from codeczoo.nn.stream_warmup import State, StreamWarmup
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Encodec(BaseCodec):
         self.encoder = SEANetEncoder(channels, dim, config.filters, strides, **options)
         self.quantizer = ResidualVQ(config.num_codebooks, config.codebook_size, dim)
         self.decoder = SEANetDecoder(channels, dim, config.filters, strides[::-1], **options)
-        self._encoder_stream = HeldStart(self.encoder, channels, self.hop_length)
-        self._decoder_stream = HeldStart(self.decoder, dim)
+        self._encoder_stream = StreamWarmup(self.encoder, channels, self.hop_length)
+        self._decoder_stream = StreamWarmup(self.decoder, dim)
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
         latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
@@ -98,38 +98,40 @@ class Encodec(BaseCodec):
     # -- streaming ------------------------------------------------------------------------------
 
     def _stream_encode_start(self, batch_size: int) -> State:
-        return self._encoder_stream.start(batch_size)
+        return self._encoder_stream.initial_state(batch_size)
 
-    def _stream_encode(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, Tensor | None, State]:
+    def _stream_encode_warmup(
+        self, waveform: Tensor, state: State, num_codebooks: int
+    ) -> tuple[Tensor, Tensor | None, State]:
         latent, counts, state = self._encoder_stream.step(waveform, state)
         return self.quantizer.encode(latent, num_codebooks), counts, state
 
-    def _stream_encode_runs(self, state: State) -> bool:
+    def _stream_encode_is_warm(self, state: State) -> bool:
         return self._encoder_stream.runs(state)
 
-    def _stream_encode_run(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
+    def _stream_encode_step(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
         latent, state = self._encoder_stream.run(waveform, state)
         return self.quantizer.encode(latent, num_codebooks), state
 
-    def _stream_encode_end(
+    def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor]:
         latent, counts = self._encoder_stream.end(rest, lengths, state)
         return self.quantizer.encode(latent, num_codebooks), counts
 
     def _stream_decode_start(self, batch_size: int) -> State:
-        return self._decoder_stream.start(batch_size)
+        return self._decoder_stream.initial_state(batch_size)
 
-    def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
         return self._decoder_stream.step(self.quantizer.decode(codes), state)
 
-    def _stream_decode_runs(self, state: State) -> bool:
+    def _stream_decode_is_warm(self, state: State) -> bool:
         return self._decoder_stream.runs(state)
 
-    def _stream_decode_run(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+    def _stream_decode_step(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
         return self._decoder_stream.run(self.quantizer.decode(codes), state)
 
-    def _stream_decode_end(self, state: State) -> tuple[Tensor, Tensor]:
+    def _stream_decode_flush(self, state: State) -> tuple[Tensor, Tensor]:
         held, seen = state["held"], state["seen"]
         return self._decoder_stream.end(held[..., :0], torch.zeros_like(seen), state)
 

@@ -33,18 +33,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import one_by_one
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.memory import one_by_one
+from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, pad_stack
-from codeczoo.base.variant import Variant
-from codeczoo.codecs.funcodec_config import FunCodecConfig, differences, read_config
+from codeczoo.codecs.formats.funcodec_yaml import FunCodecConfig, differences, read_config
+from codeczoo.nn.overlap_add import join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules
 from codeczoo.nn.seanet2d import SEANetDecoder2d, SEANetEncoder2d
 from codeczoo.nn.stft import istft, stft
-from codeczoo.nn.windows import join, window_starts
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class FunCodec(BaseCodec):
     Config = FunCodecConfig
     config: FunCodecConfig
     hop_length: int
-    inexact_passes = ("encode", "decode")
+    approximate_when_long = ("encode", "decode")
     settings_files = ("config.yaml",)
 
     def __init__(self, config: FunCodecConfig, variant: Variant) -> None:

@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.variant import Variant
+from codeczoo.base.network import Decoded, Encoded
 
 FULL_SCALE = 32768
 SIGN = 128
@@ -100,10 +100,10 @@ class G711(BaseCodec):
     def _stream_encode_start(self, batch_size: int) -> Tensor:
         return torch.zeros(batch_size, 0, device=self.device)
 
-    def _stream_encode(self, waveform: Tensor, state: Tensor, num_codebooks: int) -> tuple[Tensor, None, Tensor]:
+    def _stream_encode_warmup(self, waveform: Tensor, state: Tensor, num_codebooks: int) -> tuple[Tensor, None, Tensor]:
         return self._quantise(waveform), None, state
 
-    def _stream_encode_end(
+    def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: Tensor, num_codebooks: int
     ) -> tuple[Tensor, None]:
         return self._quantise(rest), None
@@ -111,8 +111,8 @@ class G711(BaseCodec):
     def _stream_decode_start(self, batch_size: int) -> Tensor:
         return torch.zeros(batch_size, 0, device=self.device)
 
-    def _stream_decode(self, codes: Tensor, state: Tensor) -> tuple[Tensor, None, Tensor]:
+    def _stream_decode_warmup(self, codes: Tensor, state: Tensor) -> tuple[Tensor, None, Tensor]:
         return self._expand(codes), None, state
 
-    def _stream_decode_end(self, state: Tensor) -> tuple[Tensor, None]:
+    def _stream_decode_flush(self, state: Tensor) -> tuple[Tensor, None]:
         return torch.zeros(len(state), 1, 0, device=self.device, dtype=self.dtype), None

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.variant import Variant
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.network import Decoded, Encoded
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.padding import mask_tail
@@ -118,7 +118,7 @@ class Mimi(BaseCodec):
             "conv_shortcut": False,
             "lstm_layers": 0,
             "pad_mode": "zeros",
-            "fill": False,
+            "pad_to_full_window": False,
         }
         self.encoder = SEANetEncoder(1, config.dim, config.filters, config.strides, **seanet)
         self.encoder_transformer = _transformer(config)
@@ -150,12 +150,12 @@ class Mimi(BaseCodec):
 
     def _stream_encode_start(self, batch_size: int) -> State:
         return {
-            "encoder": self.encoder.start(batch_size),
-            "transformer": self.encoder_transformer.start(batch_size),
-            "downsample": self.downsample.start(batch_size),
+            "encoder": self.encoder.initial_state(batch_size),
+            "transformer": self.encoder_transformer.initial_state(batch_size),
+            "downsample": self.downsample.initial_state(batch_size),
         }
 
-    def _stream_encode(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
+    def _stream_encode_warmup(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
         x, encoder = self.encoder.step(waveform, state["encoder"])
         steps_so_far, _ = state["transformer"]
         y, transformer = self.encoder_transformer.step(x.mT, state["transformer"])
@@ -166,30 +166,30 @@ class Mimi(BaseCodec):
         after = {"encoder": encoder, "transformer": transformer, "downsample": downsample}
         return self.quantizer.encode(latent, num_codebooks), None, after
 
-    def _stream_encode_end(
+    def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor]:
         batch, _, samples = rest.shape
         if samples == 0:
             return lengths.new_zeros(batch, num_codebooks, 0), lengths
         last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - samples))
-        codes, _, _ = self._stream_encode(last, state, num_codebooks)
+        codes, _, _ = self._stream_encode_warmup(last, state, num_codebooks)
         return codes, (lengths > 0).long()
 
     def _stream_decode_start(self, batch_size: int) -> State:
         return {
-            "upsample": self.upsample.start(batch_size),
-            "transformer": self.decoder_transformer.start(batch_size),
-            "decoder": self.decoder.start(batch_size),
+            "upsample": self.upsample.initial_state(batch_size),
+            "transformer": self.decoder_transformer.initial_state(batch_size),
+            "decoder": self.decoder.initial_state(batch_size),
         }
 
-    def _stream_decode(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
+    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
         x, upsample = self.upsample.step(self.quantizer.decode(codes), state["upsample"])
         y, transformer = self.decoder_transformer.step(x.mT, state["transformer"])
         waveform, decoder = self.decoder.step(y.mT, state["decoder"])
         return waveform, None, {"upsample": upsample, "transformer": transformer, "decoder": decoder}
 
-    def _stream_decode_end(self, state: State) -> tuple[Tensor, None]:
+    def _stream_decode_flush(self, state: State) -> tuple[Tensor, None]:
         return state["upsample"].new_zeros(len(state["upsample"]), 1, 0), None  # nothing is held back
 
 

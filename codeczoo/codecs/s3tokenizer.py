@@ -24,18 +24,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import one_by_one
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.memory import one_by_one
+from codeczoo.base.network import Encoded
 from codeczoo.base.ragged import dense_or_none
-from codeczoo.base.variant import Variant
-from codeczoo.nn.attention import Attention, Sight, everything
+from codeczoo.nn.attention import Attention, AttentionMask, everything
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.linear import Linear
 from codeczoo.nn.log_mel import HOP, whisper_log_mel
 from codeczoo.nn.rotary import Rotary, Rotation
 from codeczoo.nn.rvq import ResidualVQ
+from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import FeedForward
 
 WINDOW, STEP = 3000, 2600  # mel frames of a window of a long clip, and from one to the next
@@ -66,7 +66,7 @@ class MemoryAttention(Attention):
         super().__init__(dim, num_heads, bias=True)
         self.memory = Conv1d(dim, dim, MEMORY_KERNEL, groups=dim, bias=False) if memory else None
 
-    def attend(self, x: Tensor, lengths: Tensor | None, sight: Sight, rotation: Rotation | None) -> Tensor:
+    def attend(self, x: Tensor, lengths: Tensor | None, sight: AttentionMask, rotation: Rotation | None) -> Tensor:
         q, k, v = self.project(x, rotation)
         out = self.merge(sight(q, k, v))
         if self.memory is None:
@@ -85,7 +85,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.dim)
         self.feed_forward = FeedForward(config.dim, config.hidden_dim, bias=True)
 
-    def forward(self, x: Tensor, lengths: Tensor | None, sight: Sight, rotation: Rotation | None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None, sight: AttentionMask, rotation: Rotation | None) -> Tensor:
         x = x + self.attention.attend(self.norm1(x), lengths, sight, rotation)
         return x + self.feed_forward(self.norm2(x))
 
@@ -248,7 +248,7 @@ S3Tokenizer.key_maps = (
 
 
 def _read_onnx(path: Path) -> Mapping[str, Tensor]:
-    from codeczoo.codecs.s3tokenizer_onnx import read_onnx
+    from codeczoo.codecs.formats.s3tokenizer_onnx import read_onnx
 
     return read_onnx(path)
 

@@ -26,17 +26,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.checkpoint import compare_settings
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import one_by_one
+from codeczoo.base.key_map import KeyMap, Rule, compare_settings
+from codeczoo.base.memory import one_by_one
+from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, join
-from codeczoo.base.variant import Variant
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
-from codeczoo.nn.receptive import layers_of, seen
+from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 from codeczoo.nn.rotary import Rotary
 from codeczoo.nn.snake import Snake, SnakeDown, SnakeUnits
 
@@ -190,11 +189,11 @@ class SNAC(BaseCodec):
         self.encoder = Encoder(config)
         self.quantizer = MultiScaleVQ(latent_dim, config)
         self.decoder = Decoder(latent_dim, config)
-        first, last = seen(layers_of(self.encoder.blocks), 0, 0)
+        first, last = receptive_span(convolutions_of(self.encoder.blocks), 0, 0)
         self._reach = (
             max(-first, last) // self.hop_length + 8
         )  # frames; the 8 are the convolutions of 7 around the blocks
-        first, last = seen(layers_of(self.decoder.blocks), 0, self.hop_length - 1)
+        first, last = receptive_span(convolutions_of(self.decoder.blocks), 0, self.hop_length - 1)
         self._decoder_reach = max(-first, last) + 8
 
     # -- encode ---------------------------------------------------------------------------------

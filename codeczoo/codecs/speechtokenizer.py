@@ -21,14 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.checkpoint import compare_settings
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap
-from codeczoo.base.passes import Context
+from codeczoo.base.key_map import KeyMap, compare_settings
+from codeczoo.base.network import Context, Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, join
-from codeczoo.base.variant import Variant
-from codeczoo.nn.pieces import in_pieces
+from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, elu, seanet_rules
 from codeczoo.nn.snake import Snake
@@ -61,8 +59,8 @@ class SpeechTokenizer(BaseCodec):
     Config = SpeechTokenizerConfig
     config: SpeechTokenizerConfig
     hop_length: int
-    inexact_passes = ("encode",)
-    whole_seconds = 60.0
+    approximate_when_long = ("encode",)
+    min_chunk_seconds = 60.0
 
     def __init__(self, config: SpeechTokenizerConfig, variant: Variant) -> None:
         super().__init__(config, variant)
@@ -99,7 +97,7 @@ class SpeechTokenizer(BaseCodec):
     ) -> Decoded:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
         pieces = (self.quantizer.decode(piece) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
-        waveform = join(in_pieces(self.decoder.layers, pieces), int(lengths[0]) * self.hop_length)
+        waveform = join(run_chunked(self.decoder.layers, pieces), int(lengths[0]) * self.hop_length)
         return Decoded(waveform, lengths * self.hop_length)
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ behind it. Its settings of 12kbps_24khz say 16 kHz, which is wrong: all else say
 
 The encoder sees a bounded stretch, and long clips run through it in passes that equal the whole. So does the decoder,
 but in several rounds, about 2.5 times the work: one for each enhance block, which must know its mean and variance over
-the whole clip before the next can begin. Hence `whole_seconds`.
+the whole clip before the next can begin. Hence `min_chunk_seconds`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, join
-from codeczoo.base.variant import Variant
+from codeczoo.nn.cache_tiling import TILE
+from codeczoo.nn.chunked import padded_chunks, run_chunked
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.convnext import KERNEL, ConvNeXtBlock
 from codeczoo.nn.fsq import ProjectedFSQ
-from codeczoo.nn.layers import Layers
+from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.local_attention import LocalTransformer
-from codeczoo.nn.norm import GroupNorm
 from codeczoo.nn.padding import zero_tail_
-from codeczoo.nn.pieces import filled_pieces, in_pieces
+from codeczoo.nn.sequential import Layers
 from codeczoo.nn.snake import Snake, SnakeUnits
-from codeczoo.nn.tiles import TILE
 from codeczoo.nn.upsample import LinearUpsample
 
 EPS = 2.0**-23  # of every norm over channels and of snake
@@ -277,7 +277,7 @@ class SQCodec(BaseCodec):
     Config = SQCodecConfig
     config: SQCodecConfig
     hop_length: int
-    whole_seconds = 60.0  # in one pass the decoder does not need its rounds
+    min_chunk_seconds = 60.0  # in one pass the decoder does not need its rounds
 
     def __init__(self, config: SQCodecConfig, variant: Variant) -> None:
         super().__init__(config, variant)
@@ -309,8 +309,8 @@ class SQCodec(BaseCodec):
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip, exactly: convolutions with the context that they see, attention with the window before."""
         whole, missing = waveform[..., : int(lengths[0])], int((self._filled(lengths) - lengths)[0])
-        pieces = filled_pieces(whole, max(samples, self.hop_length), missing)
-        codes = torch.cat([self.quantizer.encode(latent) for latent in in_pieces(self.encoder, pieces)], dim=-1)
+        pieces = padded_chunks(whole, max(samples, self.hop_length), missing)
+        codes = torch.cat([self.quantizer.encode(latent) for latent in run_chunked(self.encoder, pieces)], dim=-1)
         return Encoded(codes[:, None], self._filled(lengths) // self.hop_length)
 
     def _decode_long(
@@ -324,8 +324,8 @@ class SQCodec(BaseCodec):
         layers = list(self.decoder)
         for i, layer in enumerate(layers):
             if isinstance(layer, Enhance):
-                layers[i] = layer.of_whole(in_pieces([*layers[:i], layer.trend], latents()))
-        waveform = join(in_pieces(layers, latents()), int(lengths[0]) * self.hop_length)
+                layers[i] = layer.of_whole(run_chunked([*layers[:i], layer.trend], latents()))
+        waveform = join(run_chunked(layers, latents()), int(lengths[0]) * self.hop_length)
         return Decoded(waveform, lengths * self.hop_length)
 
     def _filled(self, samples: Tensor) -> Tensor:

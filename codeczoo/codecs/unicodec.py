@@ -21,17 +21,16 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.device import matmul_precision
-from codeczoo.base.family import Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import Context
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.network import Context, Encoded
 from codeczoo.base.ragged import dense_or_none
-from codeczoo.base.variant import Variant
 from codeczoo.codecs.wavtokenizer import WavTokenizer, WavTokenizerConfig
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.convnext import vocos_rules
-from codeczoo.nn.moe import MixtureOfExperts
+from codeczoo.nn.mixture_of_experts import MixtureOfExperts
 from codeczoo.nn.rotary import Rotary, qkv_to_halves
 from codeczoo.nn.rvq import at_least_float32, nearest
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
@@ -58,8 +57,8 @@ class UniCodec(WavTokenizer):
 
     Config = UniCodecConfig
     config: UniCodecConfig
-    inexact_passes: tuple[str, ...] = ("encode", "decode")
-    whole_seconds = 60.0
+    approximate_when_long: tuple[str, ...] = ("encode", "decode")
+    min_chunk_seconds = 60.0
 
     def __init__(self, config: UniCodecConfig, variant: Variant) -> None:
         super().__init__(config, variant)

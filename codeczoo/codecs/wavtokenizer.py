@@ -19,7 +19,7 @@ that of one pass (signal-to-difference ratio; not measured with the published we
     golden weights, 40 s in windows of 6, 10, 20, 30 s     9 to 11, 12 to 14, 16 to 18, 20 to 22 dB
     golden weights, 240 s in windows of 60, 120 s          18 to 20, 22 to 25 dB
 
-(the first line from `python benchmarks/windows.py --codecs wavtokenizer_40 wavtokenizer_75 --weights random`).
+(the first line from `python perf/windows.py --codecs wavtokenizer_40 wavtokenizer_75 --weights random`).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap
-from codeczoo.base.passes import one_by_one
+from codeczoo.base.key_map import KeyMap
+from codeczoo.base.memory import one_by_one
+from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, pad_stack
-from codeczoo.base.variant import Variant
+from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.convnext import VocosBackbone, vocos_rules
 from codeczoo.nn.istft import ISTFTHead
-from codeczoo.nn.pieces import in_pieces
+from codeczoo.nn.overlap_add import join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
-from codeczoo.nn.windows import join, window_starts
 
 WHOLE_SECONDS = 120.0  # the longest clip that is decoded in one pass unless max_seconds_per_pass says otherwise
 FADE_SECONDS = 0.4  # over which one window gives way to the next
@@ -70,7 +70,7 @@ class WavTokenizer(BaseCodec):
     Config = WavTokenizerConfig
     config: WavTokenizerConfig
     hop_length: int
-    inexact_passes: tuple[str, ...] = ("decode",)
+    approximate_when_long: tuple[str, ...] = ("decode",)
 
     def __init__(self, config: WavTokenizerConfig, variant: Variant) -> None:
         super().__init__(config, variant)
@@ -98,7 +98,7 @@ class WavTokenizer(BaseCodec):
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
         pieces = waveform[..., : int(lengths[0])].split(max(samples, self.hop_length), dim=-1)
-        codes = [self.quantizer.encode(latent) for latent in in_pieces(self.encoder.layers, pieces)]
+        codes = [self.quantizer.encode(latent) for latent in run_chunked(self.encoder.layers, pieces)]
         return Encoded(torch.cat(codes, dim=-1), -(-lengths // self.hop_length))
 
     # -- decode ---------------------------------------------------------------------------------

@@ -26,21 +26,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.family import Decoded, Encoded
-from codeczoo.base.keymap import KeyMap, Rule
-from codeczoo.base.passes import contexts_of
+from codeczoo.base.key_map import KeyMap, Rule
+from codeczoo.base.network import Decoded, Encoded, contexts_of
 from codeczoo.base.ragged import dense_or_none
-from codeczoo.base.variant import Variant
 from codeczoo.codecs.bigcodec import STAGES, UNIT, BigCodecConfig, convolutional_encoder, encoder_stages, module_rules
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.fbank import BANDS, HOP, w2v_bert_features
 from codeczoo.nn.fsq import ProjectedFSQ
 from codeczoo.nn.istft import ISTFTHead
-from codeczoo.nn.linear import Linear
 from codeczoo.nn.padding import mask_tail
 from codeczoo.nn.resnet1d import EPS, ResNetBlock
+from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import FeedForward, Transformer, TransformerLayer
 from codeczoo.nn.w2v_bert import W2vBert, w2v_bert_rules
 
@@ -118,8 +117,8 @@ class XCodec2(BaseCodec):
     Config = XCodec2Config
     config: XCodec2Config
     hop_length: int
-    inexact_passes = ("encode", "decode")
-    whole_seconds = 60.0
+    approximate_when_long = ("encode", "decode")
+    min_chunk_seconds = 60.0
 
     def __init__(self, config: XCodec2Config, variant: Variant) -> None:
         super().__init__(config, variant)

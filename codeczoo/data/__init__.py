@@ -1,28 +1,32 @@
-"""Sound to try things on: a dozen short clips that come with the package.
+"""Clips in whatever form they lie: files, manifests, tars, Parquet, data sets of the hub, and a dozen embedded ones.
 
-`scripts/make_clips.py` makes them by synthesis alone: sentences written for this project and spoken by
-eSpeak NG, music, noise and effects from a few lines of NumPy. No third party's recording is in them, and they
-are under the package's own licence. They are for trying and testing, not for judging codecs.
+>>> from codeczoo.data import embedded_clips, open_source
+>>> source = open_source("recordings/")
+>>> [entry.id for entry in source.entries()]
 """
 
-from __future__ import annotations
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import csv
-from pathlib import Path
+from codeczoo.data.embedded import embedded_clips, embedded_manifest
 
-__all__ = ["embedded_clips", "embedded_manifest"]
+if TYPE_CHECKING:
+    from codeczoo.data.open import open_source
+    from codeczoo.data.source import Entry, Source
 
+__all__ = ["Entry", "Source", "embedded_clips", "embedded_manifest", "open_source"]
 
-def embedded_manifest() -> Path:
-    """The embedded clips' manifest: a CSV file with the columns id, path, category, language, description.
-
-    `path` is relative to the manifest; `category` is speech, music or audio; `language` may be empty.
-    """
-    return Path(__file__).parent / "clips" / "clips.csv"
+# Imported when first asked for: they take torch, and the embedded clips do not.
+_HOMES = {"Entry": "source", "Source": "source", "open_source": "open"}
 
 
-def embedded_clips() -> list[Path]:
-    """The embedded clips' FLAC files, in the manifest's order: mixed rates, channel counts and lengths."""
-    manifest = embedded_manifest()
-    with manifest.open(encoding="utf-8", newline="") as file:
-        return [manifest.parent / row["path"] for row in csv.DictReader(file)]
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"codeczoo.data.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

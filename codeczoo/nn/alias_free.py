@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.nn.cache_tiling import TILE
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.padding import pad
 from codeczoo.nn.snake import SnakeBeta
-from codeczoo.nn.tiles import TILE
 
 TAPS = 12
 REACH = 6  # steps that an activation's output sees to each side: 3 on the way up, 3 on the way down

@@ -1,8 +1,8 @@
 """Self-attention in three patterns: over everything, causal, and causal within a window, the last also as a stream.
 
-Tensors between the blocks are [B, T, dim], as linear layers want them. What each query may see is a `Sight`, made once
-for all layers of a pass. Long clips with a window are cut into blocks of queries, each with the keys that it can see:
-memory grows with T, not with T².
+Tensors between the blocks are [B, T, dim], as linear layers want them. What each query may see is an `AttentionMask`,
+made once for all layers of a call. Long clips with a window are cut into blocks of queries, each with the keys that it
+can see: memory grows with T, not with T².
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.ragged import valid_mask
-from codeczoo.nn.linear import Linear
 from codeczoo.nn.rotary import Rotation
+from codeczoo.nn.sequential import Linear
 
 
 @dataclass(frozen=True)
-class Sight:
+class AttentionMask:
     """Which keys each query sees.
 
     `mask` (True = seen) broadcasts to [B, H, queries, keys], with `block` to [B * blocks, H, block, past + block];
@@ -44,17 +44,17 @@ class Sight:
         return out.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)[:, :, :steps]
 
 
-def everything(steps: int, lengths: Tensor | None = None) -> Sight:
+def everything(steps: int, lengths: Tensor | None = None) -> AttentionMask:
     """Every query sees all steps of its own item. Values behind an item's length must be finite."""
-    return Sight() if lengths is None else Sight(valid_mask(lengths, steps)[:, None, None])
+    return AttentionMask() if lengths is None else AttentionMask(valid_mask(lengths, steps)[:, None, None])
 
 
-def causal() -> Sight:
+def causal() -> AttentionMask:
     """A query sees itself and all before it, so lengths do not matter."""
-    return Sight(causal=True)
+    return AttentionMask(causal=True)
 
 
-def window_after(known: Tensor, steps: int, window: int) -> Sight:
+def window_after(known: Tensor, steps: int, window: int) -> AttentionMask:
     """A query sees itself and the `window` - 1 steps before it; keys and values carry that many steps of past.
 
     Args:
@@ -70,7 +70,7 @@ def window_after(known: Tensor, steps: int, window: int) -> Sight:
     first = torch.arange(blocks, device=known.device)[:, None] * block
     exists = first + key >= past - known[:, None, None]  # [B, blocks, past + block]
     mask = (exists[:, :, None, None] & seen).flatten(0, 1)  # [B * blocks, 1, block, past + block]
-    return Sight(mask, past=past, block=None if blocks == 1 else block)
+    return AttentionMask(mask, past=past, block=None if blocks == 1 else block)
 
 
 class Chunk:
@@ -92,7 +92,7 @@ class Chunk:
             last = now[:, -1:]
             held = last - (last - torch.arange(size, device=position.device)) % size  # [B, R] positions in the ring
             age = now[:, :, None] - held[:, None]  # [B, T, R]
-            self.sight = Sight(((held >= 0)[:, None] & (age >= 0) & (age < window))[:, None])
+            self.sight = AttentionMask(((held >= 0)[:, None] & (age >= 0) & (age < window))[:, None])
         else:
             before = position[:, None] + torch.arange(-past, 0, device=position.device)
             self.before = before % size
@@ -131,7 +131,7 @@ class Attention(nn.Module):
         self.in_proj = Linear(dim, 3 * inner, bias=bias)
         self.out_proj = Linear(inner, dim, bias=bias)
 
-    def forward(self, x: Tensor, sight: Sight, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, sight: AttentionMask, rotation: Rotation | None = None) -> Tensor:
         q, k, v = self.project(x, rotation)
         if sight.past:  # nothing is known before a whole clip's start
             k, v = F.pad(k, (0, 0, sight.past, 0)), F.pad(v, (0, 0, sight.past, 0))
@@ -149,7 +149,7 @@ class Attention(nn.Module):
 
     # -- streaming (causal within a window) -----------------------------------------------------
 
-    def start(self, batch_size: int, window: int) -> Tensor:
+    def initial_state(self, batch_size: int, window: int) -> Tensor:
         """State of a clip's start: an empty ring, [B, 2, H, R, D]."""
         return self.in_proj.weight.new_zeros(batch_size, 2, self.num_heads, ring_size(window), self.head_dim)
 

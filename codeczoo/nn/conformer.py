@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.keymap import Rule
-from codeczoo.nn.attention import Attention, Sight, everything
+from codeczoo.base.key_map import Rule
+from codeczoo.nn.attention import Attention, AttentionMask, everything
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.linear import Linear
 from codeczoo.nn.rotary import Rotary, Rotation
+from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import FeedForward
 
 BATCH_NORM_EPS = 1e-5
@@ -63,7 +63,7 @@ class ConformerLayer(nn.Module):
         self.norm3, self.ff2 = nn.LayerNorm(dim), FeedForward(dim, hidden, bias=True, activation=activation)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, lengths: Tensor | None, sight: Sight, rotation: Rotation) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None, sight: AttentionMask, rotation: Rotation) -> Tensor:
         x = torch.add(x, self.ff1(self.norm1(x)), alpha=0.5)
         x = self.attention(self.norm2(x), sight, rotation).add_(x)
         x = self.conv(x, lengths).add_(x)

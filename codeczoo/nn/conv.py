@@ -4,7 +4,7 @@ Three rules of padding cover the published codecs:
   "causal"   all on the left: (kernel - 1) * dilation + 1 - stride;
   "same"     the same amount split in two, the larger half on the left;
   (l, r)     as given.
-With `fill`, the right side also gets what the last window lacks, so that n samples give ceil(n / stride) steps.
+With `pad_to_full_window`, the right side also gets what the last window lacks: n samples give ceil(n / stride) steps.
 Weights are plain: weight norm is folded when a checkpoint is read.
 """
 
@@ -43,12 +43,12 @@ class Conv1d(nn.Module):
         bias: bool = True,
         padding: Padding = "same",
         pad_mode: str = "zeros",
-        fill: bool = False,
+        pad_to_full_window: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels, self.stride, self.dilation, self.groups = in_channels, stride, dilation, groups
         self.span = (kernel_size - 1) * dilation + 1  # samples that one output sees
-        self.pad_mode, self.fill = pad_mode, fill
+        self.pad_mode, self.pad_to_full_window = pad_mode, pad_to_full_window
         if isinstance(padding, tuple):
             self.left, self.right = padding
         else:
@@ -61,7 +61,7 @@ class Conv1d(nn.Module):
 
     def out_length(self, length: Length) -> Length:
         """Steps that `length` samples give: int or tensor."""
-        if self.fill:
+        if self.pad_to_full_window:
             return -(-length // self.stride) if self.stride > 1 else length
         beside = self.left + self.right - self.span + 1  # with stride 1 mostly 0: on CUDA each operation counts
         if self.stride == 1:
@@ -69,8 +69,8 @@ class Conv1d(nn.Module):
         return (length + beside - 1) // self.stride + 1
 
     def missing(self, length: Length) -> Length:
-        """Samples that the last window lacks (0 without `fill`)."""
-        if not self.fill:
+        """Samples that the last window lacks (0 without `pad_to_full_window`)."""
+        if not self.pad_to_full_window:
             return length * 0
         return (self.out_length(length) - 1) * self.stride + self.span - length - self.left - self.right
 
@@ -83,7 +83,7 @@ class Conv1d(nn.Module):
 
     def _forward(self, x: Tensor, lengths: Tensor | None, bias: Tensor | None) -> Tensor:
         simple = self.pad_mode == "zeros" and self.left == self.right and self.missing(x.shape[-1]) == 0
-        if simple and (lengths is None or not self.fill):
+        if simple and (lengths is None or not self.pad_to_full_window):
             # F.conv1d pads by itself, without a copy of x.
             x = zero_tail_(x, lengths, self.right)
             if x.device.type == "cpu" and self._is_depthwise and bias is self.bias and x.stride(1) == 1:
@@ -92,7 +92,7 @@ class Conv1d(nn.Module):
         if lengths is None:
             x = pad(x, None, self.left, self.right + self.missing(x.shape[-1]), self.pad_mode)
         else:
-            total, widest = x.shape[-1], self.right + self._most_lacking
+            total, widest = x.shape[-1], self.right + self.max_extra_padding
             # Each item's own right side is asked for only where it can be what a short item is lengthened to.
             right = widest if widest <= self.left else self.right + self.missing(lengths)
             x = pad(x, lengths, self.left, right, self.pad_mode, widest)
@@ -139,11 +139,11 @@ class Conv1d(nn.Module):
 
     # -- streaming (causal only) ----------------------------------------------------------------
 
-    def start(self, batch_size: int) -> Tensor:
+    def initial_state(self, batch_size: int) -> Tensor:
         """State of a clip's start under zero padding: the last `left` inputs, [B, in, left]."""
         return self.weight.new_zeros(batch_size, self.in_channels, self.left)
 
-    def begin(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def first_chunk(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The first T samples of a clip under its own padding → out_length(T) steps, and the state after them.
 
         What is mirrored on the left must have come: T is more than `left`, or it is the whole clip. T is a multiple of
@@ -151,25 +151,25 @@ class Conv1d(nn.Module):
         """
         total = x.shape[-1]
         lacking = self.missing(total) if lengths is None else self.missing(lengths)
-        x = pad(x, lengths, self.left, lacking, self.pad_mode, self._most_lacking)
+        x = pad(x, lengths, self.left, lacking, self.pad_mode, self.max_extra_padding)
         return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left].clone()
 
     def step(self, x: Tensor, state: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The next T samples → out_length(T) steps, and the state after them; T and `lengths` as in `begin`.
 
-        Where `fill` mirrors, it must not reach behind the state: left >= stride - 1.
+        Where `pad_to_full_window` mirrors, it must not reach behind the state: left >= stride - 1.
         """
         total = x.shape[-1]
         x = torch.cat([state, x], dim=-1)
-        if self._most_lacking:
+        if self.max_extra_padding:
             lacking = self.missing(total) if lengths is None else self.missing(lengths)
             own = None if lengths is None else lengths + self.left
-            x = pad(x, own, 0, lacking, self.pad_mode, self._most_lacking)
+            x = pad(x, own, 0, lacking, self.pad_mode, self.max_extra_padding)
         return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left].clone()
 
     @property
-    def _most_lacking(self) -> int:
-        return self.stride - 1 if self.fill else 0
+    def max_extra_padding(self) -> int:
+        return self.stride - 1 if self.pad_to_full_window else 0
 
     def extra_repr(self) -> str:
         out, _, kernel = self.weight.shape
@@ -231,13 +231,13 @@ class ConvTranspose1d(nn.Module):
 
     # -- streaming (trim="causal" only) ---------------------------------------------------------
 
-    def start(self, batch_size: int) -> Tensor:
+    def initial_state(self, batch_size: int) -> Tensor:
         """State of a clip's start: the overhang of earlier steps, [B, out, kernel - stride]."""
         return self.weight.new_zeros(batch_size, self.weight.shape[1] * self.groups, self.kernel_size - self.stride)
 
-    def begin(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def first_chunk(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The first n steps of a clip → n * stride samples, and the overhang after them."""
-        return self.step(x, self.start(len(x)))
+        return self.step(x, self.initial_state(len(x)))
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The next n steps → n * stride samples, and the overhang after them (without the bias)."""

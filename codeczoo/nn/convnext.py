@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.keymap import Rule
+from codeczoo.base.key_map import Rule
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.linear import Linear
-from codeczoo.nn.norm import GroupNorm
+from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.padding import zero_tail_
 from codeczoo.nn.resnet1d import EPS, GROUPS, AttentionBlock, ResNetBlock
+from codeczoo.nn.sequential import Linear
 
 KERNEL = 7
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from codeczoo.nn.linear import Linear
+from codeczoo.nn.sequential import Linear
 
 
 class FSQ(nn.Module):

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
-from codeczoo.nn.receptive import layers_of, seen
-from codeczoo.nn.tiles import in_tiles
+from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 
 SLOPE = 0.1  # of leaky ReLU; torch's default is 0.01
 KERNEL = 7  # of the generator's first and last convolution
@@ -40,8 +40,8 @@ class ResidualUnit(nn.Module):
         y = self.conv1(F.leaky_relu(x, SLOPE), lengths)
         return self.conv2(F.leaky_relu_(y, SLOPE), lengths).add_(x)
 
-    def start(self, batch_size: int) -> State:
-        return [self.conv1.start(batch_size), self.conv2.start(batch_size)]
+    def initial_state(self, batch_size: int) -> State:
+        return [self.conv1.initial_state(batch_size), self.conv2.initial_state(batch_size)]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         y, first = self.conv1.step(F.leaky_relu(x, SLOPE), state[0])
@@ -60,10 +60,10 @@ class ResidualBlock(nn.Module):
         self.units = cast(Sequence[ResidualUnit], units)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return in_tiles(self.units, x, lengths)[0]
+        return run_tiled(self.units, x, lengths)[0]
 
-    def start(self, batch_size: int) -> State:
-        return [unit.start(batch_size) for unit in self.units]
+    def initial_state(self, batch_size: int) -> State:
+        return [unit.initial_state(batch_size) for unit in self.units]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next steps, and the state after them (causal only)."""
@@ -90,8 +90,8 @@ class MultiReceptiveField(nn.Module):
             total.add_(block(x, lengths))
         return total.div_(len(self.blocks))
 
-    def start(self, batch_size: int) -> State:
-        return [block.start(batch_size) for block in self.blocks]
+    def initial_state(self, batch_size: int) -> State:
+        return [block.initial_state(batch_size) for block in self.blocks]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next steps, and the state after them (causal only)."""
@@ -122,10 +122,10 @@ class MultiGroup(nn.Module):
         self.conv_out = Conv1d(width, channels, 1, bias=False)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return in_tiles([self.copies, *self.block.units, self.conv_out], x, lengths)[0]
+        return run_tiled([self.copies, *self.block.units, self.conv_out], x, lengths)[0]
 
-    def start(self, batch_size: int) -> State:
-        return self.block.start(batch_size)
+    def initial_state(self, batch_size: int) -> State:
+        return self.block.initial_state(batch_size)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         y, state = self.block.step(self.copies(x), state)
@@ -149,7 +149,7 @@ class CausalConvTranspose1d(ConvTranspose1d):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return super().forward(torch.cat([x[..., :1], x], dim=-1))
 
-    def start(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         begun = torch.zeros(batch_size, dtype=torch.bool, device=self.weight.device)
         return {"last": self.weight.new_zeros(batch_size, len(self.weight), 1), "begun": begun}
 
@@ -205,18 +205,18 @@ class Generator(nn.Module):
             x = block(x, lengths)
         return self.conv_post(F.leaky_relu_(x, self.last_slope), lengths).tanh_(), lengths
 
-    def seen(self) -> tuple[int, int]:
+    def receptive_span(self) -> tuple[int, int]:
         """The first and the last step of the latents that the samples of step 0 see (not causal)."""
         hop = math.prod(up.stride for up in self.ups)
         stages = zip(self.ups, map(widest, self.blocks), strict=True)
-        return seen(layers_of(self.conv_pre, *chain(*stages), self.conv_post), 0, hop - 1)
+        return receptive_span(convolutions_of(self.conv_pre, *chain(*stages), self.conv_post), 0, hop - 1)
 
     # -- streaming (causal only) ----------------------------------------------------------------
 
-    def start(self, batch_size: int) -> State:
-        ups = [up.start(batch_size) for up in self.ups]
-        blocks = [block.start(batch_size) for block in self.blocks]
-        return [self.conv_pre.start(batch_size), *ups, *blocks, self.conv_post.start(batch_size)]
+    def initial_state(self, batch_size: int) -> State:
+        ups = [up.initial_state(batch_size) for up in self.ups]
+        blocks = [block.initial_state(batch_size) for block in self.blocks]
+        return [self.conv_pre.initial_state(batch_size), *ups, *blocks, self.conv_post.initial_state(batch_size)]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next steps [B, in_channels, n] → their samples, and the state after them."""
@@ -233,4 +233,4 @@ class Generator(nn.Module):
 def widest(module: nn.Module) -> ResidualBlock:
     """Of residual blocks side by side, the one that sees farthest."""
     blocks = (part for part in module.modules() if isinstance(part, ResidualBlock))
-    return max(blocks, key=lambda block: sum(layer.left for layer in layers_of(block)))
+    return max(blocks, key=lambda block: sum(layer.left for layer in convolutions_of(block)))

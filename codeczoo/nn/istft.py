@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.ragged import valid_mask
-from codeczoo.nn.linear import Linear
 from codeczoo.nn.padding import zero_tail_
 from codeczoo.nn.rvq import at_least_float32
+from codeczoo.nn.sequential import Linear
 
 LOUDEST = 100.0  # magnitudes are cut here, lest a large logarithm blow up
 

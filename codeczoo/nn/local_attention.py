@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.nn.attention import Attention, Sight
-from codeczoo.nn.linear import Linear
+from codeczoo.nn.attention import Attention, AttentionMask
+from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import TransformerLayer
 
 State = list[Tensor]  # each layer's keys and values of the last whole window, [B, 2, H, window or 0, D]
@@ -46,7 +46,7 @@ class DistanceBias(nn.Module):
 
 
 @dataclass(frozen=True)
-class LookBack(Sight):
+class LookBack(AttentionMask):
     """Queries of whole windows and a rest, over keys that start with them or one window before them."""
 
     window: int = 0
@@ -56,7 +56,7 @@ class LookBack(Sight):
         assert self.bias is not None
         window = self.window
         if k.shape[2] > q.shape[2]:
-            return Sight(self.bias, past=window, block=window)(q, k, v)
+            return AttentionMask(self.bias, past=window, block=window)(q, k, v)
         n = min(window, q.shape[2])  # the first window, which has none before it
         bias = self.bias[:, :, :n, window : window + n]
         first = F.scaled_dot_product_attention(q[:, :, :n], k[:, :, :n], v[:, :, :n], bias)
@@ -96,9 +96,9 @@ class LocalTransformer(nn.Module):
         )
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self.begin(x)[0]
+        return self.first_chunk(x)[0]
 
-    def begin(self, x: Tensor) -> tuple[Tensor, State]:
+    def first_chunk(self, x: Tensor) -> tuple[Tensor, State]:
         """The first T steps of a clip, and the state after them; T is whole windows unless the clip ends here."""
         first = self.layers[0].attention
         empty = x.new_zeros(len(x), 2, first.num_heads, 0, first.head_dim)

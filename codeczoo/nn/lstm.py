@@ -20,13 +20,13 @@ class LSTM(nn.Module):
         self.lstm = nn.LSTM(channels, channels, layers)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self.begin(x)[0]
+        return self.first_chunk(x)[0]
 
-    def start(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         zeros = next(self.parameters()).new_zeros(batch_size, self.lstm.num_layers, self.lstm.hidden_size)
         return zeros, zeros.clone()
 
-    def begin(self, x: Tensor) -> tuple[Tensor, State]:
+    def first_chunk(self, x: Tensor) -> tuple[Tensor, State]:
         """The first T steps of a clip, and the state after them."""
         return self._run(x, None)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.nn import fused
+from codeczoo.nn import cuda_kernels
 
 MODES = ("zeros", "reflect", "replicate")
 SMALL = 1 << 22  # values of an activation that a GPU passes over in less time than it takes to start a few kernels
@@ -97,9 +97,12 @@ def _pad_ragged(x: Tensor, lengths: Tensor, left: int, right: int | Tensor, wide
     most: int | Tensor = 0
     if mode == "reflect":
         most = max(left, right) if isinstance(right, int) else right[:, None].clamp(min=left)
-    if fused.here(x):
+    if cuda_kernels.here(x):
         most = most if isinstance(most, Tensor) else k.new_full((1,), most)
-        places, sources = fused.places(k, own, left), fused.sources(k, own, most, left, nothing, mode == "reflect")
+        places, sources = (
+            cuda_kernels.places(k, own, left),
+            cuda_kernels.sources(k, own, most, left, nothing, mode == "reflect"),
+        )
     else:
         places = torch.where(k < left, k, k + own)
         sources = _sources(k, own, most, left, nothing, mode == "reflect")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.norm import GroupNorm
+from codeczoo.nn.group_norm import GroupNorm
 
 GROUPS, EPS = 32, 1e-6
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.device import matmul_precision
-from codeczoo.base.keymap import Rule
+from codeczoo.base.key_map import Rule
 
 
 class ResidualVQ(nn.Module):

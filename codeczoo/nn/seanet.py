@@ -11,7 +11,7 @@ Under reflection it is not so simple: a conv's first outputs see the samples 1 .
 they are not known before those samples are. Hence `begin(x)`: it takes the first steps of a clip in one piece, at least
 `warmup` of them (so many that in every layer all mirrored samples have arrived), and gives their outputs and the state
 after them. The caller holds back what comes before. From then on `step` sees real samples only. The end of a clip may
-leave a strided conv's last window short (`fill`); with `lengths` it is completed for each item by itself.
+leave a strided conv's last window short (`pad_to_full_window`); with `lengths` it is completed for each item by itself.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.keymap import Rule
+from codeczoo.base.key_map import Rule
 from codeczoo.base.ragged import pad_stack
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
+from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.lstm import LSTM, BidirectionalLSTM
-from codeczoo.nn.norm import GroupNorm
 from codeczoo.nn.padding import zero_tail_
 
 Activation = Callable[[int, bool], nn.Module]  # (channels, inplace) -> module
@@ -107,11 +107,11 @@ class ResidualUnit(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self._finish(x, self.block[1](self.block[0](x), lengths), lengths)
 
-    def start(self, batch_size: int) -> Tensor:
-        return self.block[1].start(batch_size)
+    def initial_state(self, batch_size: int) -> Tensor:
+        return self.block[1].initial_state(batch_size)
 
-    def begin(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, state = self.block[1].begin(self.block[0](x), lengths)
+    def first_chunk(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, state = self.block[1].first_chunk(self.block[0](x), lengths)
         return self._finish(x, y, lengths), state
 
     def step(self, x: Tensor, state: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -127,11 +127,11 @@ STREAMED = (Conv1d, ConvTranspose1d, ResidualUnit, LSTM)  # layers that mix time
 TIME = (*STREAMED, BidirectionalLSTM)
 
 
-class Stack(nn.Module):
+class SEANetStack(nn.Module):
     """Layers one after the other, for whole clips and for chunks."""
 
     layers: Any  # an nn.ModuleList
-    in_time = False  # causal: a CPU may run it from one stretch of time to the next
+    time_tiled = False  # causal: a CPU may run it from one stretch of time to the next
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """[B, C, T], lengths [B] or None → [B, C', T'], lengths in the steps of the output.
@@ -139,34 +139,34 @@ class Stack(nn.Module):
         x is not changed (but for a ragged batch's unspecified values). A CPU runs it in parts that fit its cache.
         """
         out_lengths = None if lengths is None else self.out_length(lengths)
-        if x.device.type == "cpu" and not self.in_time:
-            return self._rows_by_rows(x, lengths), out_lengths
+        if x.device.type == "cpu" and not self.time_tiled:
+            return self._run_in_batch_tiles(x, lengths), out_lengths
         if x.device.type == "cpu":
-            return self._stretch_by_stretch(x, None, lengths)[0], out_lengths
+            return self._run_in_time_tiles(x, None, lengths)[0], out_lengths
         return _through(self.layers, x, lengths), out_lengths
 
-    def start(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """State at a clip's start under zero padding; under reflection it only has the right shapes."""
-        return [layer.start(batch_size) for layer in self.layers if isinstance(layer, STREAMED)]
+        return [layer.initial_state(batch_size) for layer in self.layers if isinstance(layer, STREAMED)]
 
-    def begin(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+    def first_chunk(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """The first steps of clips under the net's own padding → outputs, and the state after them.
 
         At least `warmup` steps, or the whole clip; whole hops, or the clip ends here. `lengths` say where each item of
         a ragged batch ends (all of the steps where it goes on).
         """
-        return self._stretch_by_stretch(x, None, lengths)
+        return self._run_in_time_tiles(x, None, lengths)
 
     def step(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """The next steps → outputs, and the state after them. Shapes are fixed.
 
         Whole hops, or the clip ends here; `lengths` as in `begin`, 0 where an item has ended before.
         """
-        return self._stretch_by_stretch(x, state, lengths)
+        return self._run_in_time_tiles(x, state, lengths)
 
-    def _stretch_by_stretch(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+    def _run_in_time_tiles(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """All of the batch from one stretch of time to the next, on a CPU; elsewhere at once."""
-        if x.device.type != "cpu" or not self.in_time:
+        if x.device.type != "cpu" or not self.time_tiled:
             return self._run(x, state, lengths)
         values, rate = self._widest
         hop = max(math.ceil(1 / rate), 1)
@@ -191,12 +191,12 @@ class Stack(nn.Module):
                 x = layer(x)
                 continue
             own = () if lengths is None or not isinstance(layer, Conv1d | ResidualUnit) else (lengths,)
-            x, new = layer.begin(x, *own) if state is None else layer.step(x, state[len(states)], *own)
+            x, new = layer.first_chunk(x, *own) if state is None else layer.step(x, state[len(states)], *own)
             states.append(new)
             lengths = _after(layer, lengths)
         return x, states
 
-    def _rows_by_rows(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+    def _run_in_batch_tiles(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """A few items of the batch after the other, or each at its own length if they differ; all of them together
         through an LSTM, which gains by it."""
         values, _ = self._widest
@@ -267,8 +267,8 @@ def _through(layers: Iterable[nn.Module], x: Tensor, lengths: Tensor | None) -> 
     return x
 
 
-class SEANetEncoder(Stack):
-    """Waveform [B, channels, T] → latents [B, dimension, N], N = ceil(T / hop_length) with `fill`."""
+class SEANetEncoder(SEANetStack):
+    """Waveform [B, channels, T] → latents [B, dimension, N], N = ceil(T / hop_length) with `pad_to_full_window`."""
 
     def __init__(
         self,
@@ -286,15 +286,20 @@ class SEANetEncoder(Stack):
         bidirectional: bool = False,
         causal: bool = True,
         pad_mode: str = "reflect",
-        fill: bool = True,
+        pad_to_full_window: bool = True,
         norm: bool = False,
         activation: Activation = elu,
     ) -> None:
         """`strides` in the order in which they run; width doubles with each. `norm`: GroupNorm after each conv."""
         super().__init__()
-        self.hop_length, self.in_time = math.prod(strides), causal
+        self.hop_length, self.time_tiled = math.prod(strides), causal
         padding = "causal" if causal else "same"
-        options: dict[str, Any] = {"padding": padding, "pad_mode": pad_mode, "fill": fill, "norm": norm}
+        options: dict[str, Any] = {
+            "padding": padding,
+            "pad_mode": pad_mode,
+            "pad_to_full_window": pad_to_full_window,
+            "norm": norm,
+        }
         layers: list[nn.Module] = [NormedConv1d(channels, filters, kernel, **options)]
         width = filters
         for stride in strides:
@@ -312,7 +317,7 @@ class SEANetEncoder(Stack):
         self.layers = nn.ModuleList(layers)
 
 
-class SEANetDecoder(Stack):
+class SEANetDecoder(SEANetStack):
     """Latents [B, dimension, N] → waveform [B, channels, N * hop_length]. No activation at the end."""
 
     def __init__(
@@ -330,15 +335,20 @@ class SEANetDecoder(Stack):
         lstm_layers: int = 2,
         causal: bool = True,
         pad_mode: str = "reflect",
-        fill: bool = True,
+        pad_to_full_window: bool = True,
         norm: bool = False,
         activation: Activation = elu,
     ) -> None:
         """`strides` in the order in which they run; width halves with each, down to `filters`."""
         super().__init__()
-        self.hop_length, self.in_time = math.prod(strides), causal
+        self.hop_length, self.time_tiled = math.prod(strides), causal
         padding = "causal" if causal else "same"
-        options: dict[str, Any] = {"padding": padding, "pad_mode": pad_mode, "fill": fill, "norm": norm}
+        options: dict[str, Any] = {
+            "padding": padding,
+            "pad_mode": pad_mode,
+            "pad_to_full_window": pad_to_full_window,
+            "norm": norm,
+        }
         width = filters * 2 ** len(strides)
         layers: list[nn.Module] = [NormedConv1d(dimension, width, kernel, **options)]
         if lstm_layers:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.ragged import pad_stack
 from codeczoo.nn.conv import Conv1d, Length
-from codeczoo.nn.norm import GroupNorm
+from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.padding import pad, zero_tail_
 from codeczoo.nn.seanet import NormedConv1d
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from codeczoo.nn import fused
+from codeczoo.nn import cuda_kernels
+from codeczoo.nn.cache_tiling import TILE, run_tiled
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.tiles import TILE, in_tiles
 
 EPS = 1e-9
 
@@ -28,8 +28,8 @@ def snake(
     One kernel on CUDA. Elsewhere written with one temporary, and on a CPU stretch by stretch, because memory is what it
     costs.
     """
-    if fused.here(x):
-        return fused.snake(x, bias, alpha, beta, eps)
+    if cuda_kernels.here(x):
+        return cuda_kernels.snake(x, bias, alpha, beta, eps)
     x = x if bias is None else x + bias
     size = (beta + eps).reciprocal()
     if x.device.type != "cpu" or torch.compiler.is_compiling():
@@ -82,11 +82,11 @@ class SnakeUnit(nn.Module):
         self.conv2 = Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        if fused.here(x):  # CUDA adds a convolution's bias in a kernel of its own
+        if cuda_kernels.here(x):  # CUDA adds a convolution's bias in a kernel of its own
             alpha, eps = self.snake2.alpha, self.snake2.eps
             y = self.conv1.without_bias(self.snake1(x), lengths)
             y = self.conv2.without_bias(snake(y, alpha, alpha, eps, bias=_column(self.conv1)))
-            return fused.add(y, _column(self.conv2), _middle(x, y.shape[-1]))
+            return cuda_kernels.add(y, _column(self.conv2), _middle(x, y.shape[-1]))
         y = self.conv1(self.snake1(x), lengths)
         y = self.conv2(self.snake2(y, inplace=True))
         return y.add_(_middle(x, y.shape[-1]))
@@ -118,7 +118,7 @@ class SnakeUnits(nn.ModuleList):
         super().__init__(SnakeUnit(channels, dilation, kernel_size, groups, eps) for dilation in dilations)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return in_tiles(list(self), x, lengths)[0]
+        return run_tiled(list(self), x, lengths)[0]
 
 
 class SnakeDown(nn.Module):

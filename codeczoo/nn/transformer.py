@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.nn.attention import Attention, Chunk, Sight, causal, everything, window_after
-from codeczoo.nn.linear import Linear
+from codeczoo.nn.attention import Attention, AttentionMask, Chunk, causal, everything, window_after
 from codeczoo.nn.rotary import Rotary, Rotation
+from codeczoo.nn.sequential import Linear
 
 State = tuple[Tensor, list[Tensor]]  # steps so far [B], and each layer's ring of keys and values
 
@@ -66,7 +66,7 @@ class TransformerLayer(nn.Module):
         self.norm2, self.feed_forward = norm(dim), feed_forward
         self.scale1, self.scale2 = (LayerScale(dim) if scaled else None for scaled in layer_scale)
 
-    def forward(self, x: Tensor, sight: Sight, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, sight: AttentionMask, rotation: Rotation | None = None) -> Tensor:
         return self._finish(x, self.attention(self.norm1(x), sight, rotation))
 
     def step(self, x: Tensor, ring: Tensor, chunk: Chunk, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
@@ -108,9 +108,9 @@ class Transformer(nn.Module):
             x = layer(x, sight, rotation)
         return x
 
-    def start(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """State of a clip's start."""
-        rings = [layer.attention.start(batch_size, self._window()) for layer in self._typed_layers]
+        rings = [layer.attention.initial_state(batch_size, self._window()) for layer in self._typed_layers]
         return torch.zeros(batch_size, dtype=torch.int64, device=rings[0].device), rings
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -134,7 +134,7 @@ class Transformer(nn.Module):
     def _typed_layers(self) -> Iterable[TransformerLayer]:
         return cast("Iterable[TransformerLayer]", self.layers)
 
-    def _sight(self, x: Tensor, lengths: Tensor | None) -> Sight:
+    def _sight(self, x: Tensor, lengths: Tensor | None) -> AttentionMask:
         batch, steps, _ = x.shape
         if not self.causal:
             return everything(steps, lengths)

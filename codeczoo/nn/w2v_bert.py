@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.keymap import Rule
+from codeczoo.base.key_map import Rule
 from codeczoo.base.ragged import valid_mask
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.linear import Linear
+from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import FeedForward
 
 KERNEL = 31

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from codeczoo.report.data import Report, Value
-from codeczoo.report.numbers import NOTHING, better, decimals, fixed, kbps
+from codeczoo.report.formatting import NOTHING, better, decimals, fixed, kbps
+from codeczoo.report.results import Report, Value
 
 OF_PART = ("ok", "failed", "bitrate", "tokens_per_second")
 OF_CODEC = ("clips", "missing", "nominal_bitrate", "entropy_bitrate")

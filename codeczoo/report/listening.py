@@ -13,9 +13,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from codeczoo.base import files
-from codeczoo.bench.results import audio_name
-from codeczoo.report.data import CodecResult, Report
+from codeczoo.base import audio_io
+from codeczoo.benchmark.results import audio_name
+from codeczoo.report.results import CodecResult, Report
 from codeczoo.report.spectrogram import Spectrogram, spectrogram, write_pictures
 
 ORIGINAL = "original"  # the folder beside those of the codecs
@@ -140,7 +140,7 @@ def _clip(
     pictures: dict[Path, Spectrogram] = {}
     for label, path in paths.items():
         shutil.copyfile(path, out / f"{stems[label]}.flac")
-        waveform, rate = files.read(path)
+        waveform, rate = audio_io.read(path)
         pictures[out / f"{stems[label]}.png"] = spectrogram(waveform, rate)
     write_pictures(pictures)
     line = next(line for line in lines.values() if line["status"] == "ok")

@@ -16,14 +16,14 @@ import jinja2
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from codeczoo.report import numbers
-from codeczoo.report.data import CodecResult, Report, read_report
+from codeczoo.report import formatting
+from codeczoo.report.counts import INFINITE, stand_in
 from codeczoo.report.export import to_csv, to_json
 from codeczoo.report.listening import Listening, gather
 from codeczoo.report.plots import groups, plots
 from codeczoo.report.published import CATEGORIES, METRICS, compare
+from codeczoo.report.results import CodecResult, Report, read_report
 from codeczoo.report.spectrogram import ticks
-from codeczoo.report.tally import INFINITE, stand_in
 from codeczoo.version import __version__
 
 log = logging.getLogger(__name__)
@@ -114,12 +114,12 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "fixed": numbers.fixed,
-        "kbps": numbers.kbps,
-        "better": numbers.better,
-        "unit": numbers.unit,
-        "summary": numbers.summary,
-        "round_number": lambda value: numbers.fixed(value, numbers.decimals([value])),
+        "fixed": formatting.fixed,
+        "kbps": formatting.kbps,
+        "better": formatting.better,
+        "unit": formatting.unit,
+        "summary": formatting.summary,
+        "round_number": lambda value: formatting.fixed(value, formatting.decimals([value])),
         "searchable": _searchable,
         "breakable": _breakable,
         "plain": _plain,
@@ -132,7 +132,7 @@ def _context(report: Report, listening: Listening, title: str | None) -> dict[st
     comparison = compare(report)
     parts = [part for codec in report.codecs for part in (codec.overall, *codec.categories.values())]
     places = {
-        metric: numbers.decimals(part.values[metric].mean for part in parts if metric in part.values)
+        metric: formatting.decimals(part.values[metric].mean for part in parts if metric in part.values)
         for metric in report.metrics
     }
     datasets = dict.fromkeys(run.dataset for run in report.runs)
@@ -156,7 +156,7 @@ def _context(report: Report, listening: Listening, title: str | None) -> dict[st
         "comparison": comparison,
         "published_categories": CATEGORIES,
         "published_places": {
-            metric: numbers.decimals(row.cells[c][i].theirs for row in comparison.rows for c in CATEGORIES) + 1
+            metric: formatting.decimals(row.cells[c][i].theirs for row in comparison.rows for c in CATEGORIES) + 1
             for i, metric in enumerate(METRICS)
         },
         "measured": sum(row.codec is not None for row in comparison.rows),
@@ -201,7 +201,7 @@ def _best(report: Report) -> dict[tuple[str | None, str], set[str]]:
                 for codec in report.codecs
                 if (value := codec.value(metric, category)) is not None and value.mean is not None
             }
-            choose = {"higher": max, "lower": min}.get(numbers.better(metric))
+            choose = {"higher": max, "lower": min}.get(formatting.better(metric))
             best = choose(means.values()) if choose and len(means) > 1 else math.nan
             out[(category, metric)] = {label for label, mean in means.items() if mean == best}
     return out

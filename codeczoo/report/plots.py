@@ -12,8 +12,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from codeczoo.report.data import CodecResult, Report
-from codeczoo.report.numbers import better, decimals, fixed, kbps, unit
+from codeczoo.report.formatting import better, decimals, fixed, kbps, unit
+from codeczoo.report.results import CodecResult, Report
 
 # Middle tones, which keep 3:1 against white and against near-black.
 COLOURS = (

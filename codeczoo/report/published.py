@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from codeczoo.report.data import CodecResult, Report, Value
+from codeczoo.report.results import CodecResult, Report, Value
 
 PROTOCOL = "superb-2026-05"
 # their metric → ours by their definition, and the nearest of our own

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from codeczoo.base import codec as zoo
 from codeczoo.base.audio import Audio
+from codeczoo.base.catalogue import Variant
 from codeczoo.base.codes import Codes
-from codeczoo.base.registry import load_codec
-from codeczoo.base.variant import Variant
+from codeczoo.registry import load_codec
 from codeczoo.superb.base_codec.general import BaseCodec, BatchExtractedUnit, ExtractedUnit
 from codeczoo.superb.items import Item, read_item
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codeczoo.bench.settings import WorkSettings
+from codeczoo.executor.settings import WorkSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,85 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.registry import load_codec
-from codeczoo.base.variant import find_variant
-from codeczoo.bench.engine import check_way, describe_codec, devices, environment, versions
-from codeczoo.bench.halves import in_halves, reason_of
-from codeczoo.bench.plan import Batch, plan_window
-from codeczoo.bench.readers import read_ahead
-from codeczoo.bench.reading import ReadBatch
-from codeczoo.bench.results import jsonable, write_atomically
-from codeczoo.bench.settings import batch_seconds
-from codeczoo.bench.shards import Shard, find_shard
-from codeczoo.bench.sources import Source
-from codeczoo.tokens.forms import FORMS, Tokens
-from codeczoo.tokens.parts import FORMAT, Gathered, alone, finished, plan_parts, settle, write_index, write_part
+from codeczoo.base.catalogue import find_variant
+from codeczoo.data.batching import Batch, plan_window
+from codeczoo.data.open import Source
+from codeczoo.data.reader_pool import read_ahead
+from codeczoo.executor.local import check_way, devices
+from codeczoo.executor.rank import Shard, find_shard
+from codeczoo.executor.record import jsonable, write_atomically
+from codeczoo.executor.settings import batch_seconds
+from codeczoo.tokens.formats import FORMS
+from codeczoo.tokens.job import Encoder, Made, TokenTask
 from codeczoo.tokens.settings import TokenSettings
-
-
-@dataclass(frozen=True)
-class TokenTask:
-    """A batch of clips of one part; an entry's position is its place in the part."""
-
-    part: int
-    batch: Batch
-
-
-@dataclass(frozen=True)
-class Made:
-    """What became of a task. It travels between processes."""
-
-    part: int
-    clips: dict[int, Tokens]
-    failed: list[dict[str, str]]
-
-
-class Encoder:
-    """One codec on one device. The same here and on a cluster."""
-
-    def __init__(self, settings: TokenSettings) -> None:
-        self.codec: BaseCodec = load_codec(
-            settings.codec, settings.weights, device=settings.device, precision=settings.precision
-        )
-        self.count = self.codec.choose_codebooks(settings.num_codebooks, settings.bitrate)
-
-    def describe(self) -> dict[str, Any]:
-        """For the record."""
-        return {
-            "codec": {**describe_codec(self.codec), "num_codebooks": self.count},
-            "versions": versions(),
-            "environment": environment(self.codec.device),
-        }
-
-    def encode(self, task: TokenTask, read: ReadBatch) -> Made:
-        """All clips of a batch; when that fails, its halves, down to the clip whose fault it is."""
-        made = Made(task.part, {}, [failure(id, "read", reason) for id, reason in read.failures.items()])
-        for group in read.groups:
-            waveform = group.audio.waveform.to(self.codec.device, non_blocking=True)
-            audio = replace(group.audio, waveform=waveform)
-            for rows, result in in_halves(
-                lambda rows, audio=audio: self.codec.encode(audio[rows], num_codebooks=self.count).cpu(),  # type: ignore[misc]
-                range(len(group)),
-            ):
-                if isinstance(result, Exception):
-                    made.failed.append(failure(group.entries[rows[0]].id, "encode", reason_of(result)))
-                    continue
-                for row, codes in zip(rows, result, strict=True):
-                    entry = group.entries[row]
-                    made.clips[entry.position] = Tokens(entry.id, entry.category, alone(codes))
-        return made
-
-
-def failure(id: str, stage: str, reason: str) -> dict[str, str]:
-    return {"id": id, "stage": stage, "reason": reason}
+from codeczoo.tokens.shards import FORMAT, Gathered, finished, plan_parts, settle, write_index, write_part
 
 
 class Engine(Protocol):
@@ -179,7 +119,7 @@ class _Run:
 
     def _engine(self) -> Engine:
         if self.settings.engine == "ray":
-            from codeczoo.tokens.ray_engine import RayEncoders
+            from codeczoo.tokens.job import RayEncoders
 
             return RayEncoders(self.settings, self.source)
         return LocalEncoders(self.settings, self.source)

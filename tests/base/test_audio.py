@@ -15,10 +15,10 @@ import soundfile as sf
 import torch
 
 from codeczoo import Audio
-from codeczoo.base import files
+from codeczoo.base import audio_io
 from codeczoo.base.audio import MAX_PLAYERS, clean, stack
 from codeczoo.base.device import available_devices
-from tests.sound import chirp, lag, si_sdr
+from tests.support.sound import chirp, lag, si_sdr
 
 RATES = [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 192000]
 
@@ -165,12 +165,12 @@ def test_types_and_devices_move_together() -> None:
 
 @pytest.mark.parametrize(
     ("suffix", "channels"),
-    [(suffix, n) for suffix in files.FORMATS for n in (1, 2, 6) if n <= 2 or suffix != ".mp3"],
+    [(suffix, n) for suffix in audio_io.FORMATS for n in (1, 2, 6) if n <= 2 or suffix != ".mp3"],
 )
 def test_every_format_keeps_rate_length_and_channels_in_their_order(suffix: str, channels: int, tmp_path: Path) -> None:
     path = tmp_path / f"clip{suffix}"
     for rate in RATES:
-        if (suffix == ".opus" and rate not in files.OPUS_RATES) or (suffix == ".mp3" and rate > 48000):
+        if (suffix == ".opus" and rate not in audio_io.OPUS_RATES) or (suffix == ".mp3" and rate > 48000):
             continue
         n = rate // 4 + 1
         # A tone of its own for each channel; low, because one channel of six may be for a subwoofer.

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from codeczoo import Audio, Codes, list_codecs, load_codec
-from codeczoo.base import files
+from codeczoo.base import audio_io
 from codeczoo.base.resampling import resample
-from tests.sound import chirp
+from tests.support.sound import chirp
 
 T = torch.zeros(100)
 
@@ -78,7 +78,7 @@ def cut(suffix: str, keep: float) -> Callable[[Path], Path]:
 
     def make(folder: Path) -> Path:
         path = folder / f"cut{suffix}"
-        files.write(path, chirp(24000, 24000), 24000)
+        audio_io.write(path, chirp(24000, 24000), 24000)
         data = path.read_bytes()
         path.write_bytes(data[: int(len(data) * keep)])
         return path
@@ -264,8 +264,8 @@ CASES = [
     Case("an open file without a format", lambda _: Audio.of(T, 8000).save(io.BytesIO()), ValueError,
          ("<file>", "format=")),
     Case("a folder as a file", lambda folder: Audio.of(T, 8000).save(folder), ValueError, ("suffix", ".wav")),
-    Case("NaN into a file", lambda folder: files.write(folder / "a.wav", T + torch.nan, 8000), ValueError, ("NaN",)),
-    Case("nothing into a file", lambda folder: files.write(folder / "a.wav", T[:0], 8000), ValueError, ("(1, 0)",)),
+    Case("NaN into a file", lambda folder: audio_io.write(folder / "a.wav", T + torch.nan, 8000), ValueError, ("NaN",)),
+    Case("nothing into a file", lambda folder: audio_io.write(folder / "a.wav", T[:0], 8000), ValueError, ("(1, 0)",)),
     Case("Opus at 44.1 kHz", lambda folder: Audio.of(T, 44100).save(folder / "a.opus"), ValueError,
          ("44100", "48000", "resample")),
     Case("MP3 at 96 kHz", lambda folder: Audio.of(T, 96000).save(folder / "a.mp3"), ValueError, ("a.mp3", "96000")),

@@ -12,7 +12,7 @@ import torch
 from codeczoo import Codes, load_codec
 from codeczoo.base.codes import PAD, CodesFile
 from codeczoo.base.device import available_devices
-from tests.sound import chirp
+from tests.support.sound import chirp
 
 
 def multiscale() -> Codes:

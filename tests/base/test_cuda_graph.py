@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from codeczoo.base.cuda_graph import MAX_GRAPHS, CapturedSteps
-from tests.small import CAUSAL, codec_of
-from tests.test_registry import clips_of
+from tests.contract.test_registry import clips_of
+from tests.support.small import CAUSAL, codec_of
 
 
 def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from codeczoo import Audio, BaseCodec, load_codec
 from codeczoo.base.inputs import read_clips
-from tests.sound import chirp
+from tests.support.sound import chirp
 
 CLIP = (chirp(3000, 8000) * 32768).round() / 32768  # [1, T] that 16-bit files hold exactly
 

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from codeczoo import Audio, BaseCodec, Codes, load_codec, metrics
 from codeczoo.data import embedded_clips
-from tests.small import codec_of
-from tests.sound import chirp
+from tests.support.small import codec_of
+from tests.support.sound import chirp
 
 CLIPS = [chirp(n, 16000, seed=n) for n in (9000, 16000, 12345)]
 

@@ -12,8 +12,8 @@ import soundfile as sf
 import torch
 
 from codeczoo import Audio, Codes, load_codec
-from codeczoo.cli.options import FORMATS
-from tests.cli.helpers import files_below, run, write_sound
+from codeczoo.cli.arguments import FORMATS
+from tests.support.command_line import files_below, run, write_sound
 
 CODECS = ("opus_12k", "g711_ulaw", "g711_alaw")
 
@@ -43,9 +43,9 @@ def test_codes_of_several_codecs_load_each_of_them_once(
     codes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "out"
-    with caplog.at_level(logging.INFO, "codeczoo.base.registry"):
+    with caplog.at_level(logging.INFO, "codeczoo.registry"):
         assert run("decode", codes, "-o", out, "--batch", "1", "--quiet") == 0
-    loads = [record.getMessage().split()[0] for record in caplog.records if record.name == "codeczoo.base.registry"]
+    loads = [record.getMessage().split()[0] for record in caplog.records if record.name == "codeczoo.registry"]
     assert sorted(loads) == sorted(CODECS)
     assert files_below(out) == sorted(f"{name}/{i}.wav" for name in CODECS for i in range(2))
     for name in CODECS:

@@ -12,12 +12,12 @@ import torch
 
 from codeczoo import Codes, load_codec
 from codeczoo.base.codes import CodesFile
-from codeczoo.bench.plan import plan_batches
-from codeczoo.bench.readers import read_ahead
-from codeczoo.bench.sources import Content, Entry, Source
 from codeczoo.cli.inputs import Inputs, open_audio
 from codeczoo.cli.outputs import Outputs
-from tests.cli.helpers import files_below, run, write_sound
+from codeczoo.data.batching import plan_batches
+from codeczoo.data.open import Content, Entry, Source
+from codeczoo.data.reader_pool import read_ahead
+from tests.support.command_line import files_below, run, write_sound
 
 CODEC = "opus_12k"
 

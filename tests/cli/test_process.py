@@ -16,7 +16,7 @@ import torch
 
 from codeczoo import Codes, load_codec
 from codeczoo.cli import COMMANDS, main
-from tests.cli.helpers import ENVIRONMENT, files_below, process, write_sound
+from tests.support.command_line import ENVIRONMENT, files_below, process, write_sound
 
 
 def test_encode_and_decode_through_a_pipe(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 
 from codeczoo import Audio, load_codec
-from tests.cli.helpers import files_below, run, write_sound
+from tests.support.command_line import files_below, run, write_sound
 
 
 @pytest.fixture

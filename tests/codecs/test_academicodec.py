@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from codeczoo import load_codec
-from codeczoo.base.variant import variants
-from codeczoo.base.weights import load_weights
+from codeczoo.base.catalogue import variants
 from codeczoo.codecs.academicodec import AcademiCodec
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from codeczoo.weights.load import load_weights
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
 
 NAMES = ["academicodec_hifi_16k_320d", "academicodec_hifi_24k_320d", "academicodec_hifi_24k_240d"]
 NAME = NAMES[0]
@@ -78,9 +78,9 @@ def test_a_long_clip_has_the_statistics_of_its_whole(peak_normalise: bool) -> No
     whole = codec.encode(clip, codec.sample_rate)
     codec.max_seconds_per_pass = 1.0
     assert len(list(codec._windows(len(clip), codec.sample_rate))) >= 5
-    in_passes = codec.encode(clip, codec.sample_rate)
-    assert torch.equal(in_passes.codes, whole.codes)
-    assert in_passes.side.keys() == whole.side.keys()
+    in_chunks = codec.encode(clip, codec.sample_rate)
+    assert torch.equal(in_chunks.codes, whole.codes)
+    assert in_chunks.side.keys() == whole.side.keys()
     codec.max_seconds_per_pass = None
     part = codec.encode(clip[: codec.sample_rate], codec.sample_rate)
     assert not torch.equal(part.codes[..., :40], whole.codes[..., :40]), "each code depends on the clip's end too"

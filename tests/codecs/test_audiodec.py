@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from codeczoo import codec_info, load_codec
-from tests.helpers import (
+from tests.support.golden import (
     assert_audio_agrees,
     assert_codes_agree,
     golden_case,

@@ -7,7 +7,7 @@ import torch
 
 from codeczoo import load_codec
 from codeczoo.codecs.auv import ROWS
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
 
 NAMES = ("auv", "llmcodec")
 

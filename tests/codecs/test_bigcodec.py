@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from codeczoo.nn.alias_free import half_band_filter
-from tests.helpers import (
+from tests.support.golden import (
     assert_audio_agrees,
     assert_codes_agree,
     golden_case,

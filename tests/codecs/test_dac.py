@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from codeczoo import Audio, load_codec
-from codeczoo.codecs import dac_file
 from codeczoo.codecs.dac import DAC
-from codeczoo.codecs.dac_file import DACFile
-from codeczoo.nn import tiles
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
-from tests.small import codec_of
+from codeczoo.codecs.formats import dac as dac_file
+from codeczoo.codecs.formats.dac import DACFile
+from codeczoo.nn import cache_tiling
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
+from tests.support.small import codec_of
 
 CASES = [
     ("dac_44k", "manifest.json", "public"),
@@ -84,8 +84,8 @@ def test_tiles_change_nothing(name, monkeypatch):
     clips = [noise(1, n, seed=n) for n in lengths]
     whole = codec.encode(clips, codec.sample_rate)
     audio = codec.decode(whole)
-    monkeypatch.setattr(tiles, "TILE", 3000)
-    monkeypatch.setattr(tiles, "SEAM", 0.5)
+    monkeypatch.setattr(cache_tiling, "TILE", 3000)
+    monkeypatch.setattr(cache_tiling, "SEAM", 0.5)
     again = codec.encode(clips, codec.sample_rate)
     assert torch.equal(again.codes, whole.codes)
     torch.testing.assert_close(codec.decode(whole).waveform, audio.waveform, rtol=1e-10, atol=1e-10)
@@ -187,10 +187,10 @@ def test_windows_are_coded_by_themselves():
     try:
         codec.max_seconds_per_pass = 2.0
         assert torch.equal(codec.compress(clip, 24000, normalize_db=None, num_codebooks=3).codes, file.codes)
-        in_passes = codec.decompress(file).waveform
+        in_chunks = codec.decompress(file).waveform
     finally:
         codec.max_seconds_per_pass = None
-    torch.testing.assert_close(codec.decompress(file).waveform, in_passes, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(codec.decompress(file).waveform, in_chunks, rtol=1e-9, atol=1e-9)
 
 
 def test_loudness_rate_length_and_channels_come_back():

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from codeczoo import Codes, codec_info, load_codec
-from codeczoo.codecs.ecdc import from_ecdc, read_ecdc, to_ecdc, write_ecdc
 from codeczoo.codecs.encodec import SegmentedEncodec
-from tests.helpers import (
+from codeczoo.codecs.formats.ecdc import from_ecdc, read_ecdc, to_ecdc, write_ecdc
+from tests.support.golden import (
     GOLDEN,
     assert_audio_agrees,
     assert_codes_agree,
@@ -23,7 +23,7 @@ from tests.helpers import (
     golden_codec,
     golden_state_dict,
 )
-from tests.small import codec_of
+from tests.support.small import codec_of
 
 HF = ("encodec_24k", "encodec_24k", "manifest_hf.json")
 CASES = [

@@ -13,12 +13,12 @@ import yaml
 from torch import Tensor
 
 from codeczoo import Codes, load_codec
-from codeczoo.base.variant import find_variant
-from codeczoo.base.weights import load_weights
+from codeczoo.base.catalogue import find_variant
 from codeczoo.codecs import funcodec
+from codeczoo.codecs.formats.funcodec_yaml import FunCodecConfig, differences, read_config
 from codeczoo.codecs.funcodec import FunCodec
-from codeczoo.codecs.funcodec_config import FunCodecConfig, differences, read_config
-from tests.helpers import (
+from codeczoo.weights.load import load_weights
+from tests.support.golden import (
     assert_audio_agrees,
     assert_codes_agree,
     golden_case,
@@ -26,7 +26,7 @@ from tests.helpers import (
     golden_state_dict,
     manifest_of,
 )
-from tests.small import codec_of
+from tests.support.small import codec_of
 
 TIME = ["funcodec_en_libritts_16k_nq32ds320", "funcodec_en_libritts_16k_nq32ds640"]
 FREQUENCY = ["funcodec_en_libritts_16k_gr8nq32ds320", "funcodec_en_libritts_16k_gr1nq32ds320"]

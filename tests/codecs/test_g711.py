@@ -12,7 +12,7 @@ from torch import Tensor
 
 from codeczoo import load_codec
 from codeczoo.base.codec import PIECE
-from tests.sound import si_sdr, speech
+from tests.support.sound import si_sdr, speech
 
 LAWS = {"g711_ulaw": "ULAW", "g711_alaw": "ALAW"}
 BORDER = {"g711_ulaw": 4, "g711_alaw": 16}  # steps begin at multiples of this, on the 16-bit scale

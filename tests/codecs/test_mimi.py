@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from codeczoo import BaseCodec, codec_info, load_codec
-from codeczoo.base.keymap import CheckpointError, convert
-from codeczoo.base.variant import find_variant
+from codeczoo.base.catalogue import find_variant
 from codeczoo.codecs.mimi import Mimi
-from tests import golden_weights
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
-from tests.small import codec_of
+from codeczoo.weights.convert import CheckpointError, convert
+from tests.support import golden_weights
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support.small import codec_of
 
 HOP = 1920
 CASES = [("public", "manifest.json"), ("public_hf", "manifest_hf.json")]
@@ -193,12 +193,12 @@ def test_a_step_has_fixed_shapes_and_reads_nothing_back() -> None:
         chunk, codes = torch.empty(3, 1, HOP), torch.zeros(3, 8, 1, dtype=torch.int64)
     shapes = lambda tree: tree_map(lambda tensor: (tensor.shape, tensor.dtype), tree)  # noqa: E731
     state = codec._stream_encode_start(3)
-    out, counts, after = codec._stream_encode(chunk, state, 8)
+    out, counts, after = codec._stream_encode_warmup(chunk, state, 8)
     assert out.shape == (3, 8, 1)
     assert counts is None
     assert shapes(after) == shapes(state)
     state = codec._stream_decode_start(3)
-    out, counts, after = codec._stream_decode(codes, state)
+    out, counts, after = codec._stream_decode_warmup(codes, state)
     assert out.shape == (3, 1, HOP)
     assert counts is None
     assert shapes(after) == shapes(state)

@@ -11,14 +11,14 @@ import soundfile as sf
 import torch
 
 from codeczoo import codec_info
-from codeczoo.base.variant import variants
-from codeczoo.bench.cli import main
-from codeczoo.codecs.s3tokenizer_onnx import read_onnx
+from codeczoo.base.catalogue import variants
+from codeczoo.cli.benchmark import main
+from codeczoo.codecs.formats.s3tokenizer_onnx import read_onnx
 from codeczoo.nn.log_mel import whisper_log_mel
-from tests import golden_weights
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
-from tests.published import save_onnx, small_checkpoint
-from tests.small import codec_of, small_variant
+from tests.support import golden_weights
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
+from tests.support.published import save_onnx, small_checkpoint
+from tests.support.small import codec_of, small_variant
 
 NAMES = ("s3tokenizer_v1", "s3tokenizer_v1_25hz", "s3tokenizer_v2_25hz", "s3tokenizer_v3_25hz")
 

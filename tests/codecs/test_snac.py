@@ -7,8 +7,8 @@ import torch
 
 from codeczoo import load_codec
 from codeczoo.codecs.snac import seeded_noise
-from tests import golden_weights
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support import golden_weights
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
 
 NAMES = ("snac_24khz", "snac_32khz")
 

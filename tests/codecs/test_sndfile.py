@@ -10,9 +10,10 @@ import soundfile as sf
 import torch
 
 from codeczoo import Audio, BaseCodec, Codes, list_codecs, load_codec
-from codeczoo.base import files, ogg
+from codeczoo.base import audio_io
+from codeczoo.codecs.formats import ogg
 from codeczoo.data import embedded_clips
-from tests.sound import chirp, lag, si_sdr, speech
+from tests.support.sound import chirp, lag, si_sdr, speech
 
 NAMES = [name for name in list_codecs() if name.startswith(("opus_", "vorbis_", "mp3_"))]
 ONE_OF_EACH = ["opus_6k", "opus_24k", "vorbis_64k", "mp3_32k", "mp3_64k"]
@@ -95,7 +96,7 @@ def test_more_bits_sound_better(ladder: str) -> None:
 def test_a_clip_has_one_encoding(name: str) -> None:
     """Every time, in every batch, whatever stands beside it: also where mono, stereo and more come together."""
     codec = load_codec(name, device="cpu")
-    clips = [(clip[:, : rate // 2], rate) for clip, rate in map(files.read, embedded_clips()[3:9])]
+    clips = [(clip[:, : rate // 2], rate) for clip, rate in map(audio_io.read, embedded_clips()[3:9])]
     clips.append((chirp(30000, 48000).repeat(6, 1), 48000))
     assert {len(clip) for clip, _ in clips} == {1, 2, 6}
     batch = codec.encode([{"array": clip.numpy(), "sampling_rate": rate} for clip, rate in clips])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
 
 CASES = [("speech_tokenizer_16k", "speechtokenizer_16k"), ("speechtokenizer_snake_16k", "speechtokenizer_snake_16k")]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from codeczoo import codec_info, load_codec
-from codeczoo.base.variant import find_variant
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from codeczoo.base.catalogue import find_variant
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
 
 NAMES = (
     "sqcodec_16k_0k75bps",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from codeczoo import load_codec
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
 
 NAME = "unicodec_24k"
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from codeczoo import BaseCodec, codec_info, load_codec
-from codeczoo.base.variant import find_variant
-from tests.helpers import (
+from codeczoo.base.catalogue import find_variant
+from tests.support.golden import (
     assert_audio_agrees,
     assert_codes_agree,
     golden_case,
@@ -18,7 +18,7 @@ from tests.helpers import (
     golden_state_dict,
     manifest_of,
 )
-from tests.small import codec_of
+from tests.support.small import codec_of
 
 HOPS = {"wavtokenizer_40": 600, "wavtokenizer_75": 320}
 

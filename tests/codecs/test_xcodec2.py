@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from codeczoo import load_codec
-from codeczoo.base.keymap import fold_weight_norm
-from codeczoo.base.weights import load_weights
 from codeczoo.nn.rotary import neighbours_to_halves
-from tests.helpers import assert_audio_agrees, assert_codes_agree, golden_case, golden_weights, manifest_of
-from tests.published import small_checkpoint
-from tests.small import small_variant
+from codeczoo.weights.convert import fold_weight_norm
+from codeczoo.weights.load import load_weights
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_weights, manifest_of
+from tests.support.published import small_checkpoint
+from tests.support.small import small_variant
 
 NAME = "xcodec2_16k"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from codeczoo import Audio
 from codeczoo.metrics import DEFAULT_METRICS, evaluate, metric_names
-from tests.metrics.cases import pair
+from tests.support.metric_cases import pair
 
 NAMES = (*DEFAULT_METRICS, "f0_gpe", "f0_ffe", *metric_names("superb/*"))
 CLIPS = (

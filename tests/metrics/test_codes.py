@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from codeczoo import Codes
 from codeczoo.metrics import CodeStatistics, code_statistics
-from tests.metrics.cases import FOLDER
+from tests.support.metric_cases import FOLDER
 
 CASES = json.loads((FOLDER / "codes.json").read_text())["cases"]
 TENSORS = load_file(FOLDER / "codes.safetensors")

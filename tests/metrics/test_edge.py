@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codeczoo.metrics import DEFAULT_METRICS
-from tests.metrics.cases import edge_cases, score_edges
+from tests.support.metric_cases import edge_cases, score_edges
 
 NAMES = {
     "mel_default": "mel",

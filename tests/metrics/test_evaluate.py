@@ -15,7 +15,7 @@ from torch import Tensor
 
 from codeczoo import Audio
 from codeczoo.metrics import DEFAULT_METRICS, METRICS, Scores, evaluate, mel, metric_names
-from tests.metrics.cases import pair
+from tests.support.metric_cases import pair
 
 NOISE = torch.Generator().manual_seed(0)
 X = 0.1 * torch.randn(2, 1, 16_000, generator=NOISE)

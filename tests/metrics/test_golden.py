@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from codeczoo.metrics import DEFAULT_METRICS, WorkerPool, evaluate
-from tests.metrics.cases import golden_pairs, score_golden
+from tests.support.metric_cases import golden_pairs, score_golden
 
 Values = dict[str, Any]
 TRUTH: dict[str, Callable[[Values], Any]] = {

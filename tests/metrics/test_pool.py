@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.metrics import WorkerPool, evaluate
-from tests.metrics.cases import pair
+from tests.support.metric_cases import pair
 
 ROOT = Path(__file__).parent.parent.parent
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from codeczoo.metrics import evaluate, metric_names
-from tests.metrics.cases import edge_cases, golden_pairs, score_edges, score_golden
+from tests.support.metric_cases import edge_cases, golden_pairs, score_edges, score_golden
 
 NAMES = tuple(metric_names("superb/*"))
 TOLERANCES = {"mel": 2e-5, "stft": 5e-5, "waveform": 1e-7, "pesq": 1e-6, "stoi": 5e-6, "f0corr": 1e-6}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from codeczoo.nn.attention import Attention, Chunk, Sight, everything, ring_size, window_after
+from codeczoo.nn.attention import Attention, AttentionMask, Chunk, everything, ring_size, window_after
 from codeczoo.nn.rotary import Rotary, neighbours_to_halves
 from codeczoo.nn.transformer import FeedForward, Transformer, TransformerLayer
 
@@ -80,7 +80,7 @@ def test_chunks_of_any_size_equal_the_whole(seed: int) -> None:
     window, r = 10, np.random.default_rng(seed)
     room = ring_size(window) - (window - 1)
     net, x = transformer(window), noise(2, 160, DIM)
-    whole, state, out, position = net(x), net.start(2), [], 0
+    whole, state, out, position = net(x), net.initial_state(2), [], 0
     while position < x.shape[1]:
         steps = int(r.choice([1, 2, room, room + 1, 3 * window, r.integers(1, 40)]))
         y, state = net.step(x[:, position : position + steps], state)
@@ -94,14 +94,14 @@ def test_items_stand_still_and_start_anew_by_themselves(seed: int) -> None:
     """Items that are paused are fed NaN, which must reach nobody, not even themselves later on."""
     window, r = 10, np.random.default_rng(seed)
     net, x = transformer(window), noise(3, 200, DIM)
-    state, done, out = net.start(3), [0, 0, 0], [[], [], []]
+    state, done, out = net.initial_state(3), [0, 0, 0], [[], [], []]
     for _ in range(30):
         steps = int(r.choice([1, 2, 6, 9, 25]))
         active = torch.from_numpy(r.random(3) < 0.6)
         chunk = torch.full((3, steps, DIM), torch.nan, dtype=torch.float64)
         for i in range(3):
             if active[i] and (r.random() < 0.1 or done[i] + steps > x.shape[1]):
-                state = _choose(torch.arange(3) == i, net.start(3), state)
+                state = _choose(torch.arange(3) == i, net.initial_state(3), state)
                 done[i], out[i] = 0, []
             if active[i]:
                 chunk[i] = x[i, done[i] : done[i] + steps]
@@ -122,7 +122,7 @@ def _choose(mask: Tensor, new: object, old: object) -> object:
 
 def test_the_state_before_a_chunk_stays_good() -> None:
     net, x = transformer(10), noise(2, 40, DIM)
-    _, state = net.step(x[:, :30], net.start(2))
+    _, state = net.step(x[:, :30], net.initial_state(2))
     first, _ = net.step(x[:, 30:33], state)
     net.step(noise(2, 5, DIM, seed=9), state)
     again, _ = net.step(x[:, 30:33], state)
@@ -166,9 +166,9 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="window=5 is for causal attention"):
         transformer(window=5, causal=False)
     with pytest.raises(ValueError, match="only attention within a window can be streamed"):
-        transformer().start(1)
+        transformer().initial_state(1)
 
 
 def test_everything_is_seen_without_lengths() -> None:
-    assert everything(4) == Sight()
+    assert everything(4) == AttentionMask()
     assert everything(4, torch.tensor([2, 4])).mask.flatten(1).tolist() == [[True, True, False, False], [True] * 4]

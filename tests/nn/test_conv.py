@@ -10,7 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from codeczoo.nn.conv import MANY, Conv1d
-from tests.fake_device import DEVICE, FakeDevice
+from tests.support.fake_device import DEVICE, FakeDevice
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -35,7 +35,11 @@ def test_depthwise_of_channels_last_is_that_of_channels_first(stride: int, lengt
     ("what", "samples", "options"),
     [
         ("one product", 100, {"kernel_size": 7}),
-        ("one product", 100, {"kernel_size": 8, "stride": 4, "padding": "causal", "pad_mode": "reflect", "fill": True}),
+        (
+            "one product",
+            100,
+            {"kernel_size": 8, "stride": 4, "padding": "causal", "pad_mode": "reflect", "pad_to_full_window": True},
+        ),
         ("one product", 512, {"kernel_size": 7, "bias": False}),
         ("as it is", 513, {"kernel_size": 7}),
         ("group by group", MANY // 2, {"kernel_size": 5, "groups": 3}),

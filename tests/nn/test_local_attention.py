@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.local_attention import LocalTransformer
-from codeczoo.nn.pieces import in_pieces
 
 WINDOW = 5
 
@@ -42,5 +42,5 @@ def test_equals_its_definition(steps: int) -> None:
 @pytest.mark.parametrize("sizes", [(23,), (5, 10, 8), (1, 3, 9, 10), (11, 12)])
 def test_pieces_of_any_size_are_the_whole(sizes: tuple[int, ...]) -> None:
     made, x = transformer(3), noise(23)
-    pieces = torch.cat(list(in_pieces([made], x.split(sizes, dim=-1))), dim=-1)
+    pieces = torch.cat(list(run_chunked([made], x.split(sizes, dim=-1))), dim=-1)
     torch.testing.assert_close(pieces, made(x), rtol=1e-10, atol=1e-12)

@@ -43,13 +43,13 @@ def test_two_layers_and_their_input() -> None:
 def test_in_steps_with_the_state_of_each_item() -> None:
     lstm, x = seeded(LSTM(6)), noise(3, 6, 11)
     whole = lstm(x)
-    first, (h, c) = lstm.begin(x[..., :4])
+    first, (h, c) = lstm.first_chunk(x[..., :4])
     assert h.shape == c.shape == (3, 2, 6)
     order = torch.tensor([2, 0])  # the state is the items', batch first: some may go on alone, in any order
     rest, _ = lstm.step(x[order, :, 4:], (h[order], c[order]))
     torch.testing.assert_close(first, whole[..., :4])
     torch.testing.assert_close(rest, whole[order, :, 4:])
-    from_start, _ = lstm.step(x, lstm.start(3))
+    from_start, _ = lstm.step(x, lstm.initial_state(3))
     torch.testing.assert_close(from_start, whole)
 
 

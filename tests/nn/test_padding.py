@@ -10,7 +10,7 @@ import torch
 
 from codeczoo.nn import padding
 from codeczoo.nn.padding import pad, zero_tail_
-from tests.fake_device import DEVICE, FakeDevice
+from tests.support.fake_device import DEVICE, FakeDevice
 
 LENGTHS = torch.tensor([30, 29, 12, 5, 2, 1])
 places = pytest.mark.parametrize("device", [torch.device("cpu"), DEVICE], ids=["here", "there"])

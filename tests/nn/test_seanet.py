@@ -12,18 +12,25 @@ from torch.nn import functional as F
 
 from codeczoo.nn import seanet
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
-from codeczoo.nn.held_start import HeldStart
-from codeczoo.nn.seanet import ResidualUnit, SEANetDecoder, SEANetEncoder, Stack
+from codeczoo.nn.seanet import ResidualUnit, SEANetDecoder, SEANetEncoder, SEANetStack
+from codeczoo.nn.stream_warmup import StreamWarmup
 
 ENCODEC_24K: dict[str, Any] = {"filters": 4, "dimension": 12}
 ENCODEC_48K = {**ENCODEC_24K, "channels": 2, "causal": False, "norm": True}
 SPEECHTOKENIZER = {**ENCODEC_24K, "causal": False, "bidirectional": True}  # the encoder; its decoder's LSTM has one way
-MIMI = {**ENCODEC_24K, "pad_mode": "zeros", "fill": False, "lstm_layers": 0, "conv_shortcut": False, "last_kernel": 3}
+MIMI = {
+    **ENCODEC_24K,
+    "pad_mode": "zeros",
+    "pad_to_full_window": False,
+    "lstm_layers": 0,
+    "conv_shortcut": False,
+    "last_kernel": 3,
+}
 NETS = {"encodec_24k": ENCODEC_24K, "encodec_48k": ENCODEC_48K, "speechtokenizer": SPEECHTOKENIZER, "mimi": MIMI}
 HOP = 320
 
 
-def seeded(net: Stack, seed: int = 0) -> Stack:
+def seeded(net: SEANetStack, seed: int = 0) -> SEANetStack:
     """Values of a size that keeps activations at about 1, so that every layer matters."""
     r = torch.Generator().manual_seed(seed)
     net = net.double().requires_grad_(False)
@@ -33,11 +40,11 @@ def seeded(net: Stack, seed: int = 0) -> Stack:
     return net
 
 
-def encoder_of(name: str) -> Stack:
+def encoder_of(name: str) -> SEANetStack:
     return seeded(SEANetEncoder(**NETS[name]))
 
 
-def decoder_of(name: str) -> Stack:
+def decoder_of(name: str) -> SEANetStack:
     return seeded(SEANetDecoder(**{k: v for k, v in NETS[name].items() if k != "bidirectional"}))
 
 
@@ -80,7 +87,7 @@ def normed(conv: Any, y: Tensor) -> Tensor:
     return (y - mean) / (variance + 1e-5).sqrt() * conv.norm.weight[:, None] + conv.norm.bias[:, None]
 
 
-def plain(net: Stack, x: Tensor, causal: bool) -> Tensor:
+def plain(net: SEANetStack, x: Tensor, causal: bool) -> Tensor:
     """The net layer by layer on one clip [1, C, T], with the padding of EnCodec."""
     for layer in net.layers:
         if isinstance(layer, ResidualUnit):
@@ -135,7 +142,7 @@ def test_a_ragged_batch_is_each_item_alone(name: str, way: str, monkeypatch: pyt
         monkeypatch.setattr(seanet, "IN_CACHE", 1)
     else:
         monkeypatch.setattr(
-            Stack, "forward", lambda net, x, own: (seanet._through(net.layers, x, own), net.out_length(own))
+            SEANetStack, "forward", lambda net, x, own: (seanet._through(net.layers, x, own), net.out_length(own))
         )
     lengths = torch.tensor([1, 5000, 319, 321, 40, 4801, 2240])
     x = noise(len(lengths), NETS[name].get("channels", 1), 5000)
@@ -176,9 +183,9 @@ def test_chunks_are_the_whole(name: str) -> None:
     x = noise(2, 1, HOP * 16)
     whole, _ = encoder(x)
     if encoder.warmup:
-        first, state = encoder.begin(x[..., : encoder.warmup])
+        first, state = encoder.first_chunk(x[..., : encoder.warmup])
     else:
-        first, state = encoder.step(x[..., : 2 * HOP], encoder.start(2))
+        first, state = encoder.step(x[..., : 2 * HOP], encoder.initial_state(2))
     out, place = [first], first.shape[-1] * HOP
     for hops in (1, 3, 1, 2):
         y, state = encoder.step(x[..., place : place + hops * HOP], state)
@@ -189,7 +196,9 @@ def test_chunks_are_the_whole(name: str) -> None:
 
     z = noise(2, 12, 12)
     audio, _ = decoder(z)
-    first, state = decoder.begin(z[..., :7]) if decoder.warmup else decoder.step(z[..., :7], decoder.start(2))
+    first, state = (
+        decoder.first_chunk(z[..., :7]) if decoder.warmup else decoder.step(z[..., :7], decoder.initial_state(2))
+    )
     second, state = decoder.step(z[..., 7:8], state)
     third, _ = decoder.step(z[..., 8:], state)
     torch.testing.assert_close(torch.cat([first, second, third], dim=-1), audio)
@@ -201,15 +210,15 @@ def test_a_warmup_is_as_long_as_it_must_be() -> None:
     assert encoder_of("mimi").warmup == decoder_of("mimi").warmup == 0
     x = noise(1, 1, 9 * HOP)
     whole, _ = encoder(x)
-    torch.testing.assert_close(encoder.begin(x[..., : 7 * HOP])[0], whole[..., :7])
-    early, _ = encoder.begin(x[..., : 6 * HOP])
+    torch.testing.assert_close(encoder.first_chunk(x[..., : 7 * HOP])[0], whole[..., :7])
+    early, _ = encoder.first_chunk(x[..., : 6 * HOP])
     assert not torch.allclose(early, whole[..., :6], atol=1e-3), "with a hop less, what is mirrored is not known"
 
 
 def test_the_start_is_held_back_until_it_can_be_mirrored() -> None:
     encoder = encoder_of("encodec_24k")
-    held, x = HeldStart(encoder, 1, HOP), noise(1, 1, 9 * HOP + 123)
-    state, counts, out = held.start(1), [], []
+    held, x = StreamWarmup(encoder, 1, HOP), noise(1, 1, 9 * HOP + 123)
+    state, counts, out = held.initial_state(1), [], []
     for i in range(9):
         y, count, state = held.step(x[..., i * HOP : (i + 1) * HOP], state)
         counts.append(y.shape[-1] if count is None else int(count))
@@ -223,8 +232,8 @@ def test_the_start_is_held_back_until_it_can_be_mirrored() -> None:
 
 def test_a_clip_may_end_before_its_start_was_given() -> None:
     encoder = encoder_of("encodec_24k")
-    held, x = HeldStart(encoder, 1, HOP), noise(4, 1, 3 * HOP)
-    _, counts, state = held.step(x[..., : 2 * HOP], held.start(4))
+    held, x = StreamWarmup(encoder, 1, HOP), noise(4, 1, 3 * HOP)
+    _, counts, state = held.step(x[..., : 2 * HOP], held.initial_state(4))
     assert counts.tolist() == [0, 0, 0, 0]
     state = {**state, "seen": torch.tensor([2, 2, 0, 0])}  # two items stand at their start
     y, counts = held.end(x[..., 2 * HOP : 2 * HOP + 99], torch.tensor([99, 0, 99, 0]), state)

@@ -7,11 +7,11 @@ import itertools
 import pytest
 import torch
 
-from codeczoo.base.weights import randomise
-from codeczoo.nn.norm import GroupNorm
+from codeczoo.nn.group_norm import GroupNorm
+from codeczoo.nn.overlap_add import join, window_starts
 from codeczoo.nn.seanet2d import NormedConv2d, SEANetDecoder2d, SEANetEncoder2d, Stack2d
 from codeczoo.nn.stft import istft, stft
-from codeczoo.nn.windows import join, window_starts
+from codeczoo.weights.load import randomise
 
 STRIDES = [(2, 1), (4, 2), (2, 3)]
 LENGTHS = torch.tensor([23, 1, 2, 7, 12, 18])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from codeczoo.nn import cache_tiling
 from codeczoo.nn import snake as module
-from codeczoo.nn import tiles
 from codeczoo.nn.snake import Snake, SnakeBeta, SnakeUnits, snake
 
 
@@ -71,7 +71,7 @@ def test_units_add_what_they_see_to_their_input():
 @pytest.mark.parametrize("tile", [50, 1 << 20])
 @torch.no_grad()
 def test_units_give_each_item_what_it_gets_alone(monkeypatch, tile):
-    monkeypatch.setattr(tiles, "TILE", tile)
+    monkeypatch.setattr(cache_tiling, "TILE", tile)
     units = random_units(4)
     lengths = torch.tensor([2000, 1, 40, 1999])
     x = noise(4, 4, 2000)

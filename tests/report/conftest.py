@@ -13,11 +13,11 @@ import pytest
 import soundfile as sf
 from playwright.sync_api import Browser, sync_playwright
 
-from codeczoo.base import files
-from codeczoo.bench.cli import main as benchmark
-from codeczoo.bench.results import audio_name
-from codeczoo.bench.sources import open_source
+from codeczoo.base import audio_io
+from codeczoo.benchmark.results import audio_name
+from codeczoo.cli.benchmark import main as benchmark
 from codeczoo.data import embedded_manifest
+from codeczoo.data.open import open_source
 from codeczoo.report.page import write_report
 
 LONG, SECONDS = "speech_long", 3 * 4.15225  # long enough that a slow machine does not come to its end
@@ -49,7 +49,7 @@ def run_benchmark(manifest: Path, out: Path, *arguments: str) -> Path:
         originals.mkdir()
         for entry in open_source(manifest).entries():
             with contextlib.suppress(ValueError):  # what cannot be read was not coded either
-                files.write(originals / audio_name(entry.id), *files.read(entry.key), format="FLAC")
+                audio_io.write(originals / audio_name(entry.id), *audio_io.read(entry.key), format="FLAC")
     return out
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codeczoo.cli import main
-from codeczoo.report import cli
+from codeczoo.cli import report as report_command
 from tests.report.conftest import CODECS
 
 
@@ -80,7 +80,9 @@ def test_without_its_packages_the_page_says_what_to_install(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None if name == "plotly" else find(name))
+    monkeypatch.setattr(
+        report_command.importlib.util, "find_spec", lambda name: None if name == "plotly" else find(name)
+    )
     assert main(["report", str(results), "-o", str(tmp_path / "report")]) == 1
     assert "needs plotly: pip install 'codeczoo[report]'" in capsys.readouterr().err
     assert main(["report", str(results), "--format", "md"]) == 0

@@ -14,12 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from codeczoo.base import files
-from codeczoo.bench.results import audio_name
-from codeczoo.report.data import read_report
-from codeczoo.report.numbers import decimals, fixed
+from codeczoo.base import audio_io
+from codeczoo.benchmark.results import audio_name
+from codeczoo.report.formatting import decimals, fixed
 from codeczoo.report.page import PAGES, write_report
 from codeczoo.report.published import compare, published_table
+from codeczoo.report.results import read_report
 from codeczoo.report.spectrogram import COLUMNS, ROWS, height_to_hz, spectrogram, ticks, write_pictures
 from tests.report.conftest import CLIPS, CODECS, HOSTILE, LONG, run_benchmark
 
@@ -265,7 +265,7 @@ def test_one_colour_scale_within_a_clip(results: Path, page: Path) -> None:
     folder = page / "clips" / f"{int(number[1]):04d}"
     pictures = {}
     for path in sorted(folder.glob("*.png")):
-        waveform, rate = files.read(path.with_suffix(".flac"))
+        waveform, rate = audio_io.read(path.with_suffix(".flac"))
         pictures[path] = spectrogram(waveform, rate).decibels
     top = max(picture.max() for picture in pictures.values())
     for path, decibels in pictures.items():

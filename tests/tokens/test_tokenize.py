@@ -78,13 +78,13 @@ def test_every_form_holds_what_encode_gives(form: str, recordings: Path, tmp_pat
 @pytest.mark.parametrize("codec", ["encodec_48k", "snac_24khz"])
 def test_side_values_and_strides_survive(codec: str, form: str, tmp_path: Path) -> None:
     """Of EnCodec 48 kHz (a scale for each second) and SNAC (codebooks at several rates); also the ragged batch."""
-    from tests.small import codec_of
+    from tests.support.small import codec_of
 
     made = codec_of(codec, "small", torch.float32)
     noise = np.random.default_rng(0).standard_normal((2, 60000)).astype(np.float32) * 0.1
     batch = made.encode([noise, noise[:, :9000]], made.sample_rate)
-    from codeczoo.tokens.forms import Facts, Tokens
-    from codeczoo.tokens.parts import alone
+    from codeczoo.tokens.formats import Facts, Tokens
+    from codeczoo.tokens.shards import alone
 
     clips = [Tokens(f"{i}", None, alone(codes)) for i, codes in enumerate(batch)]
     path = tmp_path / f"a{FORMS[form].suffix}"

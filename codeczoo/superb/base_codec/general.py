@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codeczoo.base import files
+from codeczoo.base import audio_io
 from codeczoo.base.audio import Audio
 from codeczoo.base.device import choose_device
-from codeczoo.base.names import safe_path
 from codeczoo.base.resampling import resample
+from codeczoo.data.file_names import safe_path
 from codeczoo.superb.items import Item, read_item
 
 PEAK = 0.99  # of audio that is saved with `rescale`
@@ -175,7 +175,7 @@ def save_audio(wav: Tensor | np.ndarray, path: str | Path, sample_rate: int, res
     if rescale and waveform.numel() and (peak := float(waveform.abs().max())) > PEAK:
         waveform = waveform * (PEAK / peak)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, waveform, sample_rate, format="WAV", subtype="FLOAT")
+    audio_io.write(path, waveform, sample_rate, format="WAV", subtype="FLOAT")
 
 
 def pad_arrays_to_match(array1: np.ndarray, array2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
+from codeczoo.base.catalogue import find_variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.variant import find_variant
 from codeczoo.superb.zoo import Codec, class_of
 
 NAMES = (

@@ -1,0 +1,65 @@
+"""`KeyMap` and `Rule`: the names of a published checkpoint, as data. `weights.convert` carries them out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where one kind of our parameters comes from.
+
+    `ours` is a regular expression for a whole parameter name. `published` is a template of the published name (or
+    several), filled in from the expression's groups; `combine` makes one tensor of several (or changes one).
+    """
+
+    ours: str
+    published: str | tuple[str, ...]
+    combine: Callable[..., Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """One published naming: the first rule whose `ours` matches a parameter holds; none = the same name."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    unused: tuple[str, ...] = field(default=())  # expressions of published keys that inference does not need
+
+    def sources(self, ours: str) -> tuple[tuple[str, ...], Callable[..., Tensor] | None]:
+        """The published names behind one of our parameters, and how to combine them."""
+        for rule in self.rules:
+            match = re.fullmatch(rule.ours, ours)
+            if match:
+                names = (rule.published,) if isinstance(rule.published, str) else rule.published
+                return tuple(match.expand(name) for name in names), rule.combine
+        return (ours,), None
+
+    def is_unused(self, key: str) -> bool:
+        return any(re.fullmatch(pattern, key) for pattern in self.unused)
+
+
+def compare_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Compare what a checkpoint says of its network with what the network is; what it does not mention is let be.
+
+    Raises:
+        ValueError: they differ; every difference is listed.
+    """
+    wrong = [f"{name} is {theirs} there and {ours} here" for name, theirs, ours in differing(there, here)]
+    if wrong:
+        raise ValueError(f"the checkpoint is of another model: {'; '.join(wrong)}")
+
+
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """What both mention and have different values of: its name and both. A list and a tuple are alike."""
+    both = ((name, _listed(there[name]), _listed(value)) for name, value in here.items() if name in there)
+    return [(name, theirs, ours) for name, theirs, ours in both if theirs != ours]
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,251 @@
+"""`CodecNetwork`: what a family of codecs gives: the facts of its network, and hooks on dense tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from codeczoo.base.info import CodecInfo
+
+if TYPE_CHECKING:
+    from codeczoo.base.catalogue import Variant
+    from codeczoo.base.cuda_graph import State
+    from codeczoo.base.key_map import KeyMap
+
+
+class Context(NamedTuple):
+    """How far a network sees to each side of one output: samples for an encoder, frames for a decoder."""
+
+    left: int
+    right: int
+
+
+class Encoded(NamedTuple):
+    """What a family's encoder hook returns. Values behind an item's length are unspecified."""
+
+    codes: Tensor  # [B, K, N] int64
+    lengths: Tensor  # [B] frames
+    side: Mapping[str, Tensor] = {}  # [B, ...] each
+
+
+class Decoded(NamedTuple):
+    """What a family's decoder hook returns. Values behind an item's length are unspecified."""
+
+    waveform: Tensor  # [B, C, T]
+    lengths: Tensor  # [B] samples
+
+
+class CodecNetwork(nn.Module):
+    """What a family fills in.
+
+    It sets the class attributes below, fills the instance attributes in `__init__`, and implements `_encode` and
+    `_decode`: dense tensors with lengths, on the device, at the codec's rate; nothing about files, rates or lists.
+    A causal family also implements `_stream_*` (see `base.stream`).
+    """
+
+    Config: ClassVar[Callable[..., Any]]  # the dataclass of the network's numbers
+    key_maps: ClassVar[tuple[KeyMap, ...]] = ()
+    readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of other file forms, by suffix
+    settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read if one lies beside a checkpoint
+    supports_decode: ClassVar[bool] = True
+    why_no_decode: ClassVar[str] = ""
+
+    sample_rate: int
+    channels: tuple[int, ...] = (1,)  # channel counts that the network takes
+    hop_length: int | None  # samples a frame; None where frames are not a clock
+    codebook_sizes: tuple[int, ...]
+    strides: tuple[int, ...] = ()  # frames a code, by codebook; () = all ones
+    codebook_choices: tuple[int, ...]  # numbers of codebooks that may be asked for
+    causal: bool = False
+    latency: float | None = None  # seconds from a sample to the code that holds it, algorithmic
+    encode_context: Context | None = None  # receptive field of the encoder in samples; None = not finite
+    decode_context: Context | None = None  # of the decoder, in frames
+    approximate_when_long: tuple[
+        str, ...
+    ] = ()  # of "encode" and "decode": where a long clip in passes is not its whole
+    min_chunk_seconds: float = 0.0  # where passes are not exact: what goes in one at least, unless the caller says less
+
+    def __init__(self, config: Any, variant: Variant) -> None:
+        super().__init__()
+        self.config = config
+        self.variant = variant
+        self.precision = "exact"
+        self.max_seconds_per_pass: float | None = None
+        self.default_codebooks: int | None = variant.num_codebooks
+        self.weights_source: str | None = None  # where the weights came from; None = not loaded, or none needed
+        self.weights_hash: str | None = None  # sha256 of that file, in hex; of several: of their hashes
+        self._anchor: Tensor
+        self.register_buffer("_anchor", torch.zeros(()), persistent=False)  # knows device and dtype
+
+    # -- hooks ----------------------------------------------------------------------------------
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        """[B, C, T] at the codec's rate, zeros behind each item's length → codes."""
+        raise NotImplementedError
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B] is -1 where it is not known;
+        most families have no use for it."""
+        raise NotImplementedError
+
+    def configure(self, metadata: Mapping[str, Any]) -> None:
+        """The plain values beside a checkpoint's tensors (a settings file's under its stem, "config"), before anything
+        else is done with it: for families whose published settings decide on the network."""
+
+    def check_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """A look at those values: a ValueError if they are of another model."""
+
+    def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """A look at a checkpoint's tensors, by published key: a ValueError if they are clearly of another model."""
+
+    def _stream_encode_start(self, batch_size: int) -> State:
+        raise NotImplementedError
+
+    def _stream_encode_warmup(
+        self, waveform: Tensor, state: State, num_codebooks: int
+    ) -> tuple[Tensor, Tensor | None, State]:
+        raise NotImplementedError
+
+    def _stream_encode_flush(
+        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
+    ) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
+
+    def _stream_encode_is_warm(self, state: State) -> bool:
+        return True
+
+    def _stream_encode_step(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
+        codes, _, state = self._stream_encode_warmup(waveform, state, num_codebooks)
+        return codes, state
+
+    def _stream_decode_start(self, batch_size: int) -> State:
+        raise NotImplementedError
+
+    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+        raise NotImplementedError
+
+    def _stream_decode_is_warm(self, state: State) -> bool:
+        return True
+
+    def _stream_decode_step(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+        waveform, _, state = self._stream_decode_warmup(codes, state)
+        return waveform, state
+
+    def _stream_decode_flush(self, state: State) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
+
+    # -- what it is -----------------------------------------------------------------------------
+
+    @classmethod
+    def refusal_of(cls, name: str) -> str | None:
+        """Why the codec of that name cannot decode, as a sentence; None if it can."""
+        return None if cls.supports_decode else f"{name} cannot decode: {cls.why_no_decode}"
+
+    @property
+    def name(self) -> str:
+        return self.variant.name
+
+    @property
+    def device(self) -> torch.device:
+        return self._anchor.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._anchor.dtype
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Frames a second."""
+        return self.sample_rate / self.hop_length if self.hop_length else None
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codebooks that `encode` uses when it is told nothing."""
+        return self.default_codebooks or self.codebook_choices[-1]
+
+    def bitrate_of(self, num_codebooks: int) -> float | None:
+        """Nominal bit/s of the first `num_codebooks` codebooks; None where frames are not a clock."""
+        if self.frame_rate is None:
+            return None
+        strides = self.strides or (1,) * len(self.codebook_sizes)
+        pairs = list(zip(self.codebook_sizes, strides, strict=True))[:num_codebooks]
+        return self.frame_rate * sum(math.log2(size) / stride for size, stride in pairs)
+
+    @property
+    def info(self) -> CodecInfo:
+        rates = [self.bitrate_of(k) for k in self.codebook_choices]
+        return CodecInfo(
+            name=self.name,
+            family=self.variant.family,
+            sample_rate=self.sample_rate,
+            channels=self.channels,
+            frame_rate=self.frame_rate,
+            hop_length=self.hop_length,
+            num_codebooks=self.num_codebooks,
+            max_codebooks=len(self.codebook_sizes),
+            codebook_sizes=self.codebook_sizes,
+            bitrate=self.nominal_bitrate,
+            bitrates=tuple(rate for rate in rates if rate is not None),
+            causal=self.causal,
+            latency=self.latency,
+            parameters=sum(p.numel() for p in self.parameters()),
+            supports_decode=self.supports_decode,
+            code_licence=self.variant.code_licence,
+            weights_licence=self.variant.weights_licence,
+            weights=str(self.variant.weights or "none needed"),
+            paper=self.variant.paper,
+            description=self.variant.description,
+        )
+
+    @property
+    def nominal_bitrate(self) -> float | None:
+        """Bit/s at the default number of codebooks."""
+        return self.bitrate_of(self.num_codebooks)
+
+    def __repr__(self) -> str:
+        rate = f"{self.nominal_bitrate / 1000:g} kbit/s, " if self.nominal_bitrate else ""
+        return f"{type(self).__name__}({self.name!r}: {self.sample_rate} Hz, {rate}{self.device}, {self.dtype})"
+
+    def choose_codebooks(self, num_codebooks: int | None = None, bitrate: float | None = None) -> int:
+        """The number of codebooks behind either way of asking.
+
+        Raises:
+            ValueError: both, or one that the codec lacks; the message lists what it has.
+        """
+        if num_codebooks is not None and bitrate is not None:
+            raise ValueError("give num_codebooks or bitrate, not both")
+        choices = self.codebook_choices
+        if num_codebooks is not None:
+            if isinstance(num_codebooks, bool) or not isinstance(num_codebooks, Integral):
+                raise TypeError(f"num_codebooks must be a whole number; it is {num_codebooks!r}")
+            if num_codebooks not in choices:
+                has = f"1 to {choices[-1]}" if choices == tuple(range(1, choices[-1] + 1)) else f"{choices}"
+                raise ValueError(
+                    f"{self.name} has {len(self.codebook_sizes)} codebooks and encodes with {has} of them; "
+                    f"num_codebooks={num_codebooks} was asked for"
+                )
+            return int(num_codebooks)
+        if bitrate is not None:
+            if isinstance(bitrate, bool) or not isinstance(bitrate, Real):
+                raise TypeError(f"bitrate must be a number of bit/s; it is {bitrate!r}")
+            for k in choices:
+                rate = self.bitrate_of(k)
+                if rate is not None and abs(rate - bitrate) <= 0.01 * rate:
+                    return k
+            rates = ", ".join(f"{self.bitrate_of(k):g}" for k in choices if self.bitrate_of(k))
+            raise ValueError(
+                f"{self.name} has the bitrates {rates or 'of its own'} bit/s; bitrate={bitrate!r} was asked for"
+            )
+        return self.num_codebooks
+
+
+def contexts_of(seconds: float, sample_rate: int, hop_length: int) -> tuple[Context, Context]:
+    """So much to each side, in whole frames: of an encoder, and of a decoder."""
+    frames = round(seconds * sample_rate / hop_length)
+    return Context(frames * hop_length, frames * hop_length), Context(frames, frames)

@@ -1,0 +1,161 @@
+"""From lines of results to a table: means with confidence intervals, and what failed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from codeczoo.benchmark.results import Results
+from codeczoo.executor.record import write_atomically
+
+RESAMPLES = 2000  # of the bootstrap
+DIGITS = 6  # significant digits that are kept; more would be noise of the arithmetic
+
+
+def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], clips: int) -> dict[str, Any]:
+    """Read all lines, write summary.json and summary.csv, return the summary.
+
+    For each codec and each category: mean over the clips where a metric is defined and finite, its 95% confidence
+    interval (bootstrap percentiles), and the counts of defined, infinite and undefined values, these by reason.
+    """
+    run = json.loads((results.folder / "run.json").read_text("utf-8"))
+    summary: dict[str, Any] = {
+        "format": run["format"],
+        "protocol": run["protocol"],
+        "dataset": run["settings"]["dataset"] or "embedded clips",
+        "clips": clips,
+        "metrics": list(metrics),
+        "codecs": {},
+    }
+    for codec in codecs:
+        mine = sorted(results.rows(codec), key=lambda row: row["id"])  # one codec at a time fits into memory
+        ok = [row for row in mine if row["status"] == "ok"]
+        categories = sorted({row["category"] for row in ok if row["category"]})
+        seconds = sum(row["seconds"] for row in ok)
+        coded = [row for row in ok if row["bits"] is not None]
+        info = run["codecs"].get(codec, {})
+        summary["codecs"][codec] = {
+            "clips": len(mine),
+            "ok": len(ok),
+            "failed": _failures(mine),
+            "seconds": rounded(seconds),
+            "nominal_bitrate": rounded(info.get("bitrate")),
+            "bitrate": rounded(sum(row["bits"] for row in coded) / seconds) if coded else None,
+            "tokens_per_second": rounded(sum(row["tokens"] for row in coded) / seconds) if coded else None,
+            "codes": _code_statistics(results, codec, info.get("codebook_sizes") or [], seconds),
+            "overall": _metrics(ok, metrics),
+            "categories": {name: _metrics([r for r in ok if r["category"] == name], metrics) for name in categories},
+        }
+    write_atomically(results.folder / "summary.json", summary)
+    _write_csv(results, summary)
+    return summary
+
+
+def _failures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    return [{key: row[key] for key in ("id", "stage", "reason")} for row in rows if row["status"] == "failed"]
+
+
+def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    out = {}
+    for name in names:
+        values = [row["metrics"][name] for row in rows if name in row["metrics"]]
+        finite = [value for value in values if isinstance(value, float | int)]
+        reasons = Counter(row["undefined"][name] for row in rows if name in row["undefined"])
+        stand_ins = Counter(r for row in rows if (r := row.get("stand_ins", {}).get(name)) is not None)
+        low, high = confidence_interval(finite)
+        out[name] = {
+            "mean": rounded(float(np.mean(finite))) if finite else None,
+            "ci95": [rounded(low), rounded(high)],
+            "count": len(finite),
+            "infinite": sum(isinstance(value, str) for value in values),
+            "undefined": dict(sorted(reasons.items())),
+            **({"stand_ins": dict(sorted(stand_ins.items()))} if stand_ins else {}),
+        }
+    return out
+
+
+def confidence_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """95% interval of the mean by the bootstrap, seeded; nothing below two values."""
+    if len(values) < 2:
+        return None, None
+    sample = np.asarray(values, dtype=np.float64)
+    generator = np.random.default_rng(0)
+    means = np.array([sample[generator.integers(0, len(sample), len(sample))].mean() for _ in range(RESAMPLES)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _code_statistics(results: Results, codec: str, sizes: Sequence[int], seconds: float) -> dict[str, Any] | None:
+    """Use and entropy of each codebook over the whole set, and the bitrate that an ideal entropy coder would need."""
+    totals: list[Counter[str]] = []
+    for batch in results.statistics(codec):
+        for k, counts in enumerate(batch):
+            if k == len(totals):
+                totals.append(Counter())
+            totals[k].update(counts)
+    if not totals or not seconds:
+        return None
+    levels, bits = [], 0.0
+    for k, counts in enumerate(totals):
+        times = np.array(sorted(counts.values()), dtype=np.float64)
+        share = times / times.sum()
+        entropy = float(-(share * np.log2(share)).sum()) + 0.0
+        bits += entropy * float(times.sum())
+        size = sizes[k] if k < len(sizes) else None
+        levels.append(
+            {
+                "size": size,
+                "used": len(times),
+                "utilisation": rounded(len(times) / size) if size else None,
+                "entropy_bits": rounded(entropy),
+                "perplexity": rounded(2**entropy),
+            }
+        )
+    return {"levels": levels, "entropy_bitrate": rounded(bits / seconds)}
+
+
+def rounded(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _write_csv(results: Results, summary: Mapping[str, Any]) -> None:
+    """One line a codec, category and metric: the long form that pandas and R like."""
+    part = results.folder / "summary.csv.part"
+    with part.open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["codec", "category", "metric", "mean", "ci95_low", "ci95_high", "count", "infinite", "undefined"])
+        for codec, entry in summary["codecs"].items():
+            for category, metrics in {"overall": entry["overall"], **entry["categories"]}.items():
+                for name, m in metrics.items():
+                    lost = sum(m["undefined"].values())
+                    out.writerow([codec, category, name, m["mean"], *m["ci95"], m["count"], m["infinite"], lost])
+    part.replace(results.folder / "summary.csv")
+
+
+def table(summary: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
+    """The summary as text: one row a codec, in the order of their bitrates."""
+    names = list(metrics or summary["metrics"])
+    head = ["codec", "kbit/s", "clips", "failed", *names]
+    body = []
+    for codec, entry in sorted(summary["codecs"].items(), key=lambda item: item[1]["bitrate"] or 0):
+        row = [codec, f"{(entry['bitrate'] or 0) / 1000:.2f}", str(entry["ok"]), str(len(entry["failed"]))]
+        for name in names:
+            mean = entry["overall"][name]["mean"]
+            row.append("-" if mean is None else f"{mean:.3f}")
+        body.append(row)
+    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [head, *body]
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

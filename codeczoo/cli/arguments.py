@@ -1,0 +1,177 @@
+"""What several commands take alike: which clips, on which device, in which batches."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+DATASET = (
+    "folder, glob, manifest (.csv .tsv .jsonl), file, WebDataset or Parquet shards, "
+    "or a data set of the hub (owner/name)"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes leave with 1, as all wrong usage does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which clips of a data set."""
+    group = parser.add_argument_group("which clips")
+    group.add_argument("--split", metavar="S", help="splits of a data set, joined by commas (default: all)")
+    group.add_argument("--streaming", action="store_true", help="read a data set of the hub without storing it")
+    group.add_argument("--audio-column", metavar="C", help="the column that holds audio (default: found by its type)")
+    group.add_argument("--id-column", metavar="C", help="the column that names clips; row = number them (default: id)")
+    group.add_argument("--limit", type=positive_int, metavar="N", help="only the first N clips")
+    group.add_argument("--shuffle", action="store_true", help="take the clips in a random order (see --seed, --limit)")
+    group.add_argument("--seed", type=int, default=0)
+
+
+def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The same as fields of settings."""
+    names = ("split", "streaming", "audio_column", "id_column", "limit", "shuffle", "seed")
+    return {name: getattr(args, name) for name in names}
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where and in which batches."""
+    group = parser.add_argument_group("how")
+    group.add_argument("--batch", type=positive_int, default=200, metavar="N", help="clips in one batch at most (200)")
+    group.add_argument(
+        "--max-batch-seconds",
+        type=positive_float,
+        metavar="S",
+        help="audio in one batch at most, with padding (default: 120, on CUDA 1200)",
+    )
+    group.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    group.add_argument(
+        "--precision",
+        choices=("exact", "fast"),
+        default="exact",
+        help="exact: float32, codes can be reproduced (default); fast: TF32 where there is some",
+    )
+
+
+def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
+    """Who reads."""
+    parser.add_argument("--workers", type=_count, default=2, metavar="N", help="processes that read files (default 2)")
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """On which machines."""
+    group = parser.add_argument_group("on several machines")
+    group.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: on a Ray cluster (extra [ray])"
+    )
+    group.add_argument(
+        "--address", metavar="A", help='of the Ray cluster, as "auto" or host:port (default: one is started here)'
+    )
+    group.add_argument(
+        "--actors", type=positive_int, metavar="N", help="on Ray: processes that code, at most (default: one a GPU)"
+    )
+    group.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="this process does part I (from 0) of N; torchrun and srun are understood without it",
+    )
+
+
+def work_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The last three as fields of settings."""
+    names = ("batch", "max_batch_seconds", "device", "precision", "workers", "engine", "address", "actors", "shard")
+    return {name: getattr(args, name) for name in names}
+
+
+def positive_int(text: str) -> int:
+    value = _number(text, int)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be greater than zero; it is {text}")
+    return int(value)
+
+
+def positive_float(text: str) -> float:
+    value = _number(text, float)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be greater than zero; it is {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = _number(text, int)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be less than zero; it is {text}")
+    return int(value)
+
+
+def _number(text: str, kind: type) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number; it is {text!r}") from None
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, found, count = text.partition("/")
+    if not found or not index.isdigit() or not count.isdigit():
+        raise argparse.ArgumentTypeError(f"takes I/N, as 0/4; it is {text!r}")
+    return int(index), int(count)
+
+
+FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
+
+
+def add_audio_inputs(parser: argparse.ArgumentParser) -> None:
+    """What is read, by whom, and on which device it is worked on."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="file, folder, glob, manifest (.csv .tsv .jsonl) or data set; - for audio on standard input",
+    )
+    add_source_arguments(parser)
+    add_device_arguments(parser)
+    add_reader_arguments(parser)
+
+
+def add_output(parser: argparse.ArgumentParser, what: str, folder: str) -> None:
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="OUT",
+        help=f"a folder, in which the inputs' folders are mirrored; a file, for one clip; or - for standard output "
+        f"(default: {folder}/; where the input is -, standard output)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help=f"write {what} anew where they are there already")
+    parser.add_argument("--json", action="store_true", help="a line of JSON a clip on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no closing words; failures are named")
+
+
+def add_codec(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--codec", required=True, metavar="NAME", help="`codeczoo list` shows them")
+    parser.add_argument("--weights", metavar="PATH", help="a file or folder, or random (default: the published ones)")
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument(
+        "--num-codebooks", type=positive_int, metavar="K", help="how many codebooks (default: the codec's own)"
+    )
+    rate.add_argument("--bitrate", type=float, metavar="B", help="the same in bit/s, one that the codec has")
+
+
+def weights_by_codec(given: Sequence[str]) -> dict[str | None, str]:
+    """`PATH` for every codec (under None), `CODEC=PATH` for one."""
+    from codeczoo.base.catalogue import find_variant
+
+    weights: dict[str | None, str] = {}
+    for text in given:
+        name, found, path = text.partition("=")
+        if found and "/" not in name:
+            weights[find_variant(name).name] = path
+        else:
+            weights[None] = text
+    return weights

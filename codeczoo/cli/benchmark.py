@@ -1,0 +1,174 @@
+"""The benchmark's command line: `python benchmarking.py` and `codeczoo benchmark`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from codeczoo.benchmark.protocols import PROTOCOLS
+from codeczoo.benchmark.run import DEFAULT_CODECS, run_benchmark
+from codeczoo.benchmark.settings import Settings
+from codeczoo.benchmark.summary import table
+from codeczoo.cli.arguments import (
+    DATASET,
+    Parser,
+    add_device_arguments,
+    add_machine_arguments,
+    add_reader_arguments,
+    add_source_arguments,
+    source_arguments,
+    work_arguments,
+)
+from codeczoo.metrics import metric_names
+
+SHOWN = ("mel", "stft", "si_sdr", "pesq_wb", "stoi", "estoi", "f0_corr", "vuv_error", "lsd")
+
+EPILOG = """
+examples:
+  %(prog)s
+      the classical codecs on the embedded clips: needs no download, takes a minute
+  %(prog)s --dataset recordings/ --codecs mimi dac_44k opus_12k --batch 200 --out results/
+      every audio file below a folder
+  %(prog)s --dataset test.csv --codecs encodec_24k_6bps --metrics mel stoi pesq_wb
+      a manifest with a column path (and id, category if you like)
+  %(prog)s --dataset voidful/codec-superb-tiny --codecs mimi dac_44k --batch 200 --out tiny/
+      a data set of the hub, all splits; --split, --limit and --streaming take less of it
+  %(prog)s --dataset Codec-SUPERB/some_synth --protocol superb-2026-05
+      reconstructions that were made before (a split original, and one a codec): metrics only
+  torchrun --nproc-per-node 8 benchmarking.py ... or srun python benchmarking.py ...
+      each process takes its share of the batches, on its own GPU; all write to the same --out
+  %(prog)s ... --engine ray --address auto
+      the same on a Ray cluster
+
+A run that was stopped goes on where it was when it is started again with the same settings.
+
+exit code: 0 all is measured; 1 wrong usage, or something is not there; 3 some clips failed
+(they are named in summary.json); 4 no clip failed, but some metric is undefined on some clip (silence has no pitch).
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Encode, decode and measure a data set with one or more codecs."
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "--dataset",
+        metavar="D",
+        help=f"{DATASET}; default: embedded clips",
+    )
+    parser.add_argument(
+        "--codecs",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="names; `codeczoo list` shows them (default: the classical ones, " + " ".join(DEFAULT_CODECS) + ")",
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="M",
+        default=[],
+        help=f"of: {', '.join(metric_names())} (default: those of the protocol)",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=tuple(PROTOCOLS),
+        default="zoo",
+        help="how clips are coded and compared (default zoo); superb-2026-05 repeats Codec-SUPERB's choices",
+    )
+    parser.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="CODEC=PATH",
+        help="weights from a file or folder, or =random",
+    )
+    parser.add_argument(
+        "--metric-workers", type=int, metavar="N", help="processes for PESQ and pitch (default: by cores)"
+    )
+    parser.add_argument(
+        "--save-audio",
+        type=int,
+        nargs="?",
+        const=-1,
+        default=0,
+        metavar="N",
+        help="keep originals and reconstructions as FLAC, of the first N clips (no number: of all)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="start anew where results lie already")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    add_source_arguments(parser)
+    add_device_arguments(parser)
+    add_reader_arguments(parser)
+    add_machine_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The benchmark for parsed arguments; returns the exit code."""
+    try:
+        settings = Settings(
+            codecs=tuple(dict.fromkeys(args.codecs)),
+            dataset=args.dataset,
+            protocol=args.protocol,
+            metrics=tuple(dict.fromkeys(args.metrics)),
+            out=args.out,
+            weights=parse_weights(args.weights),
+            metric_workers=args.metric_workers,
+            save_audio=args.save_audio,
+            overwrite=args.overwrite,
+            progress=not args.quiet,
+            **source_arguments(args),
+            **work_arguments(args),
+        )
+        summary = run_benchmark(settings)
+    except (KeyError, ValueError, FileNotFoundError, ImportError, NotImplementedError) as error:
+        sys.stderr.write(f"error: {error.args[0] if error.args else error}\n")
+        return 1
+    if summary is None:
+        if not args.quiet:
+            sys.stdout.write(f"this part is done; others are still at work in {settings.out}\n")
+        return 0
+    if not args.quiet:
+        shown = [name for name in SHOWN if name in summary["metrics"]] or list(summary["metrics"])
+        sys.stdout.write(f"\n{table(summary, shown)}\n\n{failures_text(summary)}results in {settings.out}\n")
+    return exit_code(summary)
+
+
+def parse_weights(pairs: Sequence[str]) -> dict[str, str]:
+    weights = {}
+    for pair in pairs:
+        name, found, value = pair.partition("=")
+        if not found or not value:
+            raise ValueError(f"--weights takes CODEC=PATH (or CODEC=random); {pair!r} is not of that form")
+        weights[name] = value
+    return weights
+
+
+def failures_text(summary: dict) -> str:
+    lines = [
+        f"{codec}: {failure['id']}: {failure['stage']}: {failure['reason']}\n"
+        for codec, entry in summary["codecs"].items()
+        for failure in entry["failed"]
+    ]
+    return "failed:\n" + "".join(f"  {line}" for line in lines) + "\n" if lines else ""
+
+
+def exit_code(summary: dict) -> int:
+    if any(entry["failed"] for entry in summary["codecs"].values()):
+        return 3
+    undefined = (m["undefined"] for entry in summary["codecs"].values() for m in entry["overall"].values())
+    return 4 if any(undefined) else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="benchmarking.py")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    return run(args)
+
+
+__all__ = ["add_arguments", "main", "run"]

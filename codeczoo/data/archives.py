@@ -1,0 +1,105 @@
+"""Data sets in a few large files, each of many clips."""
+
+from __future__ import annotations
+
+import glob
+import os
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from pathlib import Path
+
+from codeczoo.data.inline import carried
+from codeczoo.data.source import Content, Entry, Source, check_ids, take_turns
+
+BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+
+
+class ShardSource(Source):
+    """Clips in shards. The key of an entry begins with its shard, and sorts as the shards are read.
+
+    Args:
+        parts: the clips by split.
+        way_out: what to do about equal ids, for the error.
+    """
+
+    def __init__(self, name: str, parts: Mapping[str, Sequence[Entry]], way_out: str = "") -> None:
+        self.name = name
+        self._parts = {split: list(entries) for split, entries in parts.items()}
+        self.count = sum(len(entries) for entries in self._parts.values())
+        check_ids(name, [entry for entries in self._parts.values() for entry in entries], way_out)
+
+    def entries(self) -> Iterator[Entry]:
+        return take_turns([self._read_through(entries) for entries in self._parts.values()])
+
+    def select(self, limit: int | None, shuffle: bool, seed: int) -> None:
+        """Keep `limit` clips: the first ones, or random ones. Their order stays that of the shards."""
+        chosen = self._parts
+        if shuffle:
+            chosen = {split: random.Random(seed).sample(part, len(part)) for split, part in self._parts.items()}
+        kept = {entry.id for entry in islice(take_turns(list(chosen.values())), limit)}
+        self._parts = {split: [e for e in part if e.id in kept] for split, part in self._parts.items()}
+        self.count = len(kept)
+
+    def _read_through(self, entries: Sequence[Entry]) -> Iterator[Entry]:
+        for shard, members in groupby(entries, lambda entry: entry.key[0]):
+            yield from self._shard(shard, list(members))
+
+    def _shard(self, shard: Path, entries: list[Entry]) -> Iterator[Entry]:
+        """The clips of one shard: as they are where `read` can find each, else carrying their bytes."""
+        yield from entries
+
+    def read(self, entry: Entry) -> Content:
+        return carried(entry.key)
+
+
+def find_shards(dataset: str, suffixes: Sequence[str]) -> list[Path]:
+    """Files that end in one of `suffixes`: one file, those below a folder, those that a glob or braces give if all do.
+    Sorted below a folder and in a glob.
+
+    Raises:
+        FileNotFoundError: a file that braces name is missing.
+    """
+    path = Path(dataset).expanduser()
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.is_file())
+    elif path.exists():
+        found = [path]
+    else:
+        found = []
+        for pattern in expand_braces(str(path)):
+            matches = sorted(Path(p) for p in glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else None
+            if matches is None and not Path(pattern).is_file():
+                if pattern != str(path) and pattern.lower().endswith(tuple(suffixes)):
+                    raise FileNotFoundError(f"{dataset}: there is no {pattern}")
+                continue
+            found += [Path(pattern)] if matches is None else matches
+    shards = [p for p in found if p.name.lower().endswith(tuple(suffixes))]
+    return shards if path.is_dir() or len(shards) == len(found) else []
+
+
+def shard_names(shards: Sequence[Path]) -> dict[Path, str]:
+    """Short names of shards, without what follows their first dot, and with their folders where they need them."""
+    folder = os.path.commonpath([shard.parent for shard in shards])
+    for whole in (False, True):
+        names = {s: (s.relative_to(folder) if whole else Path(s.name)).as_posix() for s in shards}
+        names = {shard: re.sub(r"\.[^/]*$", "", name) for shard, name in names.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """`a-{00..02}.tar` and `{a,b}.tar` as the names they stand for; numbers keep their width."""
+    found = BRACES.search(pattern)
+    if found is None:
+        return [pattern]
+    first, last, words = found.groups()
+    if words is not None:
+        middle = words.split(",")
+    else:
+        step = 1 if int(first) <= int(last) else -1
+        middle = [str(i).zfill(len(first)) for i in range(int(first), int(last) + step, step)]
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    return [name for word in middle for name in expand_braces(before + word + after)]

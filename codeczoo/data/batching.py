@@ -1,0 +1,112 @@
+"""Which clips go through the codecs together.
+
+Batches follow from the data set alone, never from what is left to do: a run that was killed and started again computes
+the very same batches, and so the very same numbers. They are made window by window, so that a data set may be longer
+than memory.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import soundfile as sf
+
+from codeczoo.base.ragged import groups_within
+from codeczoo.data.open import Entry, Source
+
+WINDOW_BATCHES = 8  # full batches that are planned together: the more, the more alike in length is what shares one
+WINDOW_BYTES = 256 << 20  # of clips whose bytes travel with their entry (streamed ones) in one window
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of one rate, one channel count and similar length; or one clip whose header could not be read."""
+
+    index: int
+    entries: tuple[Entry, ...]
+    seconds: float  # of all clips, by their headers
+
+
+@dataclass(frozen=True)
+class _Header:
+    rate: int
+    channels: int
+    frames: int
+
+
+def plan_batches(source: Source, batch_size: int, max_seconds: float, workers: int = 8) -> Iterator[Batch]:
+    """Batches of at most `batch_size` clips and `max_seconds` of audio with padding, longest last in each window.
+
+    A clip longer than `max_seconds` stands alone.
+    """
+    index = seen = 0
+    for window in windows(source.entries(), WINDOW_BATCHES * batch_size):
+        window = [replace(entry, position=seen + i) for i, entry in enumerate(window)]
+        seen += len(window)
+        for batch in plan_window(source, window, batch_size, max_seconds, index, workers):
+            yield batch
+            index += 1
+
+
+def plan_window(
+    source: Source, window: Sequence[Entry], batch_size: int, max_seconds: float, first: int = 0, workers: int = 8
+) -> list[Batch]:
+    """The batches of some clips, counted from `first`."""
+    with ThreadPoolExecutor(workers) as pool:
+        headers = list(pool.map(lambda entry: _header(source, entry), window))
+    batches = []
+    for index, group in enumerate(_groups(headers, batch_size, max_seconds), first):
+        found = [header for i in group if (header := headers[i]) is not None]
+        batches.append(Batch(index, tuple(window[i] for i in group), sum(h.frames / h.rate for h in found)))
+    return batches
+
+
+def windows(entries: Iterator[Entry], count: int) -> Iterator[list[Entry]]:
+    """Stretches of `count` entries, or fewer where they carry many bytes; each as it comes."""
+    window: list[Entry] = []
+    held = 0
+    for entry in entries:
+        window.append(entry)
+        held += len(entry.key) if isinstance(entry.key, bytes) else 0
+        if len(window) == count or held > WINDOW_BYTES:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
+
+
+def _groups(headers: Sequence[_Header | None], batch_size: int, max_seconds: float) -> list[list[int]]:
+    """Positions that go together."""
+    buckets: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    groups = []
+    for i, header in enumerate(headers):
+        if header is None:
+            groups.append([i])
+        else:
+            buckets.setdefault((header.rate, header.channels), []).append((header.frames, i))
+    for (rate, _), members in sorted(buckets.items()):
+        members.sort()
+        for start in range(0, len(members), batch_size):
+            chunk = members[start : start + batch_size]
+            rows = groups_within([frames for frames, _ in chunk], max_seconds * rate)
+            groups += [[i for _, i in chunk[part]] for part in rows]
+    return groups
+
+
+def _header(source: Source, entry: Entry) -> _Header | None:
+    """Rate, channels and frames without decoding; None when the reader has to say what is wrong."""
+    try:
+        content = source.read(entry)
+        if isinstance(content, Mapping) and content.get("array") is not None:
+            shape = np.shape(content["array"])
+            return _Header(int(content["sampling_rate"]), shape[0] if len(shape) > 1 else 1, shape[-1])
+        if isinstance(content, Mapping):
+            content = content.get("bytes") or content["path"]
+        info = sf.info(io.BytesIO(content) if isinstance(content, bytes) else str(content))
+    except (sf.LibsndfileError, OSError, ValueError, LookupError, TypeError):
+        return None
+    return _Header(info.samplerate, info.channels, min(info.frames, 2**40))

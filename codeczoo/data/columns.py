@@ -1,0 +1,196 @@
+"""Data sets with columns: which of them is the audio, and a clip out of one cell. For what pyarrow reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from codeczoo.data.source import CATEGORY_COLUMNS, Content, Entry, category_of
+
+ID_COLUMNS = ("id", "__key__")
+ROW = "row"  # as an id column: the numbers of the rows
+OTHER_IDS = f"--id-column names another column, and --id-column {ROW} numbers the rows"  # the way out, in errors
+RATE_COLUMNS = ("sampling_rate", "sample_rate")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is read of a row.
+
+    Attributes:
+        audio: the clip: its bytes, its path, or its samples.
+        rate: of bare samples; None where the clip says it.
+        id: None = the row's number is its id.
+        categories: columns that may name its category, the first one first.
+    """
+
+    audio: str
+    rate: str | None
+    id: str | None
+    categories: tuple[str, ...]
+
+    @property
+    def described(self) -> list[str]:
+        """The columns that say what a clip is, without the clip."""
+        return list(dict.fromkeys([*([self.id] if self.id else []), *self.categories]))
+
+    @property
+    def heard(self) -> list[str]:
+        """The columns that a clip is made of."""
+        return [self.audio, *([self.rate] if self.rate else [])]
+
+    def entry(
+        self, name: str, row: Mapping[str, Any], number: int, key: Any, split: str, several: bool, place: str = ""
+    ) -> Entry:
+        """A row as an entry.
+
+        Args:
+            name: of the data set, for errors.
+            row: the columns `described`.
+            number: of the row in its split.
+            several: whether there are other splits. Ids then begin with the split, and a clip without a category of
+                its own is of its split.
+            place: of the row, for people.
+
+        Raises:
+            ValueError: the row has no id.
+        """
+        place = place or f"{split}, row {number}"
+        if self.id is None:
+            id_ = f"{split}/{number}"
+        elif row[self.id] in (None, ""):
+            raise ValueError(f"{name}: {place}: the column {self.id!r} is empty; {OTHER_IDS}")
+        else:
+            id_ = f"{split}/{row[self.id]}" if several else str(row[self.id])
+        category = category_of(row) if self.categories else split if several else None
+        return Entry(id_, key, category, place)
+
+
+def choose_columns(
+    name: str,
+    schema: pa.Schema,
+    declared: Sequence[str] = (),
+    audio_column: str | None = None,
+    id_column: str | None = None,
+) -> Columns:
+    """Which columns of a pyarrow schema to read.
+
+    Args:
+        declared: columns that the data set itself says are audio.
+        audio_column: to read as audio, where that is not clear.
+        id_column: with the names of the clips; `ROW` numbers them. None = one of ID_COLUMNS.
+
+    Raises:
+        ValueError: no or several columns of audio, or no such column.
+    """
+    types = {field.name: field.type for field in schema}
+    listed = ", ".join(f"{column} ({_short(kind)})" for column, kind in types.items())
+    rate = next((column for column in RATE_COLUMNS if column in types), None)
+    if audio_column is not None:
+        found = [audio_column]
+        if audio_column not in types:
+            raise ValueError(f"{name}: no column {audio_column!r}, which --audio-column names; its columns: {listed}")
+    else:
+        found = [c for c in types if c in declared] or [c for c, kind in types.items() if _holds_clips(kind)]
+        found = found or [c for c, kind in types.items() if rate and _holds_samples(kind)]
+    if len(found) != 1:
+        what = "no column holds audio" if not found else f"several columns hold audio ({', '.join(found)})"
+        raise ValueError(f"{name}: {what}; --audio-column names the one to read; its columns: {listed}")
+    if id_column is None:
+        id_column = next((c for c in ID_COLUMNS if c in types and _is_name(types[c])), None)
+    elif id_column not in types and id_column != ROW:
+        raise ValueError(f"{name}: no column {id_column!r}, which --id-column names; its columns: {listed}")
+    return Columns(
+        audio=found[0],
+        rate=rate if _holds_samples(types[found[0]]) else None,
+        id=id_column if id_column in types else None,
+        categories=tuple(c for c in CATEGORY_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
+    )
+
+
+def described_rows(
+    rows: pa.Table, columns: Columns, classes: Mapping[str, Sequence[str]] | None = None
+) -> list[dict[str, Any]]:
+    """The columns that say what clips are, of each row; the numbers of `classes` as their names."""
+    described = rows.select(columns.described).to_pylist() if columns.described else [{} for _ in range(len(rows))]
+    for column, names in (classes or {}).items():
+        for row in described:
+            if isinstance(row.get(column), int) and 0 <= row[column] < len(names):
+                row[column] = names[row[column]]
+    return described
+
+
+def clip_of(row: pa.Table, columns: Columns) -> Content:
+    """The clip in a table of one row, not decoded.
+
+    Raises:
+        ValueError: there is none in it.
+    """
+    rate = row.column(columns.rate)[0].as_py() if columns.rate else None
+    return content_of(row.column(columns.audio)[0], rate)
+
+
+def content_of(cell: pa.Scalar, rate: int | None = None) -> Content:
+    """A clip out of a pyarrow scalar, not decoded.
+
+    Raises:
+        ValueError: there is none in it.
+    """
+    kind = cell.type
+    if not cell.is_valid:
+        raise ValueError("the row holds no audio")
+    if pa.types.is_struct(kind):
+        names = {field.name for field in kind}
+        if "array" in names and cell["array"].is_valid:
+            return content_of(cell["array"], cell["sampling_rate"].as_py() if "sampling_rate" in names else rate)
+        held = {key: cell[key].as_py() for key in ("bytes", "path") if key in names}
+        if held.get("bytes") is None and not held.get("path"):
+            raise ValueError("the row holds no audio: neither bytes nor a path")
+        return held
+    if _is_list(kind):
+        if rate is None:
+            raise ValueError("the row has samples and no sampling rate")
+        if _is_list(kind.value_type):  # channels first, as in every array of the package
+            samples = np.array([channel.values.to_numpy(zero_copy_only=False) for channel in cell.values])
+        else:
+            samples = np.array(cell.values.to_numpy(zero_copy_only=False))
+        return {"array": samples, "sampling_rate": rate}
+    value = cell.as_py()
+    if not value:
+        raise ValueError("the row holds no audio: it is empty")
+    return value
+
+
+def _holds_clips(kind: pa.DataType) -> bool:
+    """Whether a type is that of an encoded clip, or of samples with their rate."""
+    if pa.types.is_struct(kind):
+        names = {field.name for field in kind}
+        return "bytes" in names or {"array", "sampling_rate"} <= names
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _holds_samples(kind: pa.DataType) -> bool:
+    while _is_list(kind):
+        kind = kind.value_type
+        if pa.types.is_floating(kind):
+            return True
+    return False
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_name(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
+
+
+def _short(kind: pa.DataType) -> str:
+    text = str(kind)
+    return text if len(text) <= 60 else f"{text[:57]}..."

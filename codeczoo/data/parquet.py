@@ -1,0 +1,124 @@
+"""Parquet files with a column of audio: encoded clips, or samples beside a column of their rates.
+
+A row group is read at once, so that files are read from front to back and clips travel with their entries.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codeczoo.data.archives import ShardSource, shard_names
+from codeczoo.data.columns import OTHER_IDS, Columns, choose_columns, clip_of, described_rows
+from codeczoo.data.inline import Unread, carry
+from codeczoo.data.source import Entry
+
+SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")  # as the hub names a split's files
+
+
+class ParquetSource(ShardSource):
+    """Rows of Parquet files; the key of an entry is its file, row group and row there, until it carries the clip."""
+
+    def __init__(self, name: str, parts: dict[str, list[Entry]], columns: Columns) -> None:
+        super().__init__(name, parts, OTHER_IDS)
+        self.columns = columns
+
+    def _shard(self, shard: Path, entries: list[Entry]) -> Iterator[Entry]:
+        with pq.ParquetFile(shard) as file:
+            for group, members in groupby(entries, lambda entry: entry.key[1]):
+                try:
+                    rows = file.read_row_group(group, self.columns.heard)
+                except (pa.ArrowException, OSError) as error:
+                    broken = Unread(f"{shard}: row group {group} cannot be read ({error})")
+                    yield from (replace(entry, key=broken) for entry in members)
+                    continue
+                for entry in members:
+                    clip = partial(clip_of, rows.slice(entry.key[2], 1), self.columns)
+                    yield replace(entry, key=carry(clip))
+
+
+def open_tables(
+    name: str,
+    shards: Sequence[Path],
+    split: str | Sequence[str] | None = None,
+    audio_column: str | None = None,
+    id_column: str | None = None,
+) -> ParquetSource:
+    """All rows, in the order of the files; of several splits, one of each in turn.
+
+    Args:
+        split: to read, where the files are named as `test-00000-of-00003.parquet`; None = all of them.
+        audio_column, id_column: as `choose_columns` takes them.
+
+    Raises:
+        ValueError: a file that is not Parquet or broken, no or several columns of audio, no such split.
+    """
+    splits: dict[str, list[Path]] = {}
+    for shard in shards:
+        found = SHARD.fullmatch(shard.stem)
+        splits.setdefault(found[1] if found else "", []).append(shard)
+    wanted = [split] if isinstance(split, str) else list(split or splits)
+    for one in wanted:
+        if one not in splits:
+            raise ValueError(f"{name}: no split {one!r}; the files are of {', '.join(filter(None, splits)) or 'none'}")
+    columns: Columns | None = None
+    names = shard_names(shards)
+    parts: dict[str, list[Entry]] = {one: [] for one in wanted}
+    for one in wanted:
+        for shard in splits[one]:
+            try:
+                with pq.ParquetFile(shard) as file:
+                    features = _features(file)
+                    columns = columns or choose_columns(
+                        name, file.schema_arrow, _audio(features), audio_column, id_column
+                    )
+                    missing = {*columns.described, *columns.heard} - set(file.schema_arrow.names)
+                    if missing:
+                        raise ValueError(f"{shard}: no column {', '.join(sorted(missing))}, which {shards[0]} has")
+                    split_or_file, before = (one, len(parts[one])) if one else (names[shard], 0)
+                    rows = _index(shard, file, columns, features)
+                    for number, (key, row) in enumerate(rows, before):
+                        place = f"{shard.name}, row {number}"
+                        entry = columns.entry(name, row, number, key, split_or_file, len(wanted) > 1, place)
+                        parts[one].append(entry)
+            except pa.ArrowException as error:
+                raise ValueError(f"{shard}: broken, or not Parquet ({error})") from error
+    assert columns is not None
+    return ParquetSource(name, parts, columns)
+
+
+def _index(
+    shard: Path, file: pq.ParquetFile, columns: Columns, features: Mapping[str, Any]
+) -> Iterator[tuple[tuple[Path, int, int], dict[str, Any]]]:
+    """The place of each row of a file, and what describes it."""
+    classes = {column: kind["names"] for column, kind in features.items() if "names" in kind}
+    for group in range(file.num_row_groups):
+        if columns.described:
+            described = described_rows(file.read_row_group(group, columns.described), columns, classes)
+        else:
+            described = [{}] * file.metadata.row_group(group).num_rows
+        for i, row in enumerate(described):
+            yield (shard, group, i), row
+
+
+def _features(file: pq.ParquetFile) -> dict[str, dict[str, Any]]:
+    """What the `datasets` library has noted down of the columns, if it wrote the file."""
+    note: Any = (file.schema_arrow.metadata or {}).get(b"huggingface")
+    try:
+        features = json.loads(note)["info"]["features"] if note else {}
+        return {name: kind for name, kind in features.items() if isinstance(kind, dict)}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _audio(features: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [name for name, kind in features.items() if kind.get("_type") == "Audio"]

@@ -1,0 +1,87 @@
+"""`load_codec`: a name in, a codec with its weights out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from codeczoo.base.catalogue import find_variant, list_codecs, variants
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.device import PRECISIONS, choose_device
+from codeczoo.base.info import CodecInfo
+from codeczoo.weights.load import load_weights
+
+__all__ = ["codec_info", "list_codecs", "load_codec", "variants"]
+
+log = logging.getLogger(__name__)
+
+
+def load_codec(
+    name: str,
+    weights: str | Path | Mapping[str, Tensor] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    precision: str = "exact",
+    dtype: torch.dtype = torch.float32,
+    num_codebooks: int | None = None,
+    bitrate: float | None = None,
+    max_seconds_per_pass: float | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    seed: int = 0,
+) -> BaseCodec:
+    """A codec, ready to use.
+
+    Args:
+        name: of a variant ("mimi", "dac_44k"), an alias of it or its hub repository id; see `list_codecs()`.
+        weights: None = the published ones, from the hub, cached; a file, folder or zip archive in any published naming
+            and format; a dict of tensors or arrays; "random" = seeded noise, for speed tests only.
+        device: None = the environment variable CODECZOO_DEVICE, else CUDA > MPS > CPU.
+        precision: "exact" = float32 with TF32 off, also under the caller's `torch.autocast`; "fast" allows TF32, and
+            what that autocast asks for. How many codes stay the same was measured: docs/measurements/gpu.md.
+        dtype: of weights and arithmetic; float64 for reference runs.
+        num_codebooks, bitrate: the rate that `encode` uses when it is told none (bitrate in bit/s; give one of them).
+        max_seconds_per_pass: how much audio goes through the network at once; bounds memory, never changes codes
+            where the receptive field is finite.
+        revision: of the hub repository, instead of the pinned one.
+        cache_dir: of huggingface_hub; local_files_only: never ask the network (as HF_HUB_OFFLINE=1).
+        seed: of weights="random".
+
+    Raises:
+        KeyError: no such codec (the message says which come near).
+        ValueError: a device that is not there, a rate that the codec lacks, weights that do not fit.
+        FileNotFoundError: weights that cannot be found or had.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}; it is {precision!r}")
+    variant = find_variant(name)
+    place = choose_device(device)
+    started = time.perf_counter()
+    codec = variant.build().to(dtype)
+    load_weights(
+        codec,
+        weights,
+        revision=revision,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        seed=seed,
+    )
+    codec.precision = precision
+    codec.eval().requires_grad_(False).to(place)
+    codec.max_seconds_per_pass = max_seconds_per_pass
+    if num_codebooks is not None or bitrate is not None:
+        codec.default_codebooks = codec.choose_codebooks(num_codebooks, bitrate)
+    log.info("%s on %s in %.1f s", variant.name, place, time.perf_counter() - started)
+    return codec
+
+
+def codec_info(name: str) -> CodecInfo:
+    """What is known of a codec, without its weights."""
+    with torch.device("meta"):
+        return find_variant(name).build().info

@@ -1,0 +1,268 @@
+"""Results of the benchmark, read from their folders and joined into one table of codecs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codeczoo.benchmark.results import FORMAT
+from codeczoo.metrics.table import METRICS
+from codeczoo.report.counts import Tally, lines, tally
+
+# What decides which clips a run measured. Everything else may differ between runs that are shown together.
+DATA_SETTINGS = ("dataset", "split", "audio_column", "id_column", "limit", "shuffle", "seed")
+NAMED = 3  # clips that a message names
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric of one codec over the clips of one category, or over all.
+
+    Attributes:
+        mean: over the clips where it is defined and finite; None where there is none.
+        low, high: the 95% confidence interval of the mean; None below two clips.
+        count: of those clips.
+        infinite: clips whose value is infinite; not in the mean.
+        undefined: reason → number of clips without a value.
+        stand_ins: reason → number of clips with a value in the place of none, which is in the mean (`superb/...`).
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    count: int
+    infinite: int
+    undefined: Mapping[str, int]
+    stand_ins: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        """Clips that were coded and have no part in the mean."""
+        return self.infinite + sum(self.undefined.values())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One results folder. `label` tells it from the others of a report."""
+
+    folder: Path
+    label: str
+    description: Mapping[str, Any]  # run.json
+    summary: Mapping[str, Any]  # summary.json
+    timing: Mapping[str, Any]  # timing.json; empty where there is none
+    tally: Tally
+
+    @property
+    def protocol(self) -> str:
+        return self.description["protocol"]
+
+    @property
+    def dataset(self) -> str:
+        return self.summary["dataset"]
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        return lines(self.folder)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one codec did on all clips, or on those of a category. Bitrates in bit/s.
+
+    Attributes:
+        ok, failed: how many clips were coded, and how many were not.
+        values: metric → Value; a metric that was not asked for is not in them.
+    """
+
+    ok: int
+    failed: int
+    bitrate: float | None
+    tokens_per_second: float | None
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class CodecResult:
+    """One row of the leaderboard.
+
+    Attributes:
+        label: unique in the report; `name` is the codec's own.
+        info: what run.json says of the codec.
+        clips: of the data set.
+        failed: each with its id, stage and reason.
+    """
+
+    label: str
+    name: str
+    run: Run
+    info: Mapping[str, Any]
+    clips: int
+    failed: Sequence[Mapping[str, str]]
+    nominal_bitrate: float | None
+    entropy_bitrate: float | None
+    overall: Part
+    categories: Mapping[str, Part]
+
+    @property
+    def missing(self) -> int:
+        """Clips that are neither coded nor failed: the run was stopped, and not taken up again."""
+        return self.clips - self.overall.ok - len(self.failed)
+
+    @property
+    def random_weights(self) -> bool:
+        return str(self.info.get("weights_source") or "").startswith("random")
+
+    @property
+    def encode_only(self) -> bool:
+        return not self.info.get("supports_decode", True)
+
+    def part(self, category: str | None = None) -> Part | None:
+        """Of all clips, or of a category; None where the codec's run had no clip of it."""
+        return self.overall if category is None else self.categories.get(category)
+
+    def value(self, metric: str, category: str | None = None) -> Value | None:
+        part = self.part(category)
+        return part.values.get(metric) if part else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All runs of a report, and their codecs in the order of bitrates."""
+
+    runs: Sequence[Run]
+    codecs: Sequence[CodecResult]
+    metrics: Sequence[str]
+    categories: Sequence[str]
+    differences: Sequence[str]  # what keeps the runs from being comparable; only with `allow_mixed`
+
+
+def read_report(folders: Sequence[str | Path], allow_mixed: bool = False) -> Report:
+    """Read results folders and join their codecs. A codec that occurs twice is labelled `CODEC (FOLDER)`.
+
+    Raises:
+        FileNotFoundError: a folder without results, or of a run that is not finished.
+        ValueError: another format, a folder given twice, or runs of different protocols or data sets, unless
+            `allow_mixed`.
+    """
+    paths = [Path(folder) for folder in folders]
+    for i, path in enumerate(paths):
+        if any(path.resolve() == other.resolve() for other in paths[:i]):
+            raise ValueError(f"{path} was given twice")
+    runs = [_read_run(path, label) for path, label in zip(paths, _labels(paths), strict=True)]
+    differences = [text for run in runs[1:] for text in _differences(runs[0], run)]
+    if differences and not allow_mixed:
+        raise ValueError(
+            f"these results cannot stand in one table: {'; '.join(differences)}. Make a report of each, or pass "
+            "--allow-mixed to join them all the same"
+        )
+    times = Counter(name for run in runs for name in run.summary["codecs"])
+    codecs = [
+        _codec(run, name, f"{name} ({run.label})" if differences or times[name] > 1 else name)
+        for run in runs
+        for name in run.summary["codecs"]
+    ]
+    measured = {metric: None for run in runs for metric in run.summary["metrics"]}
+    return Report(
+        runs=runs,
+        codecs=sorted(codecs, key=lambda c: (c.overall.bitrate is None, c.overall.bitrate or 0, c.label)),
+        metrics=[name for name in METRICS if name in measured] + [name for name in measured if name not in METRICS],
+        categories=sorted({name for codec in codecs for name in codec.categories}),
+        differences=differences,
+    )
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """As many last parts of each path as tell all of them apart."""
+    parts = [path.resolve().parts for path in paths]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        labels = ["/".join(part[-length:]) for part in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [str(path) for path in paths]
+
+
+def _read_run(folder: Path, label: str) -> Run:
+    if not (folder / "run.json").is_file():
+        raise FileNotFoundError(f"{folder}: no results of a benchmark there (no run.json)")
+    if not (folder / "summary.json").is_file():
+        raise FileNotFoundError(
+            f"{folder}: the benchmark there is not finished (no summary.json); start it again with the same settings "
+            "and it goes on where it stopped"
+        )
+    description, summary = (json.loads((folder / name).read_text("utf-8")) for name in ("run.json", "summary.json"))
+    if description.get("format") != FORMAT:
+        raise ValueError(f"{folder}: results of format {description.get('format')!r}; this version reads {FORMAT!r}")
+    timing = folder / "timing.json"
+    return Run(
+        folder,
+        label,
+        description,
+        summary,
+        json.loads(timing.read_text("utf-8")) if timing.is_file() else {},
+        tally(folder),
+    )
+
+
+def _differences(one: Run, other: Run) -> list[str]:
+    """Why the numbers of two runs are not comparable; empty when they are."""
+    where = f"{one.label} and {other.label}"
+    if one.protocol != other.protocol:
+        return [f"{where} differ in protocol ({one.protocol}, {other.protocol})"]
+    settings = [run.description["settings"] for run in (one, other)]
+    texts = [
+        f"{where} differ in {key} ({', '.join(str(s.get(key)) for s in settings)})"
+        for key in DATA_SETTINGS
+        if settings[0].get(key) != settings[1].get(key)
+    ]
+    if texts:
+        return texts
+    here, there = one.tally.ids, other.tally.ids
+    return [
+        f"{len(only)} clips are only in {run.label} ({', '.join(sorted(only)[:NAMED])}{' ...' * (len(only) > NAMED)})"
+        for run, only in ((one, here - there), (other, there - here))
+        if only
+    ]
+
+
+def _codec(run: Run, name: str, label: str) -> CodecResult:
+    entry = run.summary["codecs"][name]
+    return CodecResult(
+        label=label,
+        name=name,
+        run=run,
+        info=run.description["codecs"].get(name, {}),
+        clips=run.summary["clips"],
+        failed=entry["failed"],
+        nominal_bitrate=entry["nominal_bitrate"],
+        entropy_bitrate=(entry.get("codes") or {}).get("entropy_bitrate"),
+        overall=Part(
+            entry["ok"],
+            len(entry["failed"]),
+            entry["bitrate"],
+            entry["tokens_per_second"],
+            _values(entry["overall"]),
+        ),
+        # A category of which every clip failed is in the lines alone.
+        categories={
+            category: Part(
+                count.ok,
+                count.failed,
+                count.per_second(count.bits),
+                count.per_second(count.tokens),
+                _values(entry["categories"].get(category, {})),
+            )
+            for category, count in sorted(run.tally.counts.get(name, {}).items())
+        },
+    )
+
+
+def _values(metrics: Mapping[str, Any]) -> dict[str, Value]:
+    return {
+        name: Value(
+            m["mean"], m["ci95"][0], m["ci95"][1], m["count"], m["infinite"], m["undefined"], m.get("stand_ins", {})
+        )
+        for name, m in metrics.items()
+    }

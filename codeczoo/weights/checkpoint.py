@@ -1,0 +1,236 @@
+"""Checkpoints as they are published: one file, several, a folder; safetensors or pickles; nested in any way.
+
+A checkpoint is read into `candidates`: sets of tensors, each of which may be the one meant. A training checkpoint
+holds the model beside an optimiser and discriminators, under a name that differs by framework; which entry it is,
+and in which naming, is found out by what fits (see `weights`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from codeczoo.weights.safe_pickle import read_pickle, tensors_of
+
+WHOLE = "the whole file"
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx")
+USUAL = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+DEPTH = 4  # of entries that may be the model: {"checkpoint": {"model": {"generator": ...}}}
+
+Reader = Callable[[Path], Mapping[str, Any]]  # of a form that only one family is published in
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds: tensors by the entry that they stand in, and the plain values beside them."""
+
+    candidates: Mapping[str, Mapping[str, Tensor]]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = None) -> Checkpoint:
+    """The tensors of one file (or of the index of a sharded one), by entry.
+
+    Args:
+        path: safetensors, a torch pickle in either form, or `*.index.json`.
+        readers: for other forms, by suffix: {".onnx": function of the path that gives tensors by key}.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UnsafeCheckpointError: a pickle that names code.
+        ValueError: not a checkpoint, or one cut short; the message names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if readers and path.suffix.lower() in readers:
+        return _from_file(path, readers[path.suffix.lower()](path))
+    if path.name.endswith(".index.json"):
+        return _read_shards(path)
+    with path.open("rb") as file:
+        head = file.read(64)
+    if path.suffix.lower() == ".onnx":
+        raise ValueError(
+            f"{path}: ONNX is read only for codecs that are published in that form, and with the extra of that "
+            'name: pip install "codeczoo[onnx]"'
+        )
+    if not head:
+        raise ValueError(f"{path}: it is empty")
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path}: this is a pointer of git LFS, not the file: fetch it with `git lfs pull`")
+    if head.lstrip()[:1] == b"<":
+        raise ValueError(f"{path}: this is a web page or XML, saved in place of the checkpoint: download it again")
+    if path.suffix.lower() == ".safetensors" or _looks_like_safetensors(head, path.stat().st_size):
+        return _read_safetensors(path)
+    return _from_file(path, read_pickle(path))
+
+
+def read_json(path: Path) -> Any:
+    """The settings of a JSON file; a ValueError that names it, if it is none."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def read_settings(path: Path) -> Mapping[str, Any]:
+    """The table in a JSON or YAML file, of plain values only; a ValueError that names the file, if it holds none."""
+    if path.suffix == ".json":
+        settings = read_json(path)
+    else:
+        try:
+            settings = yaml.safe_load(path.read_text("utf-8"))
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"{path}: not YAML of plain values ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{path}: a table of settings was expected; it holds {type(settings).__name__}")
+    return settings
+
+
+def from_tree(tree: Any) -> Checkpoint:
+    """Candidates and plain values of nested dicts. NumPy arrays are taken as tensors.
+
+    Raises:
+        ValueError: there are no tensors in it.
+    """
+    candidates: dict[str, Mapping[str, Tensor]] = {}
+    try:
+        tree = _as_tensors(tree)
+        _collect(tree, "", candidates)
+        plain = _plain(tree)
+    except RecursionError:
+        raise ValueError("its entries are nested without end") from None
+    if not candidates:
+        raise ValueError("it holds no tensors by name")
+    return Checkpoint(candidates, plain)
+
+
+def _from_file(path: Path, tree: Any) -> Checkpoint:
+    try:
+        return from_tree(tree)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
+    """Several files, by stem, that make one checkpoint: their keys side by side, or each behind its file's stem."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    shared = [
+        name for name in next(iter(parts.values())).candidates if all(name in p.candidates for p in parts.values())
+    ]
+    candidates: dict[str, Mapping[str, Tensor]] = {}
+    for name in shared:
+        side_by_side: dict[str, Tensor] = {}
+        for part in parts.values():
+            side_by_side |= part.candidates[name]
+        if len(side_by_side) == sum(len(part.candidates[name]) for part in parts.values()):
+            candidates[f"{name}, merged"] = side_by_side
+        candidates[f"{name}, by file"] = {
+            f"{stem}.{key}": tensor for stem, part in parts.items() for key, tensor in part.candidates[name].items()
+        }
+    return Checkpoint(candidates, {stem: part.metadata for stem, part in parts.items()})
+
+
+def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
+    """The checkpoint of a folder: the published files, by path (from it, or from a folder in it) or name, else what is
+    usual, else the only one there.
+
+    Raises:
+        FileNotFoundError: none.
+        ValueError: several, and nothing to choose by; or only a part of the published ones.
+    """
+    found = [next((p for p in _places(folder, f) if p.is_file()), None) for f in published]
+    there = [path for path in found if path is not None]
+    if there and len(set(there)) == len(published):
+        return there
+    if there:
+        raise ValueError(f"{folder}: of {', '.join(published)} only {', '.join(p.name for p in there)} can be told")
+    for name in USUAL:
+        if (folder / name).is_file():
+            return [folder / name]
+    others = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if len(others) == 1:
+        return others
+    expected = ", ".join(published) or "model.safetensors"
+    if not others:
+        raise FileNotFoundError(f"{folder}: there is no checkpoint in it ({expected} is expected)")
+    raise ValueError(f"{folder}: several checkpoints ({', '.join(p.name for p in others)}): pass one as weights=path")
+
+
+def _places(folder: Path, file: str) -> list[Path]:
+    """Where a published file may lie in a user's folder."""
+    below = list(folder.glob(f"*/{file}")) if "/" in file else []
+    return [folder / file, *(below if len(below) == 1 else []), folder / Path(file).name]
+
+
+def _collect(tree: Any, name: str, into: dict[str, Mapping[str, Tensor]]) -> None:
+    """Every dict with tensors somewhere below, by its path; also without `module.`, where all its keys begin so."""
+    if not isinstance(tree, Mapping) or name.count("/") >= DEPTH:
+        return
+    tensors = tensors_of(tree)
+    if not tensors:
+        return
+    into[f"entry {name!r}" if name else WHOLE] = tensors
+    if all(key.startswith("module.") for key in tensors):
+        into[f"entry {f'{name}/module'.lstrip('/')!r}"] = {k.removeprefix("module."): v for k, v in tensors.items()}
+    for key, value in tree.items():
+        if isinstance(key, str):
+            _collect(value, f"{name}/{key}" if name else key, into)
+
+
+def _as_tensors(tree: Any) -> Any:
+    """Nested dicts with tensors in place of arrays."""
+    if isinstance(tree, np.ndarray):
+        return torch.from_numpy(tree if tree.flags.writeable else tree.copy())
+    return {key: _as_tensors(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
+
+
+def _plain(tree: Any) -> Any:
+    """What of a tree is neither tensor nor object; `None` stands for those."""
+    if isinstance(tree, Mapping):
+        kept = {key: _plain(value) for key, value in tree.items() if isinstance(key, str | int)}
+        return {key: value for key, value in kept.items() if value is not None and value != {}}
+    if isinstance(tree, list | tuple):
+        return [_plain(value) for value in tree]
+    return tree if isinstance(tree, str | int | float | bool) else None
+
+
+def _looks_like_safetensors(head: bytes, size: int) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return Checkpoint({WHOLE: tensors}, dict(file.metadata() or {}))
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _read_shards(index: Path) -> Checkpoint:
+    """The shards that an index names; each key must be in the shard that the index says."""
+    try:
+        places = read_json(index)["weight_map"]
+        shards = sorted(set(places.values()))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index}: not the index of a sharded checkpoint ({type(error).__name__}: {error})") from error
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        if Path(shard).name != shard:
+            raise ValueError(f"{index}: names a shard in another folder, {shard!r}")
+        tensors |= read_checkpoint(index.with_name(shard)).candidates[WHOLE]
+    lost = [key for key in places if key not in tensors]
+    if lost:
+        raise ValueError(f"{index}: {len(lost)} tensors are not in the shards: {', '.join(lost[:12])}")
+    return Checkpoint({WHOLE: tensors})

@@ -1,0 +1,157 @@
+"""From the names of a published checkpoint to ours.
+
+A `KeyMap` is data: for one published convention it says, for each of *our* parameter names, which published tensors it
+comes from. So a missing tensor is named as its authors name it, and every published tensor that no rule asks for and
+that is not listed as `unused` is reported as left over. Weight norm in either of its forms is folded on the way.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from codeczoo.base.key_map import KeyMap
+
+log = logging.getLogger(__name__)
+
+UNUSUAL = 1e4  # a weight beyond this is worth a warning
+SHOWN = 12  # keys listed of each kind of fault before "and N more"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that does not fit its codec; the message lists every fault."""
+
+
+def convert(
+    published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap], what: str
+) -> dict[str, Tensor]:
+    """`published` tensors under our names, in the shapes and types of `wanted` (a state dict of ours).
+
+    The naming is chosen by looking at the keys. `what` names codec and file in errors.
+
+    Raises:
+        CheckpointError: missing, left-over or mis-shaped tensors, NaN or infinity in one; all are listed.
+    """
+    _, key_map = fit(published, wanted, key_maps)
+    converted: dict[str, Tensor] = {}
+    used: set[str] = set()
+    missing: list[str] = []
+    misshapen: list[str] = []
+    broken: list[str] = []
+    unusual: list[str] = []
+    for name, like in wanted.items():
+        sources, combine = key_map.sources(name)
+        stored = [_stored(published, source) for source in sources]
+        used.update(key for keys in stored for key in keys)
+        keys = list(dict.fromkeys(key for keys in stored for key in keys))
+        absent = [key for key in keys if key not in published]
+        faulty = [key for key in keys if key in published and not math.isfinite(_peak(published[key]))]
+        missing += absent
+        broken += faulty
+        if absent or faulty:
+            continue
+        there = " and ".join(f"{key} {list(published[key].shape)}" for key in _oddest(published, keys)[:3])
+        try:
+            tensors = [_folded(published, key) for key in stored]
+            tensor = combine(*tensors) if combine else tensors[0]
+        except (RuntimeError, ValueError, IndexError) as error:  # shapes that do not go together
+            misshapen.append(f"{there} ({error})")
+            continue
+        if tensor.shape != like.shape:
+            misshapen.append(f"{there} instead of {list(like.shape)}")
+        elif tensor.is_floating_point() != like.is_floating_point():
+            misshapen.append(f"{there} of type {tensor.dtype} instead of {like.dtype}")
+        elif not math.isfinite(peak := _peak(tensor)):
+            broken.append(f"{there} once combined")
+        else:
+            converted[name] = tensor.to(like.dtype)
+            if peak > UNUSUAL:
+                unusual.append(f"{keys[0]} ({peak:.3g})")
+    left_over = [key for key in published if key not in used and not key_map.is_unused(key)]
+    kinds = (
+        ("missing", missing),
+        ("unexpected", left_over),
+        ("of the wrong shape", misshapen),
+        ("with NaN or infinity", broken),
+    )
+    faults = [f"{len(set(found))} {kind}: {_listed(found)}" for kind, found in kinds if found]
+    if faults:
+        raise CheckpointError(f"{what} does not fit (read in the naming {key_map.name!r}): {'; '.join(faults)}")
+    if unusual:
+        log.warning("%s: values of unusual size in %s", what, _listed(unusual))
+    return converted
+
+
+def fit(
+    published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap]
+) -> tuple[tuple[int, int], KeyMap]:
+    """The naming that fits best, and how well: (our tensors that can be had, minus the tensors left over).
+
+    Of namings that fit alike, the first.
+    """
+    fits = [_fit_one(published, wanted, key_map) for key_map in key_maps]
+    best = max(range(len(fits)), key=lambda i: fits[i])
+    return fits[best], key_maps[best]
+
+
+def _fit_one(published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], key_map: KeyMap) -> tuple[int, int]:
+    used: set[str] = set()
+    had = 0
+    for name in wanted:
+        keys = [key for source in key_map.sources(name)[0] for key in _stored(published, source)]
+        used.update(keys)
+        had += all(key in published for key in keys)
+    return had, -sum(key not in used and not key_map.is_unused(key) for key in published)
+
+
+def fold_weight_norm(v: Tensor, g: Tensor) -> Tensor:
+    """v · g / ‖v‖ in float64, rounded once. The norm runs over every axis but the one along which `g` lies.
+
+    Raises:
+        ValueError: `g` lies along no axis of `v`.
+    """
+    shapes = [[n if i == axis else 1 for i in range(v.ndim)] for axis, n in enumerate(v.shape)]
+    along = [axis for axis, shape in enumerate(shapes) if list(g.shape) == shape and (axis == 0 or v.shape[axis] > 1)]
+    if not along:
+        raise ValueError("direction and magnitude do not go together")
+    others = [axis for axis in range(v.ndim) if axis != along[0]]
+    norm = torch.linalg.vector_norm(v.double(), dim=others, keepdim=True)
+    return (v.double() * (g.double() / norm)).to(v.dtype)
+
+
+def _stored(published: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
+    """The published keys that a tensor lies under: its own, or those of direction and magnitude."""
+    if key in published:
+        return (key,)
+    base, dot, leaf = key.rpartition(".")
+    recent = f"{base}{dot}parametrizations.{leaf}"
+    spellings = ((f"{key}_v", f"{key}_g"), (f"{recent}.original1", f"{recent}.original0"))
+    return next((pair for pair in spellings if pair[0] in published or pair[1] in published), (key,))
+
+
+def _folded(published: Mapping[str, Tensor], keys: tuple[str, ...]) -> Tensor:
+    return published[keys[0]] if len(keys) == 1 else fold_weight_norm(published[keys[0]], published[keys[1]])
+
+
+def _oddest(published: Mapping[str, Tensor], keys: Sequence[str]) -> list[str]:
+    """Of tensors that make one of ours, those first whose shape the fewest share."""
+    shapes = Counter(published[key].shape for key in keys)
+    return sorted(keys, key=lambda key: shapes[published[key].shape])
+
+
+def _peak(tensor: Tensor) -> float:
+    """The largest magnitude; NaN if there is one in it. 0 for integers."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return 0.0
+    lowest, highest = torch.aminmax(tensor)
+    return max(abs(float(lowest)), abs(float(highest)), key=lambda peak: (math.isnan(peak), peak))
+
+
+def _listed(found: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(found))
+    return ", ".join(unique[:SHOWN]) + (f" and {len(unique) - SHOWN} more" if len(unique) > SHOWN else "")

@@ -1,0 +1,268 @@
+"""Published weights, from the hub or a URL to a file on this machine: pinned, cached, checked, offline-aware.
+
+Files of the hub live in huggingface_hub's own cache. Files of a plain URL live beside it, in `HF_HOME/codeczoo`
+(or in `codeczoo` under the given cache folder), under a name made from the URL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import logging
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+from huggingface_hub import constants, errors, hf_hub_download
+from tqdm import tqdm
+
+from codeczoo.base.catalogue import WeightsSource
+from codeczoo.weights.zip_archive import unpack
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1 << 20  # bytes read at once
+# What the client raises beside errors of its own: its HTTP library's, whichever that is, and its fast transfer's.
+_TRANSFER_ERRORS: tuple[type[Exception], ...] = (OSError, getattr(errors, "HTTPError", OSError), RuntimeError)
+
+
+class WeightsUnavailableError(FileNotFoundError):
+    """Published weights that cannot be had: not there, not allowed, no network, broken on the way."""
+
+
+def fetch(
+    codec: str,
+    source: WeightsSource,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> list[Path]:
+    """The files of a source on this machine, downloaded where they are not cached. `codec` is named in errors.
+
+    Raises:
+        WeightsUnavailableError: a file that cannot be had; the message tells why and what to do.
+        ValueError: a file whose sha256 is not the published one (it is removed).
+    """
+    if revision is not None and source.url:
+        raise ValueError(f"{codec}: revision={revision!r} is of a hub repository; its weights come from {source.url}")
+    home = {"repo": source.repo, "revision": revision or source.revision}
+    own = {"url": source.url, "sha256": source.sha256 if revision is None else None}
+    files = [{**home, **own, "file": source.file, "member": source.member}]
+    for more in source.more:
+        # A member by itself is one of the same archive.
+        entry: dict[str, str | None] = {**(own if "member" in more and "url" not in more else {}), **more}
+        elsewhere = "url" in entry or "repo" in entry
+        files.append({**entry} if elsewhere else {**entry, **home})
+        if revision is not None and not elsewhere:
+            files[-1]["sha256"] = None  # another revision has other hashes
+    return [_fetch_one(codec, entry, cache_dir, local_files_only) for entry in files]
+
+
+def _fetch_one(
+    codec: str, entry: Mapping[str, str | None], cache_dir: str | Path | None, local_files_only: bool
+) -> Path:
+    url, repo, file, sha256 = (entry.get(name) for name in ("url", "repo", "file", "sha256"))
+    if url:
+        path = from_url(codec, url, sha256, cache_dir=cache_dir, local_files_only=local_files_only)
+        member = entry.get("member")
+        return from_archive(codec, path, [member], cache_dir)[0] if member else path
+    if not repo or not file:
+        raise ValueError(f"{codec}: its configuration names neither a URL nor a file of a hub repository")
+    path = from_hub(codec, repo, file, entry.get("revision"), cache_dir, local_files_only=local_files_only)
+    _verify(codec, path, sha256, f"{repo}/{file}")
+    return path
+
+
+def from_hub(
+    codec: str,
+    repo: str,
+    file: str,
+    revision: str | None,
+    cache_dir: str | Path | None = None,
+    *,
+    local_files_only: bool = False,
+) -> Path:
+    """A file of a hub repository, through huggingface_hub and its cache.
+
+    Raises:
+        WeightsUnavailableError: it cannot be had.
+    """
+    what = f"{codec}: {file} of {repo}{f' at {revision}' if revision else ''}"
+    own = f"or get {file} elsewhere and pass weights=path"
+    try:
+        return Path(
+            hf_hub_download(repo, file, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
+        )
+    except errors.GatedRepoError as error:
+        terms = f"{constants.ENDPOINT}/{repo}"
+        reason = f"the repository is gated: accept its terms at {terms} and log in (`hf auth login`), {own}"
+        raise WeightsUnavailableError(f"{what} was refused: {reason}") from error
+    except errors.RevisionNotFoundError as error:
+        raise WeightsUnavailableError(f"{what}: there is no such revision; pass revision=..., {own}") from error
+    except errors.RepositoryNotFoundError as error:
+        reason = f"the repository is not there, or private (then log in: `hf auth login`), {own}"
+        raise WeightsUnavailableError(f"{what} was refused: {reason}") from error
+    except errors.LocalEntryNotFoundError as error:
+        if local_files_only or constants.HF_HUB_OFFLINE:
+            reason = f"is not in the cache and the network is off: load {codec} once online"
+        else:
+            why = _first_line(error.__cause__ or error)
+            reason = f"cannot be had: no connection to {constants.ENDPOINT} ({why}): try again"
+        raise WeightsUnavailableError(f"{what} {reason}, {own}") from error
+    except errors.EntryNotFoundError as error:
+        raise WeightsUnavailableError(f"{what} is not there (404): pass revision=..., {own}") from error
+    except _TRANSFER_ERRORS as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of the cache folder, and says so
+        raise WeightsUnavailableError(f"{what} did not arrive ({_first_line(error)}): try again, {own}") from error
+
+
+def from_url(
+    codec: str,
+    url: str,
+    sha256: str | None,
+    *,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """A file of a URL, downloaded once, its sha256 (whole, or its beginning) checked before it takes its name.
+
+    Raises:
+        WeightsUnavailableError: it cannot be had.
+        ValueError: its sha256 is another one; nothing is kept.
+    """
+    path = cache_folder(cache_dir) / "files" / _digest(url)[:16] / unquote(urlsplit(url).path.rpartition("/")[2])
+    own = f"or get it elsewhere, and put it at {path} or pass weights=path"
+    if not path.exists():
+        if local_files_only or constants.HF_HUB_OFFLINE:
+            raise WeightsUnavailableError(
+                f"{codec}: {url} is not in the cache and the network is off: load {codec} once online, {own}"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock")):
+            if not path.exists():  # another process may have brought it meanwhile
+                partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+                try:
+                    digest = _download(url, partial)
+                    if sha256 and not digest.startswith(sha256.lower()):
+                        raise ValueError(_changed(codec, url, digest, sha256))
+                    partial.replace(path)
+                    _remember(path, digest)
+                except urllib.error.HTTPError as error:
+                    why = "it is not there (404)" if error.code == 404 else f"HTTP status {error.code}"
+                    raise WeightsUnavailableError(f"{codec}: {url} was refused: {why}; try later, {own}") from error
+                except (OSError, http.client.HTTPException) as error:
+                    raise WeightsUnavailableError(
+                        f"{codec}: {url} did not arrive ({_first_line(error)}): try again, {own}"
+                    ) from error
+                finally:
+                    partial.unlink(missing_ok=True)
+    _verify(codec, path, sha256, url)
+    return path
+
+
+def from_archive(codec: str, path: Path, members: Sequence[str], cache_dir: str | Path | None = None) -> list[Path]:
+    """Files out of a zip archive on this machine.
+
+    Raises:
+        ValueError: it is broken, or they are not in it.
+    """
+    try:
+        return unpack(path, members, cache_folder(cache_dir) / "files")
+    except ValueError as error:
+        raise ValueError(f"{codec}: {error}") from error
+
+
+def _download(url: str, path: Path) -> str:
+    """Bring `url` to `path`; gives the sha256."""
+    digest = hashlib.sha256()
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without any answer
+    request = urllib.request.Request(url, headers={"User-Agent": "codeczoo"})
+    with urllib.request.urlopen(request, timeout=timeout) as response, path.open("wb") as file:
+        length = response.headers.get("Content-Length")
+        total = int(length) if length else None
+        with tqdm(total=total, unit="B", unit_scale=True, desc=path.parent.name, disable=None) as bar:
+            while block := response.read(BLOCK):
+                file.write(block)
+                digest.update(block)
+                bar.update(len(block))
+        if total is not None and file.tell() != total:
+            raise OSError(f"{file.tell()} of {total} bytes came")
+    return digest.hexdigest()
+
+
+def _verify(codec: str, path: Path, sha256: str | None, origin: str) -> None:
+    """Raise ValueError, and remove the file, if its hash does not begin with `sha256`."""
+    if not sha256:
+        return
+    found = file_hash(path)
+    if not found.startswith(sha256.lower()):
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # of the hub's cache: the link to it
+        raise ValueError(_changed(codec, origin, found, sha256))
+
+
+def _changed(codec: str, origin: str, found: str, expected: str) -> str:
+    return (
+        f"{codec}: what came from {origin} has sha256 {found}, not {expected}: it was removed. It may have been "
+        "changed at its source or on the way: load again, or pass a copy that you trust as weights=path"
+    )
+
+
+def file_hash(path: Path) -> str:
+    """The sha256 of a file, in hex. Remembered in the cache folder for as long as the file's size and time stay."""
+    note, known = _note(path)
+    with contextlib.suppress(OSError, ValueError):
+        kept = json.loads(note.read_text("utf-8"))
+        if isinstance(kept, dict) and {**known, "sha256": kept.get("sha256")} == kept:
+            return str(kept["sha256"])
+    digest = sha256_of(path)
+    _remember(path, digest)
+    return digest
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of what the file holds now, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remember(path: Path, digest: str) -> None:
+    note, known = _note(path)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial = note.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        partial.write_text(json.dumps({**known, "sha256": digest}), "utf-8")
+        partial.replace(note)
+    except OSError as error:  # a cache that cannot be written: the file is hashed again next time
+        log.debug("the hash of %s was not kept: %s", path, error)
+
+
+def _note(path: Path) -> tuple[Path, dict[str, str | int]]:
+    """Where the hash of a file is kept, and what tells that it is still of that file."""
+    real = path.resolve()
+    stat = real.stat()
+    note = cache_folder(None) / "sha256" / f"{_digest(str(real))[:32]}.json"
+    return note, {"path": str(real), "size": stat.st_size, "time": stat.st_mtime_ns}
+
+
+def cache_folder(cache_dir: str | Path | None) -> Path:
+    """Where what is not huggingface_hub's is cached."""
+    return Path(constants.HF_HOME if cache_dir is None else cache_dir) / "codeczoo"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -1,0 +1,258 @@
+"""Weights into a codec: published ones, a file or folder, a dict of tensors, or seeded noise."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from codeczoo.base.catalogue import WeightsSource
+from codeczoo.base.codec import BaseCodec
+from codeczoo.base.key_map import KeyMap
+from codeczoo.weights.checkpoint import WHOLE, Checkpoint, find_files, from_tree, merge, read_checkpoint, read_settings
+from codeczoo.weights.convert import convert, fit
+from codeczoo.weights.download import fetch, file_hash, from_archive
+from codeczoo.weights.safe_pickle import UnsafeCheckpointError
+
+log = logging.getLogger(__name__)
+
+OWN_NAMES = KeyMap("codeczoo")  # a saved `codec.state_dict()` loads too
+
+
+def load_weights(
+    codec: BaseCodec,
+    weights: str | Path | Mapping[str, Any] | None = None,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    seed: int = 0,
+) -> None:
+    """Fill `codec`, and note on it what was loaded: `weights_source`, and `weights_hash` (sha256 in hex).
+
+    Args:
+        weights: None = the published ones; a file, folder or zip archive; tensors or arrays by published key (nested
+            dicts are joined by dots); "random" = noise from `seed`.
+        revision, cache_dir, local_files_only: of the hub; see `load_codec`.
+
+    Raises:
+        FileNotFoundError: no such file, or published weights that cannot be had.
+        ValueError: a checkpoint that is broken or does not fit; every missing, left-over, mis-shaped and non-finite
+            tensor is listed.
+    """
+    if not codec.state_dict():
+        if weights is not None and not _is_random(weights):
+            raise ValueError(f"{codec.name} has no weights: weights= cannot be given")
+        return
+    if revision is not None and weights is not None:
+        raise ValueError(f"revision={revision!r} is of the published weights; with weights= it says nothing")
+    if _is_random(weights):
+        randomise(codec, seed)
+        log.warning("%s has random weights (seed %d): for speed tests only, its codes mean nothing", codec.name, seed)
+        codec.weights_source, codec.weights_hash = f"random, seed {seed}", None
+        return
+    if isinstance(weights, Mapping):
+        checkpoint, source, digest = _from_dict(codec.name, weights)
+    else:
+        paths = _paths(codec, weights, revision, cache_dir, local_files_only)
+        checkpoint, digest = _read(codec, paths)
+        source = (
+            _told(codec.variant.weights, revision) if weights is None else ", ".join(_own_files(codec, weights, paths))
+        )
+    _fill(codec, checkpoint, source)
+    codec.weights_source, codec.weights_hash = source, digest
+    log.info("%s: weights of %s, sha256 %s", codec.name, source, digest)
+    _say_licence(codec.variant.root or codec.name, codec.variant.weights_licence)
+
+
+def _is_random(weights: Any) -> bool:
+    return isinstance(weights, str) and weights == "random"
+
+
+def _told(source: WeightsSource | None, revision: str | None) -> str:
+    """A source as it is told to people, at the revision that was asked for."""
+    return str(replace(source, revision=revision) if source and revision else source)
+
+
+def _published_files(source: WeightsSource | None) -> list[str]:
+    """The names of the files that belong to a source, the checkpoint first; below their archive, if it is one."""
+    if source is None:
+        return []
+    own = {"member": source.member, "file": source.file, "url": source.url}
+    return [e.get("member") or e.get("file") or (e["url"] or "").rpartition("/")[2] for e in (own, *source.more)]
+
+
+def _paths(
+    codec: BaseCodec,
+    weights: str | Path | None,
+    revision: str | None,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+) -> list[Path]:
+    """The files to read: the user's, or the published ones."""
+    source = codec.variant.weights
+    if weights is None:
+        if source is None:
+            raise ValueError(f"{codec.name}: no published weights are known; pass weights=path")
+        return fetch(codec.name, source, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
+    if not isinstance(weights, str | Path):
+        raise TypeError(f"weights must be a path, a dict of tensors, 'random' or None; it is {type(weights).__name__}")
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        files = find_files(path, _checkpoints(source))
+        settings = (files[0].with_name(name) for name in codec.settings_files)
+        return [*files, *(path for path in settings if path.is_file())]
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{codec.name}: weights={str(weights)!r} is neither 'random' nor a file or folder that exists"
+        )
+    if _is_archive(path):
+        return from_archive(codec.name, path, _checkpoints(source), cache_dir)
+    return [path]
+
+
+def _own_files(codec: BaseCodec, given: str | Path, paths: Sequence[Path]) -> list[str]:
+    """The user's files, as they are told to people: those of an archive by their names in it."""
+    if _is_archive(given):
+        return [f"{given} ({', '.join(_checkpoints(codec.variant.weights))})"]
+    return [str(path) for path in paths if not _is_settings(path.name)]
+
+
+def _is_archive(path: str | Path) -> bool:
+    return Path(path).suffix.lower() == ".zip"
+
+
+def _checkpoints(source: WeightsSource | None) -> list[str]:
+    return [name for name in _published_files(source) if not _is_settings(name)]
+
+
+def _is_settings(name: str) -> bool:
+    return name.endswith((".json", ".yaml")) and not name.endswith(".index.json")
+
+
+def _read(codec: BaseCodec, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
+    """The checkpoint of one file or several, with the settings beside it, and its hash (without them)."""
+    parts: dict[str, Checkpoint] = {}
+    settings: dict[str, Any] = {}
+    for path in paths:
+        stem = path.stem if path.stem not in parts else f"{path.parent.name}/{path.stem}"
+        try:
+            if _is_settings(path.name):
+                settings[path.stem] = read_settings(path)
+            else:
+                parts[stem] = read_checkpoint(path, codec.readers)
+        except UnsafeCheckpointError as error:
+            raise UnsafeCheckpointError(f"{codec.name}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{codec.name}: {error}") from error
+    hashes = [file_hash(path) for path in paths if not _is_settings(path.name)]
+    digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    merged = merge(parts)
+    return replace(merged, metadata={**merged.metadata, **settings}), digest
+
+
+def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, str]:
+    try:
+        checkpoint = from_tree(weights)
+    except ValueError as error:
+        raise ValueError(f"{name}: weights= is a dict, but {error}") from error
+    tensors = {
+        entry: {key: tensor.detach().cpu() for key, tensor in found.items()}
+        for entry, found in checkpoint.candidates.items()
+    }
+    checkpoint = replace(checkpoint, candidates=tensors)
+    digest = hashlib.sha256()
+    for key, tensor in sorted(tensors[WHOLE].items()):
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return checkpoint, "a dict of tensors", digest.hexdigest()
+
+
+def _fill(codec: BaseCodec, checkpoint: Checkpoint, source: str) -> None:
+    """Convert the entry that fits best and load it."""
+    what = f"{codec.name}: {source}"
+    key_maps = (*codec.key_maps, OWN_NAMES)
+    try:
+        codec.configure(checkpoint.metadata)
+        codec.check_metadata(checkpoint.metadata)
+        wanted = codec.state_dict()
+        entry = _choose(checkpoint.candidates, wanted, key_maps)
+        codec.check_tensors(checkpoint.candidates[entry])
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    what = what if entry == WHOLE else f"{what}, {entry},"
+    codec.load_state_dict(convert(checkpoint.candidates[entry], wanted, key_maps, what), strict=True)
+
+
+def _choose(
+    candidates: Mapping[str, Mapping[str, Tensor]], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap]
+) -> str:
+    """The entry that fits best.
+
+    Raises:
+        ValueError: two that fit alike.
+    """
+    fits = {name: fit(tensors, wanted, key_maps)[0] for name, tensors in candidates.items()}
+    best = max(fits.values())
+    if best[0] == 0:  # nothing fits: the error speaks of the first, which is the whole
+        return next(iter(fits))
+    chosen = [name for name, value in fits.items() if value == best]
+    if len(chosen) > 1:
+        raise ValueError(f"{' and '.join(chosen)} fit alike: pass the tensors of one as weights=dict")
+    return chosen[0]
+
+
+@functools.cache
+def _say_licence(name: str, licence: str) -> None:
+    """Once a process and codec: what a user must know before the weights are put to use."""
+    if re.search(r"\bNC\b|non-?commercial", licence, re.IGNORECASE):
+        log.warning("the weights of %s are for non-commercial use only (%s)", name, licence)
+    elif re.match(r"\s*$|unknown|unclear|unstated|none|no |not ", licence, re.IGNORECASE):
+        log.warning(
+            "the licence of the weights of %s is unclear (%s): ask their authors before you rely on it", name, licence
+        )
+
+
+# -- noise ----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def randomise(codec: nn.Module, seed: int = 0) -> None:
+    """Noise in every persistent tensor, a function of `seed` and the tensor's name alone, the same in every dtype.
+
+    The scales keep signals at about their size from layer to layer: matrices and kernels are uniform with variance
+    1 / fan-in, norms near 1, layer scales near 0.3, biases small, tables of vectors standard normal.
+    """
+    kinds = {f"{name}.weight": type(module) for name, module in codec.named_modules()}
+    for name, tensor in codec.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(_noise(name, tuple(tensor.shape), seed, kinds.get(name, nn.Module)))
+
+
+def _noise(name: str, shape: tuple[int, ...], seed: int, kind: type[nn.Module]) -> Tensor:
+    number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little") >> 1
+    generator = torch.Generator().manual_seed(number)
+    uniform = torch.empty(shape).uniform_(-1, 1, generator=generator)
+    leaf = name.rpartition(".")[2]
+    if issubclass(kind, nn.Embedding) or re.search(r"codebook|embed", leaf):
+        return torch.empty(shape).normal_(generator=generator)
+    if "running_var" in leaf:
+        return 1 + 0.5 * uniform
+    if re.search(r"bias|running_mean|(^|_)(mean|shift)", leaf):
+        return 0.05 * uniform
+    if re.search(r"gamma|scale", leaf):
+        return 0.3 + 0.1 * uniform
+    if sum(n > 1 for n in shape) <= 1:  # norms, and activations with a value a channel
+        return 1 + 0.1 * uniform
+    transposed = issubclass(kind, nn.ConvTranspose1d | nn.ConvTranspose2d)
+    fan_in = math.prod(shape) // shape[1 if transposed else 0]
+    return math.sqrt(3 / fan_in) * uniform

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import importlib
+
+import torch
+
+from perf.published.face import Case, Given, Published, loaded, on_path, swapped
+
+REPOSITORY = "jishengpeng/WavTokenizer"
+
+
+def wavtokenizer(given: Given) -> Published:
+    codec, checkout = given.codec, on_path(given.checkout)
+    model_class = importlib.import_module("decoder.pretrained").WavTokenizer
+    tokens = codec.sample_rate // (codec.hop_length or 1)
+    (config,) = (checkout / "configs").glob(f"*frame{tokens}_*.yaml")
+    model = model_class.from_hparams0802(str(config))
+    # The manifest does not give the window's values: it is the one that the class computes.
+    model = loaded(model, {**given.state, "head.istft.window": model.head.istft.window}).to(codec.device)
+    bandwidth = torch.tensor([0], device=codec.device)
+    return Published(
+        encode=lambda x: model.encode_infer(x[:, 0], bandwidth_id=bandwidth)[1],
+        to_ours=swapped,
+        decode=lambda codes: model.decode(model.codes_to_features(codes), bandwidth_id=bandwidth),
+        from_ours=swapped,
+    )
+
+
+CASES = (
+    Case("wavtokenizer_large_40", "wavtokenizer_40", "WavTokenizer", wavtokenizer, repository=REPOSITORY),
+    Case("wavtokenizer_large_speech_75", "wavtokenizer_75", "WavTokenizer", wavtokenizer, repository=REPOSITORY),
+)

@@ -30,7 +30,7 @@ def load_codec(
     dtype: torch.dtype = torch.float32,
     num_codebooks: int | None = None,
     bitrate: float | None = None,
-    max_seconds_per_pass: float | None = None,
+    max_chunk_seconds: float | None = None,
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
@@ -47,7 +47,7 @@ def load_codec(
             what that autocast asks for. How many codes stay the same was measured: docs/measurements/gpu.md.
         dtype: of weights and arithmetic; float64 for reference runs.
         num_codebooks, bitrate: the rate that `encode` uses when it is told none (bitrate in bit/s; give one of them).
-        max_seconds_per_pass: how much audio goes through the network at once; bounds memory, never changes codes
+        max_chunk_seconds: how much audio goes through the network at once; bounds memory, never changes codes
             where the receptive field is finite.
         revision: of the hub repository, instead of the pinned one.
         cache_dir: of huggingface_hub; local_files_only: never ask the network (as HF_HUB_OFFLINE=1).
@@ -74,7 +74,7 @@ def load_codec(
     )
     codec.precision = precision
     codec.eval().requires_grad_(False).to(place)
-    codec.max_seconds_per_pass = max_seconds_per_pass
+    codec.max_chunk_seconds = max_chunk_seconds
     if num_codebooks is not None or bitrate is not None:
         codec.default_codebooks = codec.choose_codebooks(num_codebooks, bitrate)
     log.info("%s on %s in %.1f s", variant.name, place, time.perf_counter() - started)

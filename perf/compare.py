@@ -197,7 +197,7 @@ class Comparison:
                 "dense": Audio(waveform, full, codec.sample_rate),
             }
             facts = {"batch": batch, "precision": precision}
-            whole, codec.max_seconds_per_pass = codec.max_seconds_per_pass, 1.01 * batch * self.args.seconds
+            whole, codec.max_chunk_seconds = codec.max_chunk_seconds, 1.01 * batch * self.args.seconds
             codes: dict[str, Codes] = {}
             sides = {k: lambda k=k, v=v, c=codec, to=codes: to.update({k: c.encode(v)}) for k, v in clips.items()}
             runs = take_turns(sides, self.args.repeats, self.device)
@@ -206,7 +206,7 @@ class Comparison:
                 sides = {k: lambda v=v, c=codec: c.decode(v) for k, v in codes.items()}
                 runs = take_turns(sides, self.args.repeats, self.device)
                 rows.append(row_of(runs, "ragged", "dense", self.args.clock, op="decode", **facts))
-            codec.max_seconds_per_pass = whole
+            codec.max_chunk_seconds = whole
         return rows
 
 

@@ -111,7 +111,7 @@ class Check:
             given = codes
             if "codes" in case:
                 side = {"scale": case["scale"]} if "scale" in case else {}
-                given = codec.wrap(case["codes"], side=side)
+                given = codec.codes_from_tensor(case["codes"], side_info=side)
             with without_noise(codec):
                 row["error"] = peak_error(codec.decode(given).waveform.cpu(), _cut(case["reconstruction"], codec))
         yield {**row, "kept": differ == 0 and row.get("error", 0.0) <= TOLERANCE}
@@ -147,9 +147,9 @@ class Check:
         """In one piece, and in passes."""
         out = []
         for seconds in (1e6, 0.7 if self.quick else 3.0):
-            self.codec.max_seconds_per_pass = seconds
+            self.codec.max_chunk_seconds = seconds
             out.append(call())
-        self.codec.max_seconds_per_pass = None
+        self.codec.max_chunk_seconds = None
         return out[0], out[1]
 
     def stream(self) -> Iterator[Row]:
@@ -159,7 +159,7 @@ class Check:
         clip = self._clips(2, 1.0 if self.quick else 12.0)
         clip = clip[..., : clip.shape[-1] // hop * hop]
         whole = codec.encode(clip, codec.sample_rate)
-        audio = codec.decode(codec.wrap(whole.codes)).waveform
+        audio = codec.decode(codec.codes_from_tensor(whole.codes)).waveform
         for cuda_graph in (False, True):
             stream = codec.stream(2, cuda_graph=cuda_graph)
             pieces = [stream.encode(part) for part in clip.split(2 * hop, dim=-1)]

@@ -35,7 +35,7 @@ def measure(name: str, minutes: float, seconds_per_pass: float | None, changes: 
     codec = dataclasses.replace(variant, network={**variant.network, **changes}).build()
     load_weights(codec, "random")
     codec.eval().requires_grad_(False)
-    codec.max_seconds_per_pass = seconds_per_pass
+    codec.max_chunk_seconds = seconds_per_pass
     samples = int(minutes * 60 * codec.sample_rate)
     generator = torch.Generator().manual_seed(0)
     waveform = torch.empty(1, codec.channels[-1], samples).uniform_(-0.3, 0.3, generator=generator)
@@ -89,7 +89,7 @@ def main() -> None:
     changes = dict(value_of(text) for text in args.set)
     if args.child:
         small = SMALL.get(find_variant(args.codecs[0]).family, {}) if args.small else {}
-        print(json.dumps(measure(args.codecs[0], args.child[0], args.max_seconds_per_pass, {**small, **changes})))
+        print(json.dumps(measure(args.codecs[0], args.child[0], args.max_chunk_seconds, {**small, **changes})))
         return
     report = {}
     for name in args.codecs:
@@ -97,8 +97,8 @@ def main() -> None:
         for minutes in args.minutes:
             command = [sys.executable, "-m", "perf.memory", "--codecs", name, "--child", str(minutes)]
             command += ["--set", *args.set, *(["--small"] if args.small else [])]
-            if args.max_seconds_per_pass:
-                command += ["--max-seconds-per-pass", str(args.max_seconds_per_pass)]
+            if args.max_chunk_seconds:
+                command += ["--max-seconds-per-pass", str(args.max_chunk_seconds)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             row = json.loads(done.stdout.splitlines()[-1])
             rows.append(row)

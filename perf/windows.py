@@ -48,13 +48,13 @@ def main() -> None:
     parser.add_argument("--seconds", nargs="+", type=float, default=[6.0, 10.0, 20.0, 30.0], help="of a pass")
     args = parser.parse_args()
     for name in args.codecs:
-        codec = load_codec(name, weights=args.weights, device="cpu", max_seconds_per_pass=WHOLE)
+        codec = load_codec(name, weights=args.weights, device="cpu", max_chunk_seconds=WHOLE)
         clip = embedded_sound(codec.sample_rate)
         codes = codec.encode(clip, codec.sample_rate)
         audio = codec.decode(codes).waveform[:, 0] if codec.supports_decode else None
         print(f"{codec.name}, {clip.shape[-1] / codec.sample_rate:.0f} s, weights {codec.weights_source}")
         for seconds in args.seconds:
-            codec.max_seconds_per_pass = seconds
+            codec.max_chunk_seconds = seconds
             line = f"  passes of {seconds:4g} s:"
             if "encode" in codec.approximate_when_long:
                 share = (codec.encode(clip, codec.sample_rate).codes == codes.codes).double().mean()

@@ -173,7 +173,7 @@ class Audio:
         lengths = torch.as_tensor(lengths, device=self.device).expand(len(self))
         return clean(self.waveform, torch.minimum(self.lengths, lengths), self.sample_rate)
 
-    def like(self, other: Audio) -> Audio:
+    def matched_to(self, other: Audio) -> Audio:
         """At the rate, lengths and channel count of `other`, clip by clip; what is too short ends in zeros."""
         back = self.resample(other.sample_rate)
         if back.channels != other.channels:

@@ -89,15 +89,15 @@ class BaseCodec(CodecNetwork):
         """
         self._require_decoder()
         original = collate(read_clips(audio, sample_rate))
-        return self.restore(self.decode(self.encode(original, None, num_codebooks, bitrate)), original)
+        return self.match_input(self.decode(self.encode(original, None, num_codebooks, bitrate)), original)
 
     def _require_decoder(self) -> None:
         if refusal := self.refusal_of(self.name):
             raise NotImplementedError(refusal)
 
-    def restore(self, decoded: Audio, original: Audio) -> Audio:
+    def match_input(self, decoded: Audio, original: Audio) -> Audio:
         """`decoded` at the rate, lengths and channel count of `original`."""
-        return decoded.like(original)
+        return decoded.matched_to(original)
 
     def forward(self, audio: Any, sample_rate: int | None = None) -> Audio:
         return self.reconstruct(audio, sample_rate)
@@ -147,17 +147,17 @@ class BaseCodec(CodecNetwork):
     # -- one part of a batch --------------------------------------------------------------------
 
     def _seconds_per_pass(self) -> float:
-        return self.max_seconds_per_pass or max(SECONDS_PER_PASS.get(self.device.type, 30.0), self.min_chunk_seconds)
+        return self.max_chunk_seconds or max(SECONDS_PER_PASS.get(self.device.type, 30.0), self.min_chunk_seconds)
 
     def _seconds_whole(self) -> float:
         """Seconds of one clip that go through the network in one piece. Where passes are not exact they are the same
         on every device, so that codes are too."""
-        if self.max_seconds_per_pass is None and self.approximate_when_long and self.min_chunk_seconds:
+        if self.max_chunk_seconds is None and self.approximate_when_long and self.min_chunk_seconds:
             return self.min_chunk_seconds
         return self._seconds_per_pass()
 
     def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
-        """Rows that go through the network together, so that a pass stays within `max_seconds_per_pass`."""
+        """Rows that go through the network together, so that a pass stays within `max_chunk_seconds`."""
         each = self.sample_rate / samples_each
         return groups_within(lengths.tolist(), self._seconds_per_pass() * each, self._seconds_whole() * each)
 
@@ -195,7 +195,7 @@ class BaseCodec(CodecNetwork):
             codebook_sizes=self.codebook_sizes[:num_codebooks],
             frame_rate=self.frame_rate,
             strides=strides,
-            side=encoded.side,
+            side_info=encoded.side_info,
         )
 
     def _decode_part(self, codes: Codes) -> Audio:
@@ -204,9 +204,9 @@ class BaseCodec(CodecNetwork):
         full = codes.device.type == "cpu" and bool((codes.counts == codes.codes.shape[-1]).all())
         dense = codes.codes if full else codes.codes.clamp(min=0)
         if dense.shape[-1] <= frames or not self.hop_length:
-            decoded = self._decode(dense, codes.lengths, codes.side, codes.num_samples)
+            decoded = self._decode(dense, codes.lengths, codes.side_info, codes.num_samples)
         else:
-            decoded = self._decode_long(dense, codes.lengths, codes.side, codes.num_samples, frames)
+            decoded = self._decode_long(dense, codes.lengths, codes.side_info, codes.num_samples, frames)
         wanted = torch.where(codes.num_samples < 0, decoded.lengths, codes.num_samples)
         longest, most = torch.stack([wanted.max(), decoded.lengths.max()]).tolist()
         if longest > most + self.sample_rate:
@@ -228,25 +228,25 @@ class BaseCodec(CodecNetwork):
         return encode_in_windows(self, waveform, lengths, num_codebooks, samples, self.encode_context)
 
     def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
         """As `_encode_long`, for codes."""
         if self.causal:
             return decode_through_state(self, codes, lengths, frames)
         if self.decode_context is None:
             raise NotImplementedError(f"{self.name} has no finite receptive field and no _decode_long of its own")
-        return decode_in_windows(self, codes, lengths, side, num_samples, frames, self.decode_context)
+        return decode_in_windows(self, codes, lengths, side_info, num_samples, frames, self.decode_context)
 
     def _check_codes(self, codes: Codes | Tensor) -> Codes:
         """`codes` as `Codes` of this codec, every entry in range."""
         if isinstance(codes, Tensor):
-            codes = self.wrap(codes)
+            codes = self.codes_from_tensor(codes)
         if not isinstance(codes, Codes):
             several = "; Codes.cat() joins several" if isinstance(codes, list | tuple) else ""
             raise TypeError(
                 f"decode takes Codes or an integer tensor [B, K, N]; it was given {type(codes).__name__}{several}"
             )
-        if not self.accepts_codes_of(codes.codec):
+        if not self.is_compatible_with(codes.codec):
             raise ValueError(f"these codes were made by {codes.codec}; {self.name} cannot decode them")
         count = codes.num_codebooks
         if not 1 <= count <= len(self.codebook_sizes):
@@ -277,14 +277,16 @@ class BaseCodec(CodecNetwork):
             )
         return codes
 
-    def accepts_codes_of(self, codec: str) -> bool:
+    def is_compatible_with(self, codec: str) -> bool:
         """Whether codes made by the variant of that name decode here: the same weights under another name."""
         from codeczoo.base.catalogue import variants
 
         other = variants().get(codec)
         return codec == self.name or (other is not None and other.root == self.variant.root)
 
-    def wrap(self, codes: Tensor, lengths: Tensor | None = None, side: Mapping[str, Tensor] | None = None) -> Codes:
+    def codes_from_tensor(
+        self, codes: Tensor, lengths: Tensor | None = None, side_info: Mapping[str, Tensor] | None = None
+    ) -> Codes:
         """A bare integer tensor [B, K, N] as `Codes` of this codec; `lengths` [B] in frames, None = all are full."""
         if codes.is_floating_point() or codes.dtype == torch.bool or codes.is_complex():
             raise TypeError(f"codes must be integers; their type is {codes.dtype}")
@@ -306,5 +308,5 @@ class BaseCodec(CodecNetwork):
             codebook_sizes=self.codebook_sizes[:count],
             frame_rate=self.frame_rate,
             strides=self.strides[:count],
-            side=side or {},
+            side_info=side_info or {},
         )

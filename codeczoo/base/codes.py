@@ -36,7 +36,7 @@ class Codes:
         frame_rate: frames a second; None where frames are not a clock (the bytes of a compressed file).
         strides: codebook k has one code for each strides[k] frames, ceil(length / strides[k]) in all, at the left
             of its row. All ones but for multi-scale codecs (SNAC).
-        side: values beside the codes without which the audio cannot come back, each [B, ...] (a scale, a gain).
+        side_info: values beside the codes without which the audio cannot come back, each [B, ...] (a scale, a gain).
             They are part of the codes: saved with them, counted in their bits. NaN pads items that have fewer.
     """
 
@@ -48,7 +48,7 @@ class Codes:
     codebook_sizes: tuple[int, ...]
     frame_rate: float | None = None
     strides: tuple[int, ...] = ()
-    side: Mapping[str, Tensor] = field(default_factory=dict)
+    side_info: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         codes = self.codes
@@ -70,7 +70,7 @@ class Codes:
             raise TypeError(f"num_samples must be whole numbers; their type is {num_samples.dtype}")
         if bool((num_samples < -1).any()):
             raise ValueError(f"num_samples must not be negative, but for -1 = not known; they are {self.num_samples}")
-        for name, value in self.side.items():
+        for name, value in self.side_info.items():
             if not isinstance(value, Tensor):
                 raise TypeError(f"side value {name!r} must be a tensor [{batch}, ...]; it is {type(value).__name__}")
             if value.shape[:1] != (batch,):
@@ -82,7 +82,7 @@ class Codes:
         put("sample_rate", check_rate(self.sample_rate))
         put("codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
         put("strides", tuple(int(stride) for stride in self.strides) or (1,) * levels)
-        put("side", dict(self.side))
+        put("side_info", dict(self.side_info))
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class Codes:
         """[B] float64: log2(codebook size) for a code, 32 for a side value, or the bits of its type if integer."""
         per_code = torch.tensor([math.log2(size) for size in self.codebook_sizes], dtype=torch.float64)
         bits = self.counts.double().cpu() @ per_code
-        for value in self.side.values():
+        for value in self.side_info.values():
             width = 32 if value.is_floating_point() else torch.iinfo(value.dtype).bits
             held = torch.isfinite(value) if value.is_floating_point() else torch.ones_like(value, dtype=torch.bool)
             bits = bits + width * held.reshape(len(value), -1).sum(1).double().cpu()
@@ -145,7 +145,7 @@ class Codes:
             codes=self.codes[index][..., :longest],
             lengths=lengths,
             num_samples=self.num_samples[index],
-            side={name: value[index] for name, value in self.side.items()},
+            side_info={name: value[index] for name, value in self.side_info.items()},
         )
 
     def __iter__(self) -> Iterator[Codes]:
@@ -162,7 +162,7 @@ class Codes:
         rate = f"{self.frame_rate:g} Hz" if self.frame_rate else "no fixed rate"
         sizes = sorted(set(self.codebook_sizes))
         size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-        side = f", side values {', '.join(self.side)}" if self.side else ""
+        side = f", side values {', '.join(self.side_info)}" if self.side_info else ""
         what = f"{batch} x {levels} codebooks of {size} x {frames} frames"
         return f"Codes({self.codec}: {what}, {rate}{side}, {self.device})"
 
@@ -174,7 +174,7 @@ class Codes:
             codes=self.codes.to(device),
             lengths=self.lengths.to(device),
             num_samples=self.num_samples.to(device),
-            side={name: value.to(device) for name, value in self.side.items()},
+            side_info={name: value.to(device) for name, value in self.side_info.items()},
         )
 
     def cpu(self) -> Codes:
@@ -198,11 +198,11 @@ class Codes:
             raise ValueError("no codes were given")
         head = parts[0]
         for part in parts:
-            if (part.codec, part.codebook_sizes, part.sample_rate, part.side.keys()) != (
+            if (part.codec, part.codebook_sizes, part.sample_rate, part.side_info.keys()) != (
                 head.codec,
                 head.codebook_sizes,
                 head.sample_rate,
-                head.side.keys(),
+                head.side_info.keys(),
             ):
                 raise ValueError(f"codes of different codecs, rates or side values do not join: {head!r} and {part!r}")
         longest = max(part.codes.shape[-1] for part in parts)
@@ -211,7 +211,7 @@ class Codes:
             codes=torch.cat([_widen(part.codes, longest, PAD) for part in parts]),
             lengths=torch.cat([part.lengths for part in parts]),
             num_samples=torch.cat([part.num_samples for part in parts]),
-            side={name: _cat_ragged([part.side[name] for part in parts]) for name in head.side},
+            side_info={name: _cat_ragged([part.side_info[name] for part in parts]) for name in head.side_info},
         )
 
     # -- keeping --------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ class Codes:
         }
         tensors = {"codes": self.codes.to(narrowest(self.codebook_sizes)), "lengths": self.lengths}
         tensors["num_samples"] = self.num_samples
-        tensors |= {f"side.{name}": value for name, value in self.side.items()}
+        tensors |= {f"side.{name}": value for name, value in self.side_info.items()}
         # Copies, because safetensors refuses tensors that share memory.
         apart = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
         if isinstance(target, str | os.PathLike):
@@ -273,7 +273,7 @@ class Codes:
             codebook_sizes=tuple(json.loads(meta["codebook_sizes"])),
             frame_rate=json.loads(meta["frame_rate"]),
             strides=tuple(json.loads(meta["strides"])),
-            side={key.removeprefix("side."): value for key, value in tensors.items() if key.startswith("side.")},
+            side_info={key.removeprefix("side."): value for key, value in tensors.items() if key.startswith("side.")},
         )
         return codes.to(device)
 

@@ -40,7 +40,7 @@ def decode_in_windows(
     codec: CodecNetwork,
     codes: Tensor,
     lengths: Tensor,
-    side: Mapping[str, Tensor],
+    side_info: Mapping[str, Tensor],
     num_samples: Tensor,
     frames: int,
     context: Context,
@@ -54,7 +54,7 @@ def decode_in_windows(
     def pieces() -> Iterator[Tensor]:
         for start in one_by_one(range(0, total, step)):
             first, last = max(start - context.left, 0), min(start + step + context.right, total)
-            piece = codec._decode(codes[..., first:last], lengths.new_tensor([last - first]), side, num_samples)
+            piece = codec._decode(codes[..., first:last], lengths.new_tensor([last - first]), side_info, num_samples)
             skip = (start - first) * hop
             stop = skip + step * hop if start + step < total else int(piece.lengths[0])
             yield piece.waveform[..., skip:stop]

@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
 
     codes: Tensor  # [B, K, N] int64
     lengths: Tensor  # [B] frames
-    side: Mapping[str, Tensor] = {}  # [B, ...] each
+    side_info: Mapping[str, Tensor] = {}  # [B, ...] each
 
 
 class Decoded(NamedTuple):
@@ -54,7 +54,7 @@ class CodecNetwork(nn.Module):
     readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of other file forms, by suffix
     settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read if one lies beside a checkpoint
     supports_decode: ClassVar[bool] = True
-    why_no_decode: ClassVar[str] = ""
+    decode_unsupported_reason: ClassVar[str] = ""
 
     sample_rate: int
     channels: tuple[int, ...] = (1,)  # channel counts that the network takes
@@ -76,7 +76,7 @@ class CodecNetwork(nn.Module):
         self.config = config
         self.variant = variant
         self.precision = "exact"
-        self.max_seconds_per_pass: float | None = None
+        self.max_chunk_seconds: float | None = None
         self.default_codebooks: int | None = variant.num_codebooks
         self.weights_source: str | None = None  # where the weights came from; None = not loaded, or none needed
         self.weights_hash: str | None = None  # sha256 of that file, in hex; of several: of their hashes
@@ -89,7 +89,7 @@ class CodecNetwork(nn.Module):
         """[B, C, T] at the codec's rate, zeros behind each item's length → codes."""
         raise NotImplementedError
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B] is -1 where it is not known;
         most families have no use for it."""
         raise NotImplementedError
@@ -145,7 +145,7 @@ class CodecNetwork(nn.Module):
     @classmethod
     def refusal_of(cls, name: str) -> str | None:
         """Why the codec of that name cannot decode, as a sentence; None if it can."""
-        return None if cls.supports_decode else f"{name} cannot decode: {cls.why_no_decode}"
+        return None if cls.supports_decode else f"{name} cannot decode: {cls.decode_unsupported_reason}"
 
     @property
     def name(self) -> str:

@@ -223,7 +223,7 @@ class Stream:
     def _codes(self, codes: Tensor, counts: Tensor | None) -> Codes:
         lengths = self._counts(counts, codes.shape[-1])
         behind = torch.arange(codes.shape[-1], device=codes.device) >= lengths[:, None, None]
-        return self.codec.wrap(codes.masked_fill(behind, PAD), lengths)
+        return self.codec.codes_from_tensor(codes.masked_fill(behind, PAD), lengths)
 
     def _audio(self, waveform: Tensor, counts: Tensor | None) -> Audio:
         lengths = self._counts(counts, waveform.shape[-1])

@@ -66,7 +66,7 @@ def _code(codec: BaseCodec, original: Audio, stage: Stage) -> Coded:
     if not codec.supports_decode:
         return Coded(original, None, codes)
     stage("decode")
-    return Coded(original, codec.restore(codec.decode(codes), original), codes)
+    return Coded(original, codec.match_input(codec.decode(codes), original), codes)
 
 
 def _compare(original: Audio, estimates: Sequence[Clip]) -> Coded:
@@ -126,7 +126,7 @@ def _compressed(codec: BaseCodec, taken: Audio, stage: Stage) -> tuple[Codes, Au
     for clip in taken:
         stage("encode")
         file = codec.compress(clip)
-        codes.append(codec.wrap(file.codes))
+        codes.append(codec.codes_from_tensor(file.codes))
         stage("decode")
         back.append(codec.decompress(file).split()[0])
     return Codes.cat(codes), stack(back, codec.sample_rate)

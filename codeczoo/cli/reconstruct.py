@@ -72,5 +72,5 @@ def _reconstruct(codec: BaseCodec, clips: Sequence[Audio], form: Callable[[Tenso
             "bits": bits,
             "bitrate": bits / seconds,
         }
-        made.append(Made(form(codec.restore(back, clip).waveform[0].cpu(), clip.sample_rate), facts))
+        made.append(Made(form(codec.match_input(back, clip).waveform[0].cpu(), clip.sample_rate), facts))
     return made

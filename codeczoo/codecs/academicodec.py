@@ -209,21 +209,21 @@ class AcademiCodec(BaseCodec):
         return MultiReceptiveField(channels, self.config.block_kernels, self.config.dilations)
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        waveform, side = self._normalise(waveform)
+        waveform, side_info = self._normalise(waveform)
         # A clip shorter than a frame becomes one; what stands behind it is zeros.
         waveform = F.pad(waveform, (0, max(self.hop_length - waveform.shape[-1], 0)))
         lengths = lengths.clamp(min=self.hop_length)
         latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        return Encoded(self.quantizer.encode(latent, num_codebooks), lengths // self.hop_length, side)
+        return Encoded(self.quantizer.encode(latent, num_codebooks), lengths // self.hop_length, side_info)
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """[B, 1, T], at least a frame of each → what is quantised, [B, dim, floor(T / hop)]."""
         return self.encoder(waveform, lengths)
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         waveform, _ = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
-        if "gain" in side:
-            waveform = waveform.mul_(side["gain"].to(waveform).view(-1, 1, 1))
+        if "gain" in side_info:
+            waveform = waveform.mul_(side_info["gain"].to(waveform).view(-1, 1, 1))
         return Decoded(waveform, lengths * self.hop_length)
 
     def _normalise(self, waveform: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -239,7 +239,7 @@ class AcademiCodec(BaseCodec):
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip, exactly. What a stage's norms make of its blocks is known once the blocks' moments over the whole
         clip are; the clip passes once for each stage's moments, and once more for the codes."""
-        waveform, side = self._normalise(waveform[..., : int(lengths[0])])
+        waveform, side_info = self._normalise(waveform[..., : int(lengths[0])])
         windows = list(self._windows(waveform.shape[-1], samples))
         mixtures: list[Tensor] = []
         hop = 1
@@ -254,7 +254,7 @@ class AcademiCodec(BaseCodec):
         for window, own in one_by_one(windows):
             latent = self.encoder.finish(self.encoder.begin(waveform[..., window], mixtures))
             codes.append(self.quantizer.encode(latent[..., _steps(own, hop)], num_codebooks))
-        return Encoded(torch.cat(codes, dim=-1), lengths // hop, side)
+        return Encoded(torch.cat(codes, dim=-1), lengths // hop, side_info)
 
     def _windows(self, total: int, samples: int) -> Iterator[tuple[slice, slice]]:
         """Windows of `samples` over a clip, and the part of each that sees no seam: one part follows the other. No part

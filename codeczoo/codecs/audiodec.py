@@ -178,7 +178,7 @@ class AudioDec(BaseCodec):
         """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
         return self.encoder(waveform)[0]
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         if self.start_from_zeros:
             waveform, _, _ = self._stream_decode_warmup(codes, self._stream_decode_start(len(codes)))
         else:

@@ -134,7 +134,7 @@ class AUV(BaseCodec):
         x = self.stft_head(waveform, dense_or_none(lengths, waveform.shape[-1]))
         return self.encoder(x, dense_or_none(lengths // self.hop_length, x.shape[1])).mT
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         own = dense_or_none(lengths, codes.shape[-1])
         x = self.decoder(self.quantizer.decode(codes[:, 0]).mT, own)
         return Decoded(self.istft_head(x, own)[:, None], lengths * self.hop_length)

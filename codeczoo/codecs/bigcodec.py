@@ -101,7 +101,7 @@ class BigCodec(BaseCodec):
         """[B, 1, T] → what is quantised, [B, latent_dim, ceil(T / hop)]; `lengths` are whole frames."""
         return self.encoder(F.pad(waveform, (0, self._whole(waveform) - waveform.shape[-1])), lengths)
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         latent = self.quantizer.decode(codes[:, 0])
         waveform = self.decoder(latent, dense_or_none(lengths, codes.shape[-1])).tanh_()
         return Decoded(waveform, lengths * self.hop_length)
@@ -115,7 +115,7 @@ class BigCodec(BaseCodec):
         return Encoded(codes[:, None], -(-lengths // self.hop_length))
 
     def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
         pieces = (self.quantizer.decode(piece[:, 0]) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
         audio = (piece.tanh_() for piece in run_chunked(self.decoder.layers, pieces))

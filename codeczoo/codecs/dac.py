@@ -161,7 +161,7 @@ class DAC(BaseCodec):
         latent, _ = self.encoder(waveform, dense_or_none(frames * self.hop_length, waveform.shape[-1]))
         return Encoded(self.quantizer.encode(latent, num_codebooks), frames)
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         waveform, samples = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
         return Decoded(waveform, torch.full_like(lengths, waveform.shape[-1]) if samples is None else samples)
 

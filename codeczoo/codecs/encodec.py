@@ -83,7 +83,7 @@ class Encodec(BaseCodec):
         latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
         return Encoded(self.quantizer.encode(latent, num_codebooks), self.encoder.out_length(lengths))
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         waveform = self.decode_latent(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
         return Decoded(waveform, lengths * self.hop_length)
 
@@ -192,8 +192,8 @@ class SegmentedEncodec(Encodec):
                 codes[segment.row, :, segment.frame : segment.frame + segment.frames] = row[:, : segment.frames]
         return Encoded(codes, lengths.new_tensor(counts), {"scale": scale})
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        scale = side.get("scale")
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        scale = side_info.get("scale")
         clips = [
             self.segments_of(row, frames, None if samples < 0 else samples, None if scale is None else scale[row])
             for row, (frames, samples) in enumerate(zip(lengths.tolist(), num_samples.tolist(), strict=True))
@@ -223,9 +223,9 @@ class SegmentedEncodec(Encodec):
         return self._encode(waveform, lengths, num_codebooks)
 
     def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
-        return self._decode(codes, lengths, side, num_samples)
+        return self._decode(codes, lengths, side_info, num_samples)
 
     # -- segments -------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 Paper: "FunCodec: A Fundamental, Reproducible and Integrable Open-source Toolkit for Neural Speech Codec" (arXiv
 2309.07405). Upstream: modelscope/FunCodec.
 
-A clip is divided by its RMS, which is a side value of the codes (`codes.side["scale"]`, [B, 1]) and is multiplied on
+A clip is divided by its RMS, a side value of the codes (`codes.side_info["scale"]`, [B, 1]), which is multiplied on
 again at the end. The integers alone do not carry the loudness: a bare tensor of codes is decoded with a scale of 1, and
 a warning says so once.
 
@@ -17,7 +17,7 @@ parameter and operation counts of their model cards. So the `config.yaml` beside
 it differs the network is built as it says, and a warning tells (`funcodec_config`).
 
 Long clips. Every norm sees the whole clip, so passes cannot be exact. Up to `WHOLE_SECONDS` (or what
-`max_seconds_per_pass` says, but no less than `LEAST_SECONDS`) a clip is one pass; beyond that it runs in windows of
+`max_chunk_seconds` says, but no less than `LEAST_SECONDS`) a clip is one pass; beyond that it runs in windows of
 that length, which overlap by `OVERLAP_SECONDS` and have norms of their own. The scale is always the whole clip's.
 """
 
@@ -48,7 +48,7 @@ from codeczoo.nn.stft import istft, stft
 
 log = logging.getLogger(__name__)
 
-WHOLE_SECONDS = 120.0  # the longest clip in one pass unless max_seconds_per_pass says otherwise
+WHOLE_SECONDS = 120.0  # the longest clip in one pass unless max_chunk_seconds says otherwise
 LEAST_SECONDS = 8.0  # no window is shorter
 OVERLAP_SECONDS = 4.0  # of neighbouring windows
 FADE_SECONDS = 0.4  # of those, over which one window's audio gives way to the next one's
@@ -177,23 +177,23 @@ class FunCodec(BaseCodec):
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         if codes.shape[-1] <= self._frames_per_window():
             waveform, _ = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
         else:
             items = zip(codes, lengths.tolist(), strict=True)
             waveform, _ = pad_stack([self._decode_in_windows(item[None, :, :n])[0] for item, n in items])
-        if "scale" in side:
-            waveform.mul_(side["scale"][..., None].to(waveform.dtype))
+        if "scale" in side_info:
+            waveform.mul_(side_info["scale"][..., None].to(waveform.dtype))
         else:
             _say_scale_is_missing(self.name)
         steps = self.decoder.out_length(lengths)
         return Decoded(waveform, (steps - 1) * self.config.stft_hop if self.config.n_fft else steps)
 
     def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
-        return self._decode(codes, lengths, side, num_samples)
+        return self._decode(codes, lengths, side_info, num_samples)
 
     def _decode_in_windows(self, codes: Tensor) -> Tensor:
         """One clip [1, K, N] → [1, 1, T] of RMS 1."""
@@ -204,7 +204,7 @@ class FunCodec(BaseCodec):
         return join(pieces, [start * self.hop_length for start in starts], round(FADE_SECONDS * self.sample_rate))
 
     def _frames_per_window(self) -> int:
-        return self._frames_in(max(self.max_seconds_per_pass or WHOLE_SECONDS, LEAST_SECONDS))
+        return self._frames_in(max(self.max_chunk_seconds or WHOLE_SECONDS, LEAST_SECONDS))
 
     def _frames_in(self, seconds: float) -> int:
         return int(seconds * self.sample_rate / self.hop_length)

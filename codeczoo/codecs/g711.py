@@ -78,7 +78,7 @@ class G711(BaseCodec):
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
         return Encoded(self._quantise(waveform), lengths)
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         return Decoded(self._expand(codes), lengths)
 
     def _quantise(self, waveform: Tensor) -> Tensor:

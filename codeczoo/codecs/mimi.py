@@ -133,7 +133,7 @@ class Mimi(BaseCodec):
         latent = self.encode_latent(waveform)
         return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         return Decoded(self.decode_latent(self.quantizer.decode(codes)), lengths * self.hop_length)
 
     def encode_latent(self, waveform: Tensor) -> Tensor:

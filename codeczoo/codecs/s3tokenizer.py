@@ -154,7 +154,7 @@ class S3Tokenizer(BaseCodec):
     config: S3TokenizerConfig
     hop_length: int
     supports_decode = False
-    why_no_decode = (
+    decode_unsupported_reason = (
         "it is a tokenizer of content alone; CosyVoice turns its tokens into speech with a flow model, a vocoder and a "
         "voice to imitate"
     )

@@ -234,14 +234,14 @@ class SNAC(BaseCodec):
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         latent = self.quantizer.decode(self._unpack(codes))
         lengths = self._whole_windows(lengths)
         waveform = self.decoder(latent, dense_or_none(lengths, latent.shape[-1]), self._noise())
         return Decoded(waveform, lengths * self.hop_length)
 
     def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
         levels, total = self._unpack(codes), int(self._whole_windows(lengths)[0])
 

@@ -126,7 +126,7 @@ class SndfileCodec(BaseCodec):
         codes, sizes = pad_stack([torch.from_numpy(np.frombuffer(file, np.uint8).astype(np.int64)) for file in files])
         return Encoded(codes[:, None].to(self.device), sizes.to(self.device))
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         rows = codes[:, 0].to(torch.uint8).cpu().numpy()
         work = zip(range(len(rows)), rows, lengths.tolist(), num_samples.tolist(), strict=True)
         clips = _each(lambda item: self._item(item[0], item[1][: item[2]].tobytes(), item[3]), work)

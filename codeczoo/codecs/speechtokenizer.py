@@ -85,7 +85,7 @@ class SpeechTokenizer(BaseCodec):
         """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
         return self.encoder(waveform, lengths)[0]
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         return self._decode_vectors(self.quantizer.decode(codes), lengths)
 
     def _decode_vectors(self, vectors: Tensor, lengths: Tensor) -> Decoded:
@@ -93,7 +93,7 @@ class SpeechTokenizer(BaseCodec):
         return Decoded(waveform, lengths * self.hop_length)
 
     def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
         pieces = (self.quantizer.decode(piece) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))

@@ -302,7 +302,7 @@ class SQCodec(BaseCodec):
         waveform = self._fill(waveform)
         return self.encoder(waveform, dense_or_none(self._filled(lengths), waveform.shape[-1]))
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         waveform = self.decoder(self.quantizer.decode(codes[:, 0]), dense_or_none(lengths, codes.shape[-1]))
         return Decoded(waveform, lengths * self.hop_length)
 
@@ -314,7 +314,7 @@ class SQCodec(BaseCodec):
         return Encoded(codes[:, None], self._filled(lengths) // self.hop_length)
 
     def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
         """One clip, exactly: a round for each enhance block, to know its statistics, and one for the waveform."""
 

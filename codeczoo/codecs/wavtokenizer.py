@@ -10,7 +10,7 @@ keys and its own ends.
 
 Long clips. The encoder is exact in passes: its convolutions see a finite stretch, and its LSTM runs forward only.
 The decoder cannot be: every sample depends on every code. It takes up to `WHOLE_SECONDS` in one pass (or what
-`max_seconds_per_pass` says), and beyond that windows of that length, which overlap and are faded into each other.
+`max_chunk_seconds` says), and beyond that windows of that length, which overlap and are faded into each other.
 Each window then has norms and attention of its own. The authors trained on clips of 3 s and blame noise in long ones
 on attention over more than that, so shorter windows need not be worse; they are another signal, though. How far from
 that of one pass (signal-to-difference ratio; not measured with the published weights):
@@ -44,7 +44,7 @@ from codeczoo.nn.overlap_add import join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
 
-WHOLE_SECONDS = 120.0  # the longest clip that is decoded in one pass unless max_seconds_per_pass says otherwise
+WHOLE_SECONDS = 120.0  # the longest clip that is decoded in one pass unless max_chunk_seconds says otherwise
 FADE_SECONDS = 0.4  # over which one window gives way to the next
 LEAST_SECONDS = 6.0  # no window is shorter
 
@@ -103,7 +103,7 @@ class WavTokenizer(BaseCodec):
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         if codes.shape[-1] <= self._frames_per_window():
             waveform = self.decode_whole(codes, dense_or_none(lengths, codes.shape[-1]))
         else:
@@ -112,9 +112,9 @@ class WavTokenizer(BaseCodec):
         return Decoded(waveform[:, None], lengths * self.hop_length)
 
     def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor, frames: int
+        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
-        return self._decode(codes, lengths, side, num_samples)
+        return self._decode(codes, lengths, side_info, num_samples)
 
     def decode_whole(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
         """[B, 1, N] → [B, N * hop] in one pass."""
@@ -133,7 +133,7 @@ class WavTokenizer(BaseCodec):
         return join(pieces, [start * self.hop_length for start in starts], fade * self.hop_length)
 
     def _frames_per_window(self) -> int:
-        seconds = max(self.max_seconds_per_pass or WHOLE_SECONDS, LEAST_SECONDS)
+        seconds = max(self.max_chunk_seconds or WHOLE_SECONDS, LEAST_SECONDS)
         return int(seconds * self.sample_rate / self.hop_length)
 
     # -- weights --------------------------------------------------------------------------------

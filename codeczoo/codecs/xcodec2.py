@@ -165,7 +165,7 @@ class XCodec2(BaseCodec):
     def _frames(self, samples: Tensor) -> Tensor:
         return samples // self.hop_length + 1
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         own = dense_or_none(lengths, codes.shape[-1])
         x = self.part(self.quantizer.decode(codes[:, 0]).mT).mT.contiguous()
         return Decoded(self.head(self.backbone(x, own), own)[:, None], lengths * self.hop_length)

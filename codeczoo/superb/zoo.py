@@ -148,7 +148,7 @@ class Codec(BaseCodec):
         if not self.supports_decode:
             return [(unit, None) for unit in units]
         decoded = self.model.decode(codes)
-        return [(unit, clip.like(item.audio)) for unit, clip, item in zip(units, decoded, items, strict=True)]
+        return [(unit, clip.matched_to(item.audio)) for unit, clip, item in zip(units, decoded, items, strict=True)]
 
     def _encode(self, audio: Sequence[Audio]) -> Codes:
         """Encode with `_settings` on the model, which belongs to its owner: it gets its own settings back."""
@@ -189,7 +189,7 @@ class Codec(BaseCodec):
             raise ValueError(f"{self.model.name}: a unit is {shapes.unit}; its shape is {tuple(unit.shape)}")
         if shapes.offset:
             unit = unit - shapes.offset * torch.arange(len(unit), device=unit.device)[:, None]
-        return self.model.wrap(unit[None].to(self.model.device))
+        return self.model.codes_from_tensor(unit[None].to(self.model.device))
 
     def _array(self, audio: Audio) -> np.ndarray:
         waveform = audio.waveform[0].detach().float().cpu().numpy()

@@ -57,13 +57,13 @@ class Facts:
             raise ValueError(f"{path}: not a shard of tokens (its format is not {FORMAT!r})")
         return cls(**{**table, "codebook_sizes": tuple(table["codebook_sizes"]), "strides": tuple(table["strides"])})
 
-    def codes(self, codes: Tensor, num_samples: int, side: Mapping[str, Tensor]) -> Codes:
+    def codes(self, codes: Tensor, num_samples: int, side_info: Mapping[str, Tensor]) -> Codes:
         """One clip's [K, N] as a batch of one."""
         return Codes(
             codes=codes[None].long(),
             lengths=torch.tensor([codes.shape[-1]]),
             num_samples=torch.tensor([num_samples]),
-            side={name: value[None] for name, value in side.items()},
+            side_info={name: value[None] for name, value in side_info.items()},
             **vars(self),
         )
 
@@ -83,8 +83,8 @@ def _write_safetensors(path: Path, facts: Facts, clips: Sequence[Tokens]) -> Non
         "offsets": torch.tensor([0, *np.cumsum(counts).tolist()]),
         "num_samples": torch.cat([clip.codes.num_samples for clip in clips]),
     }
-    for name in clips[0].codes.side:
-        values = [clip.codes.side[name][0] for clip in clips]
+    for name in clips[0].codes.side_info:
+        values = [clip.codes.side_info[name][0] for clip in clips]
         tensors[f"side.{name}"] = torch.cat([value.reshape(-1) for value in values])
         tensors[f"side_shapes.{name}"] = torch.tensor([list(value.shape) for value in values], dtype=torch.int64)
     names = {"ids": [clip.id for clip in clips], "categories": [clip.category for clip in clips]}
@@ -137,7 +137,7 @@ def _write_parquet(path: Path, facts: Facts, clips: Sequence[Tokens]) -> None:
         "codes": pa.array([clip.codes.codes[0].tolist() for clip in clips], pa.list_(pa.list_(number))),
         "num_samples": pa.array([int(clip.codes.num_samples) for clip in clips], pa.int64()),
         "seconds": pa.array([int(clip.codes.num_samples) / facts.sample_rate for clip in clips], pa.float64()),
-        "side": pa.array([_side_to_json(clip.codes.side) for clip in clips], pa.string()),
+        "side": pa.array([_side_to_json(clip.codes.side_info) for clip in clips], pa.string()),
     }
     table = pa.table(rows).replace_schema_metadata({"tokens": facts.to_json()})
     pa.parquet.write_table(table, path, compression="zstd")
@@ -158,8 +158,8 @@ def _read_parquet(path: Path) -> Iterator[Tokens]:
                 yield Tokens(row["id"], row["category"], facts.codes(codes, row["num_samples"], side))
 
 
-def _side_to_json(side: Mapping[str, Tensor]) -> str:
-    return json.dumps({name: [str(v.dtype).removeprefix("torch."), v[0].tolist()] for name, v in side.items()})
+def _side_to_json(side_info: Mapping[str, Tensor]) -> str:
+    return json.dumps({name: [str(v.dtype).removeprefix("torch."), v[0].tolist()] for name, v in side_info.items()})
 
 
 def _side_from_json(text: str) -> dict[str, Tensor]:
@@ -179,7 +179,7 @@ def _write_webdataset(path: Path, facts: Facts, clips: Sequence[Tokens]) -> None
                 "id": clip.id,
                 "category": clip.category,
                 "num_samples": int(clip.codes.num_samples),
-                "side": json.loads(_side_to_json(clip.codes.side)),
+                "side": json.loads(_side_to_json(clip.codes.side_info)),
                 "tokens": json.loads(facts.to_json()),
             }
             for suffix, content in (

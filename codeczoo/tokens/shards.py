@@ -65,7 +65,7 @@ def alone(codes: Codes) -> Codes:
         held = (~value[0].isnan()).reshape(value.shape[1], -1).any(1)
         return value[:, : int(held.nonzero().max()) + 1] if bool(held.any()) else value[:, :0]
 
-    return replace(codes, side={name: cut(value) for name, value in codes.side.items()})
+    return replace(codes, side_info={name: cut(value) for name, value in codes.side_info.items()})
 
 
 def shard_name(number: int, form: str) -> str:

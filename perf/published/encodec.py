@@ -40,7 +40,7 @@ def kbits(codec: BaseCodec) -> float:
 
 def segments(codes: Codes) -> list[tuple[Tensor, Tensor | None]]:
     """EnCodec's list of (codes, scale), one a segment: the whole clip, or 150 frames."""
-    scale = codes.side.get("scale")
+    scale = codes.side_info.get("scale")
     if scale is None:
         return [(codes.codes, None)]
     return [(piece, scale[:, i : i + 1]) for i, piece in enumerate(codes.codes.split(150, -1))]

@@ -27,7 +27,7 @@ def funcodec(given: Given) -> Published:
     model = model.eval().to(given.codec.device)
 
     def from_ours(codes: Codes) -> tuple[Tensor, Tensor]:
-        return codes.codes.transpose(1, 2), codes.side["scale"][..., None]
+        return codes.codes.transpose(1, 2), codes.side_info["scale"][..., None]
 
     return Published(
         encode=lambda x: model.inference_encoding(x)["code_indices"][0],

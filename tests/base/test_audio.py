@@ -242,7 +242,7 @@ def test_samples_over_full_scale_are_clipped_in_integer_files(tmp_path: Path) ->
 
 def test_like_another_in_rate_length_and_channels() -> None:
     other = Audio.of([torch.rand(2, 700), torch.rand(2, 300)], 44100)
-    made = Audio.of([torch.rand(1, 200), torch.rand(1, 250)], 22050).like(other)
+    made = Audio.of([torch.rand(1, 200), torch.rand(1, 250)], 22050).matched_to(other)
     assert (made.sample_rate, made.channels, made.lengths.tolist()) == (44100, 2, [700, 300])
     assert torch.equal(made.waveform[:, 0], made.waveform[:, 1])
     assert bool((made.waveform[0, :, 400:] == 0).all()) and bool((made.waveform[0, 0, :400] != 0).any())

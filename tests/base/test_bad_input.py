@@ -216,7 +216,7 @@ CASES = [
     Case("Codes with negative samples", lambda _: codes_of(with_value(0), num_samples=torch.tensor([1, 2, -5])),
          ValueError, ("num_samples", "-1 = not known", "-5")),
     Case("Codes without lengths", lambda _: codes_of(with_value(0), lengths=None), TypeError, ("lengths", "None")),
-    Case("Codes with a number as side value", lambda _: codes_of(with_value(0), side={"gain": 0.5}), TypeError,
+    Case("Codes with a number as side value", lambda _: codes_of(with_value(0), side_info={"gain": 0.5}), TypeError,
          ("'gain'", "tensor [3, ...]", "float")),
     Case("more samples than the codes hold", decode(codes_of(with_value(0), num_samples=torch.tensor([9, 10**9, 9]))),
          ValueError, ("g711_ulaw", "at most 10 samples", str(10**9))),
@@ -226,7 +226,7 @@ CASES = [
          ("lengths must be [3]", "(1,)")),
     Case("Codes with too few sizes", lambda _: codes_of(with_value(0), sizes=()), ValueError,
          ("1 codebooks", "0 codebook_sizes")),
-    Case("Codes with a side value short", lambda _: codes_of(with_value(0), side={"gain": torch.ones(2)}), ValueError,
+    Case("a side value short", lambda _: codes_of(with_value(0), side_info={"gain": torch.ones(2)}), ValueError,
          ("'gain'", "[3, ...]", "(2,)")),
     # -- names
     Case("a codec unknown", lambda _: load_codec("opus_25k"), KeyError, ("'opus_25k'", "did you mean", "'opus_24k'")),

@@ -31,7 +31,7 @@ def multiscale() -> Codes:
         codebook_sizes=(4096, 1024, 1000),
         frame_rate=10.0,
         strides=(4, 2, 1),
-        side={
+        side_info={
             "gain": torch.tensor([0.5, 2.0]),
             "scale": torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, torch.nan]]),
         },
@@ -50,9 +50,9 @@ def assert_same(one: Codes, other: Codes) -> None:
         assert torch.equal(getattr(one, name), getattr(other, name)), name
     for name in ("sample_rate", "codec", "codebook_sizes", "frame_rate", "strides"):
         assert getattr(one, name) == getattr(other, name), name
-    assert one.side.keys() == other.side.keys()
-    for name, value in one.side.items():
-        torch.testing.assert_close(value, other.side[name], rtol=0, atol=0, equal_nan=True)
+    assert one.side_info.keys() == other.side_info.keys()
+    for name, value in one.side_info.items():
+        torch.testing.assert_close(value, other.side_info[name], rtol=0, atol=0, equal_nan=True)
 
 
 # -- counting -------------------------------------------------------------------------------------
@@ -73,9 +73,9 @@ def test_bits_are_counted_exactly_over_strides_and_side_values() -> None:
 def test_the_bitrate_falls_back_on_frames_and_is_nan_where_nothing_is_known() -> None:
     codes = plain(80, 40)
     assert codes.bitrate.tolist() == [64000, 64000]
-    bare = load_codec("g711_ulaw", device="cpu").wrap(codes.codes.clamp(min=0))
+    bare = load_codec("g711_ulaw", device="cpu").codes_from_tensor(codes.codes.clamp(min=0))
     assert bare.num_samples.tolist() == [-1, -1] and bare.bitrate.tolist() == [64000, 64000]
-    compressed = load_codec("opus_24k", device="cpu").wrap(codes.codes.clamp(min=0))
+    compressed = load_codec("opus_24k", device="cpu").codes_from_tensor(codes.codes.clamp(min=0))
     assert bool(compressed.bitrate.isnan().all())
 
 
@@ -119,9 +119,11 @@ def test_parts_join_to_the_whole() -> None:
 
 def test_side_values_of_different_lengths_join_with_nan() -> None:
     long, short = multiscale()
-    short = Codes(**{**vars(short), "side": {"gain": short.side["gain"], "scale": short.side["scale"][:, :3]}})
+    short = Codes(
+        **{**vars(short), "side_info": {"gain": short.side_info["gain"], "scale": short.side_info["scale"][:, :3]}}
+    )
     joined = Codes.cat([short, long])
-    torch.testing.assert_close(joined.side["scale"], multiscale().side["scale"][[1, 0]], equal_nan=True)
+    torch.testing.assert_close(joined.side_info["scale"], multiscale().side_info["scale"][[1, 0]], equal_nan=True)
     assert joined.num_bits.tolist() == multiscale().num_bits[[1, 0]].tolist()
 
 
@@ -135,7 +137,7 @@ def test_codes_of_different_codecs_do_not_join() -> None:
 def test_first_codebooks_are_a_lower_bitrate() -> None:
     first = multiscale().first(2)
     assert (first.num_codebooks, first.codebook_sizes, first.strides) == (2, (4096, 1024), (4, 2))
-    assert first.side.keys() == {"gain", "scale"}
+    assert first.side_info.keys() == {"gain", "scale"}
     assert bool((first.num_bits < multiscale().num_bits).all())
     for wrong in (0, 4):
         with pytest.raises(ValueError, match=f"3 codebooks; {wrong} were asked for"):
@@ -145,7 +147,7 @@ def test_first_codebooks_are_a_lower_bitrate() -> None:
 def test_all_tensors_move_together() -> None:
     for name in available_devices():
         there = multiscale().to(name)
-        tensors = (there.codes, there.lengths, there.num_samples, *there.side.values())
+        tensors = (there.codes, there.lengths, there.num_samples, *there.side_info.values())
         assert {t.device for t in tensors} == {there.device} and str(there.device).startswith(name)
         assert there.num_bits.tolist() == multiscale().num_bits.tolist()
         assert_same(there.cpu(), multiscale())

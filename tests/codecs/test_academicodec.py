@@ -40,7 +40,7 @@ def test_golden(name: str) -> None:
     case, _ = golden_case(name)
     codes = codec.encode(case["audio"], codec.sample_rate)
     assert_codes_agree(codes.codes, case["codes"], case["codes_stable"])
-    assert codes.side == {}
+    assert codes.side_info == {}
     assert_audio_agrees(codec.encode_latent(case["audio"]), case["latent"])
     assert_audio_agrees(codec.quantizer.decode(case["codes"]), case["quantized"])
     assert_audio_agrees(codec.decode(case["codes"]).waveform, case["reconstruction"])
@@ -53,7 +53,7 @@ def test_golden_codes_at_a_peak_of_095() -> None:
     codes = codec.encode(case["audio"], codec.sample_rate)
     assert_codes_agree(codes.codes, case["peak_normalised_codes"], case["peak_normalised_codes_stable"])
     gain = float(case["audio"].abs().max()) / 0.95
-    assert float(codes.side["gain"]) == pytest.approx(gain)
+    assert float(codes.side_info["gain"]) == pytest.approx(gain)
     assert float(codes.num_bits) == 46 * 40 + 32, "the gain is a part of the codes and counts"
     as_upstream = codec.decode(codes.codes).waveform  # the integers alone: nothing takes the loudness back
     assert_audio_agrees(codec.decode(codes).waveform[..., : as_upstream.shape[-1]], gain * as_upstream)
@@ -76,12 +76,12 @@ def test_a_long_clip_has_the_statistics_of_its_whole(peak_normalise: bool) -> No
     codec.peak_normalise = peak_normalise
     clip = noise(5 * codec.sample_rate + 77)
     whole = codec.encode(clip, codec.sample_rate)
-    codec.max_seconds_per_pass = 1.0
+    codec.max_chunk_seconds = 1.0
     assert len(list(codec._windows(len(clip), codec.sample_rate))) >= 5
     in_chunks = codec.encode(clip, codec.sample_rate)
     assert torch.equal(in_chunks.codes, whole.codes)
-    assert in_chunks.side.keys() == whole.side.keys()
-    codec.max_seconds_per_pass = None
+    assert in_chunks.side_info.keys() == whole.side_info.keys()
+    codec.max_chunk_seconds = None
     part = codec.encode(clip[: codec.sample_rate], codec.sample_rate)
     assert not torch.equal(part.codes[..., :40], whole.codes[..., :40]), "each code depends on the clip's end too"
 

@@ -185,11 +185,11 @@ def test_windows_are_coded_by_themselves():
     assert torch.equal(before[..., :59], file.codes[..., :59])
     assert not torch.equal(before, file.codes)
     try:
-        codec.max_seconds_per_pass = 2.0
+        codec.max_chunk_seconds = 2.0
         assert torch.equal(codec.compress(clip, 24000, normalize_db=None, num_codebooks=3).codes, file.codes)
         in_chunks = codec.decompress(file).waveform
     finally:
-        codec.max_seconds_per_pass = None
+        codec.max_chunk_seconds = None
     torch.testing.assert_close(codec.decompress(file).waveform, in_chunks, rtol=1e-9, atol=1e-9)
 
 

@@ -62,8 +62,10 @@ def test_golden(golden: tuple[tuple[str, ...], str]) -> None:
     assert_codes_agree(codes.codes, case["codes"], case["codes_stable"])
     side = {"scale": case["scale"]} if "scale" in case else {}
     for key, value in side.items():
-        torch.testing.assert_close(codes.side[key], value, rtol=1e-6, atol=0)
-    assert_audio_agrees(codec.decode(codec.wrap(case["codes"], side=side)).waveform, case["reconstruction"])
+        torch.testing.assert_close(codes.side_info[key], value, rtol=1e-6, atol=0)
+    assert_audio_agrees(
+        codec.decode(codec.codes_from_tensor(case["codes"], side_info=side)).waveform, case["reconstruction"]
+    )
     clip = case["reconstruction"][..., : case["audio"].shape[-1]]
     assert_audio_agrees(codec.decode(codes).waveform, clip)
     assert_audio_agrees(codec.quantizer.decode(case["codes"]), case["quantized"])
@@ -200,7 +202,7 @@ def test_segments_are_scaled_coded_and_faded_as_published(segmented: SegmentedEn
     for i, start in enumerate(range(0, samples, 4752)):
         segment = x[:, start : start + 4800]
         scale = segment.mean(0).square().mean().sqrt() + 1e-8
-        torch.testing.assert_close(codes.side["scale"][0, i], scale)
+        torch.testing.assert_close(codes.side_info["scale"][0, i], scale)
         found = segmented.quantizer.encode(segmented.encode_latent(segment[None] / scale), 4)
         count = found.shape[-1]
         assert torch.equal(codes.codes[..., place : place + count], found)
@@ -223,23 +225,23 @@ def test_segments_are_scaled_coded_and_faded_as_published(segmented: SegmentedEn
 def test_codes_without_a_scale_are_decoded_at_a_scale_of_one(segmented: SegmentedEncodec) -> None:
     codes = segmented.encode(noise(2, 6000), 48000)
     bare = segmented.decode(codes.codes).waveform
-    ones = segmented.wrap(codes.codes, side={"scale": torch.ones(1, 2, dtype=torch.float64)})
+    ones = segmented.codes_from_tensor(codes.codes, side_info={"scale": torch.ones(1, 2, dtype=torch.float64)})
     assert torch.equal(bare, segmented.decode(ones).waveform)
-    louder = segmented.wrap(codes.codes, side={"scale": torch.full((1, 2), 3.0, dtype=torch.float64)})
+    louder = segmented.codes_from_tensor(codes.codes, side_info={"scale": torch.full((1, 2), 3.0, dtype=torch.float64)})
     torch.testing.assert_close(segmented.decode(louder).waveform, 3 * bare)
 
 
 def test_scales_must_fit_the_segments(segmented: SegmentedEncodec) -> None:
     codes = segmented.encode(noise(2, 6000), 48000)
     with pytest.raises(ValueError, match="item 0 has 2 segments and 1 scales"):
-        segmented.decode(replace(codes, side={"scale": codes.side["scale"][:, :1]}))
+        segmented.decode(replace(codes, side_info={"scale": codes.side_info["scale"][:, :1]}))
     with pytest.raises(ValueError, match="900 samples make 3 frames; item 0 has 19"):
         segmented.decode(replace(codes, num_samples=torch.tensor([900])))
 
 
 def test_silence_has_a_scale_and_comes_back_silent(segmented: SegmentedEncodec) -> None:
     codes = segmented.encode(torch.zeros(2, 2000, dtype=torch.float64), 48000)
-    assert codes.side["scale"].tolist() == [[1e-8]]
+    assert codes.side_info["scale"].tolist() == [[1e-8]]
     assert float(segmented.decode(codes).waveform.abs().max()) < 1e-6
 
 
@@ -271,7 +273,7 @@ def test_a_short_clip_through_a_stream(samples: int) -> None:
     codes = torch.cat([*pieces, stream.flush(clip[..., whole:]).codes], dim=-1)
     assert torch.equal(codes, codec.encode(clip, 24000).codes)
     audio = torch.cat([stream.decode(codes).waveform, stream.drain().waveform], dim=-1)
-    torch.testing.assert_close(audio, codec.decode(codec.wrap(codes)).waveform)
+    torch.testing.assert_close(audio, codec.decode(codec.codes_from_tensor(codes)).waveform)
 
 
 # -- .ecdc files ----------------------------------------------------------------------------------
@@ -284,7 +286,7 @@ def test_the_published_file_is_read_and_written_byte_for_byte(folder: str, tmp_p
     assert torch.equal(codes.codes, case["codes"]) and codes.num_samples.tolist() == [case["audio"].shape[-1]]
     assert (codes.codec, codes.sample_rate) == (folder, codec_info(folder).sample_rate)
     if "scale" in case:
-        assert torch.equal(codes.side["scale"], case["scale"])
+        assert torch.equal(codes.side_info["scale"], case["scale"])
     write_ecdc(codes, tmp_path / "again.ecdc")
     assert (tmp_path / "again.ecdc").read_bytes() == (GOLDEN / folder / "public.ecdc").read_bytes()
     audio = golden_codec(folder, folder).decode(codes).waveform
@@ -298,8 +300,8 @@ def test_codes_survive_an_ecdc_file(name: str, samples: int) -> None:
     codes = codec.encode(noise(codec.channels[0], samples, seed=samples), codec.sample_rate)
     again = from_ecdc(to_ecdc(codes))
     assert torch.equal(again.codes, codes.codes) and torch.equal(again.num_samples, codes.num_samples)
-    for key, value in codes.side.items():
-        assert torch.equal(again.side[key], value.float())
+    for key, value in codes.side_info.items():
+        assert torch.equal(again.side_info[key], value.float())
 
 
 @pytest.mark.parametrize("folder", ["encodec_24k", "encodec_48k"])
@@ -366,8 +368,8 @@ def test_only_whole_codes_of_one_clip_are_written() -> None:
         to_ecdc(codes)
     one = codes[1]
     for broken, message in (
-        (replace(one, side={}), "side value 'scale'"),
-        (replace(one, side={"scale": one.side["scale"] * torch.nan}), "finite scales"),
+        (replace(one, side_info={}), "side value 'scale'"),
+        (replace(one, side_info={"scale": one.side_info["scale"] * torch.nan}), "finite scales"),
         (replace(one, num_samples=torch.tensor([-1])), "number of samples"),
         (replace(one, num_samples=torch.tensor([5000])), "5000 samples make 16 frames; these codes have 19"),
         (replace(one, codes=one.codes + 1024), "0 to 1023"),

@@ -39,9 +39,9 @@ def test_golden(name: str) -> None:
     case, _ = golden_case(name)
     codes = codec.encode(case["audio"], codec.sample_rate)
     assert_codes_agree(codes.codes, case["codes"], case["codes_stable"])
-    torch.testing.assert_close(codes.side["scale"], case["scale"])
+    torch.testing.assert_close(codes.side_info["scale"], case["scale"])
 
-    truth = codec.wrap(case["codes"], side={"scale": case["scale"]})
+    truth = codec.codes_from_tensor(case["codes"], side_info={"scale": case["scale"]})
     samples = case["reconstruction"].shape[-1]
     assert_audio_agrees(codec.decode(truth).waveform[..., :samples], case["reconstruction"])
     assert_audio_agrees(codec.decode(case["codes"]).waveform, case["decoded_without_scale"])
@@ -87,7 +87,7 @@ def test_the_scale_alone_holds_the_loudness(name: str, tmp_path: Path) -> None:
     clip = sound(8000)
     codes, louder = codec.encode(clip, 16000), codec.encode(4 * clip, 16000)
     assert torch.equal(louder.codes, codes.codes)
-    torch.testing.assert_close(louder.side["scale"], 4 * codes.side["scale"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(louder.side_info["scale"], 4 * codes.side_info["scale"], rtol=1e-6, atol=0)
     torch.testing.assert_close(codec.decode(louder).waveform, 4 * codec.decode(codes).waveform, rtol=1e-5, atol=1e-9)
     assert float(codes.num_bits) == codes.codes.numel() * 6 + 32  # 64 entries a codebook, and one number
 
@@ -101,7 +101,7 @@ def test_each_clip_of_a_batch_has_the_scale_of_its_own_samples() -> None:
     clips = [sound(8000), 0.01 * sound(1)[..., :1], torch.zeros(1, 3000, dtype=torch.float64)]
     codes = codec.encode(clips, 16000)
     expected = [[float(clip.square().mean().sqrt()) + 1e-8] for clip in clips]
-    torch.testing.assert_close(codes.side["scale"], torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(codes.side_info["scale"], torch.tensor(expected, dtype=torch.float64))
     silence = codec.decode(codes).split()[2]
     assert float(silence.abs().max()) < 1e-6
 
@@ -114,7 +114,7 @@ def test_codes_without_a_scale_are_decoded_and_it_is_said(caplog: pytest.LogCapt
         bare = codec.decode(codes.codes)
         codec.decode(codes.codes)
     assert [record.message for record in caplog.records if "without a scale" in record.message] == [caplog.messages[0]]
-    scaled = codec.decode(codes).waveform[0] / codes.side["scale"]
+    scaled = codec.decode(codes).waveform[0] / codes.side_info["scale"]
     assert_audio_agrees(bare.waveform[0, :, : scaled.shape[-1]], scaled, 1e-9)
 
 
@@ -149,10 +149,10 @@ def test_windows_are_nearly_the_whole(name: str, samples: int, monkeypatch: pyte
     clip = sound(samples)
     codes = codec.encode(clip, 16000)
     whole = codec.decode(codes).waveform
-    monkeypatch.setattr(codec, "max_seconds_per_pass", 3.0)
+    monkeypatch.setattr(codec, "max_chunk_seconds", 3.0)
     in_windows, audio = codec.encode(clip, 16000), codec.decode(codes).waveform
     assert in_windows.codes.shape == codes.codes.shape
-    assert torch.equal(in_windows.side["scale"], codes.side["scale"])
+    assert torch.equal(in_windows.side_info["scale"], codes.side_info["scale"])
     assert float((in_windows.codes[:, 0] == codes.codes[:, 0]).double().mean()) > 0.9
     assert float((audio - whole).square().sum() / whole.square().sum()) < 1e-3  # 30 dB
 

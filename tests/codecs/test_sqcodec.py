@@ -70,7 +70,7 @@ def test_passes_of_any_length_equal_the_whole() -> None:
     """Attention remembers its window, and the decoder takes a round for each norm over the whole clip."""
     case, _ = golden_case(SMALLEST)
     codec = load_codec(SMALLEST, weights=golden_state_dict(SMALLEST), device="cpu")
-    codec.max_seconds_per_pass = 0.23  # neither whole frames nor whole windows
+    codec.max_chunk_seconds = 0.23  # neither whole frames nor whole windows
     assert_codes_agree(codec.encode(case["audio"], 16000).codes, case["codes"], case["codes_stable"])
     assert_audio_agrees(codec.decode(case["codes"]).waveform, case["reconstruction"])
 

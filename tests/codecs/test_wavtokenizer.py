@@ -140,9 +140,9 @@ def test_a_checkpoint_of_the_other_hop_says_which_it_is() -> None:
 def in_windows_of_6_s(request: pytest.FixtureRequest) -> Iterator[BaseCodec]:
     """A small network of the same architecture; 6 s is the shortest window there is."""
     codec = codec_of(request.param, "small", torch.float64)
-    codec.max_seconds_per_pass = 1.0
+    codec.max_chunk_seconds = 1.0
     yield codec
-    codec.max_seconds_per_pass = None
+    codec.max_chunk_seconds = None
 
 
 def codes_of(codec: BaseCodec, seconds: float, seed: int = 0) -> Tensor:
@@ -203,8 +203,8 @@ def test_the_encoder_is_exact_in_passes(codec: BaseCodec, name: str) -> None:
     case, _ = golden_case(name)
     try:
         for seconds in (0.02, 0.3, 1.0):
-            codec.max_seconds_per_pass = seconds
+            codec.max_chunk_seconds = seconds
             codes = codec.encode(case["audio"], codec.sample_rate).codes
             assert_codes_agree(codes, case["codes"], case["codes_stable"])
     finally:
-        codec.max_seconds_per_pass = None
+        codec.max_chunk_seconds = None

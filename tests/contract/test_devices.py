@@ -65,10 +65,10 @@ def assert_same_codes(there: Codes, here: Codes) -> None:
     ):
         assert ours.device == DEVICE
         assert torch.equal(ours.cpu(), truth)
-    assert there.side.keys() == here.side.keys()
-    for name, value in there.side.items():
+    assert there.side_info.keys() == here.side_info.keys()
+    for name, value in there.side_info.items():
         assert value.device == DEVICE
-        torch.testing.assert_close(value.cpu(), here.side[name], rtol=1e-9, atol=1e-12, equal_nan=True)
+        torch.testing.assert_close(value.cpu(), here.side_info[name], rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
 def assert_near(there: Audio, here: Audio) -> None:
@@ -104,7 +104,7 @@ def test_a_long_clip_there_is_what_it_is_here(family: BaseCodec, device: FakeDev
     there, codec = moved(family), copy.deepcopy(family)
     hop = codec.hop_length or codec.sample_rate // 50
     clips = clips_of(codec, [34 * hop + 3, 5 * hop], seed=3)
-    codec.max_seconds_per_pass = there.max_seconds_per_pass = 15 * hop / codec.sample_rate
+    codec.max_chunk_seconds = there.max_chunk_seconds = 15 * hop / codec.sample_rate
     codes = codec.encode(clips, codec.sample_rate)
     assert_same_codes(there.encode(clips, codec.sample_rate), codes)
     if codec.supports_decode:
@@ -172,7 +172,7 @@ def test_a_step_of_a_running_stream_does_not_wait_for_the_device(causal: BaseCod
     while not codec._stream_encode_is_warm(stream.encoder_state):
         codes = stream.encode(chunk)
     while not codec._stream_decode_is_warm(stream.decoder_state):
-        stream.decode(codec.wrap(torch.ones(2, count, 2, dtype=torch.int64, device=DEVICE)))
+        stream.decode(codec.codes_from_tensor(torch.ones(2, count, 2, dtype=torch.int64, device=DEVICE)))
     with torch.no_grad(), device.no_wait():
         codes, encoder = codec._stream_encode_step(chunk, stream.encoder_state, count)
         waveform, decoder = codec._stream_decode_step(codes, stream.decoder_state)

@@ -76,8 +76,10 @@ def test_a_ragged_batch_is_only_a_faster_loop(codec: BaseCodec, size: str, seed:
         alone = codec.encode(clip, codec.sample_rate)
         assert torch.equal(batch[i].codes, alone.codes), f"clip {i} of {clip.shape[-1]} samples"
         assert int(batch.num_samples[i]) == clip.shape[-1]
-        for name, value in alone.side.items():
-            torch.testing.assert_close(batch.side[name][i, ..., : value.shape[-1]], value[0], rtol=1e-9, atol=1e-12)
+        for name, value in alone.side_info.items():
+            torch.testing.assert_close(
+                batch.side_info[name][i, ..., : value.shape[-1]], value[0], rtol=1e-9, atol=1e-12
+            )
         if audio is not None:
             assert_same_audio(audio.split()[i], codec.decode(alone).waveform[0], 1e-9)
 
@@ -111,11 +113,11 @@ def test_decode_needs_the_integers_alone(codec: BaseCodec) -> None:
     expected = codec.decode(codes)
     plain = codes.codes.clone().to(torch.int32)
     codec.encode(clips_of(codec, [codec.sample_rate // 4], seed=99), codec.sample_rate)  # would overwrite a cache
-    if not codes.side:
+    if not codes.side_info:
         from_integers = codec.decode(plain)
         shared = min(from_integers.waveform.shape[-1], expected.waveform.shape[-1])  # some drop what fills no frame
         assert_same_audio(from_integers.waveform[0, :, :shared], expected.waveform[0, :, :shared], 1e-9)
-    rebuilt = codec.wrap(plain, side={name: value.clone() for name, value in codes.side.items()})
+    rebuilt = codec.codes_from_tensor(plain, side_info={name: value.clone() for name, value in codes.side_info.items()})
     again = codec.decode(rebuilt)
     shared = min(again.waveform.shape[-1], expected.waveform.shape[-1])
     assert_same_audio(again.waveform[0, :, :shared], expected.waveform[0, :, :shared], 1e-9)
@@ -153,7 +155,7 @@ def test_in_passes_equals_in_one_piece(codec: BaseCodec, size: str) -> None:
     codes = codec.encode(clips, codec.sample_rate)
     whole = codec.decode(codes) if codec.supports_decode else None
     try:
-        codec.max_seconds_per_pass = 0.9
+        codec.max_chunk_seconds = 0.9
         in_chunks = codec.encode(clips, codec.sample_rate)
         assert in_chunks.codes.shape == codes.codes.shape
         if "encode" not in codec.approximate_when_long:
@@ -164,7 +166,7 @@ def test_in_passes_equals_in_one_piece(codec: BaseCodec, size: str) -> None:
             if "decode" not in codec.approximate_when_long:
                 assert_same_audio(audio.waveform, whole.waveform, 1e-9)
     finally:
-        codec.max_seconds_per_pass = None
+        codec.max_chunk_seconds = None
 
 
 def test_float32_agrees_with_float64(codec: BaseCodec, size: str) -> None:
@@ -206,7 +208,7 @@ def test_a_stream_is_only_a_patient_call(causal: BaseCodec, size: str, seed: int
         streamed = torch.cat([piece[i].codes for piece in pieces], dim=-1)
         assert torch.equal(streamed, whole[i].codes)
 
-    expected = causal.decode(causal.wrap(whole.codes))
+    expected = causal.decode(causal.codes_from_tensor(whole.codes))
     out, position = [], 0
     for n in fed_in_chunks(whole.codes.shape[-1], 1, r):
         out.append(stream.decode(whole.codes[..., position : position + n]))

@@ -123,7 +123,7 @@ def test_audio_comes_from_the_integers_alone(name: str) -> None:
     assert whole.dtype == np.float32 and whole.shape == (truth.waveform.shape[-1:] if flat else truth.waveform[0].shape)
     assert np.array_equal(whole.reshape(-1), truth.numpy())
     assert np.array_equal(codec.decode_unit(extracted), whole)
-    bare = codec.model.decode(codec.model.wrap(dense(name, extracted.unit)[None])).numpy()
+    bare = codec.model.decode(codec.model.codes_from_tensor(dense(name, extracted.unit)[None])).numpy()
     for unit in (extracted.unit, extracted.unit.numpy(), extracted.unit.tolist()):
         assert np.array_equal(codec.decode_unit(unit).reshape(-1), bare)
     assert np.array_equal(codec.decode_unit(general.ExtractedUnit(extracted.unit, None)).reshape(-1), bare)

@@ -92,9 +92,9 @@ def test_side_values_and_strides_survive(codec: str, form: str, tmp_path: Path) 
     for found, clip in zip(read_shard(path), clips, strict=True):
         assert torch.equal(found.codes.codes, clip.codes.codes)
         assert found.codes.strides == clip.codes.strides
-        assert list(found.codes.side) == list(clip.codes.side)
-        for name, value in clip.codes.side.items():
-            assert torch.equal(found.codes.side[name], value) and not bool(value.isnan().any())
+        assert list(found.codes.side_info) == list(clip.codes.side_info)
+        for name, value in clip.codes.side_info.items():
+            assert torch.equal(found.codes.side_info[name], value) and not bool(value.isnan().any())
         assert torch.equal(found.codes.num_bits, clip.codes.num_bits)
         assert torch.equal(made.decode(found.codes).waveform, made.decode(clip.codes).waveform)
 

@@ -206,7 +206,7 @@ def _needed(layer: Layer, length: int) -> int:
 
 def decompress(codec: DAC, file: DACFile) -> Audio:
     """See `DAC.decompress`."""
-    codes = codec._check_codes(codec.wrap(file.codes)).codes.to(codec.device)
+    codes = codec._check_codes(codec.codes_from_tensor(file.codes)).codes.to(codec.device)
     chunks = codes.split(file.chunk_length, dim=-1)
     if file.padding:
         waveform = torch.cat([codec.decode(chunk).waveform for chunk in chunks], dim=-1)

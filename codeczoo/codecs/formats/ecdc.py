@@ -88,9 +88,9 @@ def to_ecdc(codes: Codes) -> bytes:
         raise ValueError(f"a code of an .ecdc file lies in 0 to {(1 << BITS) - 1}; these reach {values.max()}")
     scales: list[float] = []
     if model.config.segment:
-        if "scale" not in codes.side:
+        if "scale" not in codes.side_info:
             raise ValueError(f"codes of {variant.root} need their side value 'scale' to be written")
-        scales = codes.side["scale"][0, : len(frames)].tolist()
+        scales = codes.side_info["scale"][0, : len(frames)].tolist()
         if len(scales) != len(frames) or not all(map(math.isfinite, scales)):
             raise ValueError(f"{len(frames)} segments need as many finite scales; these are {scales}")
     text = json.dumps({"m": model.published, "al": samples, "nc": codes.num_codebooks, "lm": False}).encode()
@@ -149,7 +149,7 @@ def from_ecdc(data: bytes, name: str = ".ecdc data") -> Codes:
         codec=model.variant.name,
         codebook_sizes=(model.config.codebook_size,) * count,
         frame_rate=model.config.sample_rate / model.hop_length,
-        side={"scale": torch.tensor([scales])} if scales else {},
+        side_info={"scale": torch.tensor([scales])} if scales else {},
     )
 
 

@@ -149,7 +149,7 @@ class BaseCodec(ABC):
                 out.append((extracted.unit, None))
                 continue
             decoded = np.asarray(self.decode_unit(extracted.stuff_for_synth), np.float32).squeeze()
-            out.append((extracted.unit, Audio.of(decoded, self.sampling_rate).like(item.audio)))
+            out.append((extracted.unit, Audio.of(decoded, self.sampling_rate).matched_to(item.audio)))
         return out
 
     def _save(self, audio: Audio, folder: str, identity: Any) -> str:

@@ -3,8 +3,8 @@
     python perf/windows.py --codecs wavtokenizer_75 --weights random --seconds 6 10 20 30
 
 The clip is all embedded clips, one after another. For encoders that are not exact in chunks it prints the share of
-equal codes; for decoders, the signal-to-difference ratio and the log-spectral distance (RMS over bins, mean over frames, STFT
-of 1024 points) of equal codes decoded in chunks and whole.
+equal codes; for decoders, the signal-to-difference ratio and the log-spectral distance (RMS over bins, mean over
+frames, STFT of 1024 points) of equal codes decoded in chunks and whole.
 """
 
 from __future__ import annotations

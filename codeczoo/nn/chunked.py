@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.local_attention import LocalTransformer
@@ -70,7 +70,7 @@ def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
 
 def _run_stateful(layer: LSTM | LocalTransformer, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
     state: Any = None
-    for chunk in one_by_one(_in_multiples(chunks, getattr(layer, "window", 1))):
+    for chunk in release_memory_between(_in_multiples(chunks, getattr(layer, "window", 1))):
         y, state = layer.first_chunk(chunk) if state is None else layer.step(chunk, state)
         yield y
 
@@ -94,7 +94,7 @@ def _run_with_context(layers: Sequence[nn.Module], chunks: Iterable[Tensor]) -> 
     hop, up = max(int(1 / rate), 1), max(int(rate), 1)  # `hop` input steps give `up` outputs; one of the two is 1
     held: Tensor | None = None  # the input not yet dropped; it starts a whole number of hops after the clip's start
     given = 0  # hops at the start of `held` whose outputs were yielded before
-    for chunk, is_last in one_by_one(_mark_last(chunks)):
+    for chunk, is_last in release_memory_between(_mark_last(chunks)):
         held = chunk if held is None else torch.cat([held, chunk], dim=-1)
         known = max((held.shape[-1] - reach) // hop, 0)  # hops whose outputs see no later input
         if not is_last and known <= given:

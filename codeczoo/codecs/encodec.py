@@ -27,7 +27,7 @@ from torch import Tensor
 from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, pad_stack
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
@@ -177,7 +177,7 @@ class SegmentedEncodec(Encodec):
         counts = [sum(segment.frames for segment in clip) for clip in clips]
         codes = waveform.new_zeros(len(clips), num_codebooks, max(counts), dtype=torch.int64)
         scale = waveform.new_full((len(clips), max(map(len, clips))), torch.nan)
-        for group in one_by_one(self._passes(clips)):
+        for group in release_memory_between(self._passes(clips)):
             starts = [segment.number * self.config.segment_stride for segment in group]
             pieces = [
                 waveform[segment.row, :, start : start + segment.samples]
@@ -201,7 +201,7 @@ class SegmentedEncodec(Encodec):
         stride, hop = self.config.segment_stride, self.hop_length
         ends = [(len(clip) - 1) * stride + clip[-1].frames * hop for clip in clips]
         out = self._anchor.new_zeros(len(clips), self.config.channels, max(ends))
-        for group in one_by_one(self._passes(clips)):
+        for group in release_memory_between(self._passes(clips)):
             pieces = [codes[segment.row, :, segment.frame : segment.frame + segment.frames] for segment in group]
             x, own = pad_stack(pieces)
             y = self.decode_latent(self.quantizer.decode(x), dense_or_none(own, x.shape[-1]))

@@ -31,7 +31,7 @@ from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap, Rule
 from codeczoo.base.network import Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, join
+from codeczoo.base.ragged import dense_or_none, join_chunks
 from codeczoo.nn.cache_tiling import TILE
 from codeczoo.nn.chunked import padded_chunks, run_chunked
 from codeczoo.nn.conv import Conv1d
@@ -325,7 +325,7 @@ class SQCodec(BaseCodec):
         for i, layer in enumerate(layers):
             if isinstance(layer, Enhance):
                 layers[i] = layer.of_whole(run_chunked([*layers[:i], layer.trend], latents()))
-        waveform = join(run_chunked(layers, latents()), int(lengths[0]) * self.hop_length)
+        waveform = join_chunks(run_chunked(layers, latents()), int(lengths[0]) * self.hop_length)
         return Decoded(waveform, lengths * self.hop_length)
 
     def _filled(self, samples: Tensor) -> Tensor:

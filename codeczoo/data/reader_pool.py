@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.data.batching import Batch
 from codeczoo.data.open import Source
 from codeczoo.data.read import ReadBatch, join_reads, read_batch
@@ -44,7 +44,7 @@ def read_ahead(
     A reader that dies (killed, or crashed by a file) is replaced, and its batch is read again. A clip over which
     readers die again and again is named as a failure. Between two batches freed memory goes back to the system.
     """
-    return one_by_one(_read_ahead(source, batches, workers, estimates, pin))
+    return release_memory_between(_read_ahead(source, batches, workers, estimates, pin))
 
 
 def _read_ahead(

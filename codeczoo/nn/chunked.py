@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.local_attention import LocalTransformer
@@ -70,7 +70,7 @@ def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
 
 def _recur(layer: LSTM | LocalTransformer, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
     state: Any = None
-    for piece in one_by_one(_in_multiples(pieces, getattr(layer, "window", 1))):
+    for piece in release_memory_between(_in_multiples(pieces, getattr(layer, "window", 1))):
         y, state = layer.first_chunk(piece) if state is None else layer.step(piece, state)
         yield y
 
@@ -94,7 +94,7 @@ def _convolve(layers: Sequence[nn.Module], pieces: Iterable[Tensor]) -> Iterator
     hop, up = max(int(1 / rate), 1), max(int(rate), 1)  # `hop` input steps give `up` outputs; one of the two is 1
     held: Tensor | None = None  # the input from some step on, a whole number of hops after the clip's start
     given = 0  # hops of `held` whose outputs were given already
-    for piece, is_last in one_by_one(_mark_last(pieces)):
+    for piece, is_last in release_memory_between(_mark_last(pieces)):
         held = piece if held is None else torch.cat([held, piece], dim=-1)
         known = max((held.shape[-1] - reach) // hop, 0)  # hops whose outputs see nothing to come
         if not is_last and known <= given:

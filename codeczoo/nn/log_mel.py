@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.base.ragged import join
+from codeczoo.base.ragged import join_chunks
 from codeczoo.nn.mel import mel_filters
 from codeczoo.nn.padding import pad
 
@@ -33,7 +33,7 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
         stretches = (padded[:, first * HOP : (last - 1) * HOP + N_FFT] for first, last in _ends(frames))
     window = torch.hann_window(N_FFT, dtype=waveform.dtype, device=waveform.device)
     filters = mel_filters(SAMPLE_RATE, N_FFT, mels).to(waveform)  # [bins, mels]
-    log_mel = join((_mel(stretch, window, filters) for stretch in stretches), frames).clamp_(min=1e-10).log10_()
+    log_mel = join_chunks((_mel(stretch, window, filters) for stretch in stretches), frames).clamp_(min=1e-10).log10_()
     own = log_mel
     if lengths is not None:
         behind = torch.arange(frames, device=log_mel.device) >= (lengths // HOP)[:, None]

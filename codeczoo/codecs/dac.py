@@ -28,13 +28,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.audio import Audio
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.device import matmul_precision
-from codeczoo.base.key_map import KeyMap, Rule, compare_settings
-from codeczoo.base.network import Context, Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none
+from codeczoo.base import (
+    Audio,
+    BaseCodec,
+    Context,
+    Decoded,
+    Encoded,
+    KeyMap,
+    Rule,
+    Variant,
+    compare_settings,
+    dense_or_none,
+    matmul_precision,
+)
 from codeczoo.codecs.formats import dac as dac_file
 from codeczoo.codecs.formats.dac import DACFile
 from codeczoo.nn.cache_tiling import run_tiled

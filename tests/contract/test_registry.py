@@ -4,7 +4,7 @@ Each network runs here in float64 with seeded weights and few channels (`SMALL` 
 equality means equality; `make test-full` runs the same with the published numbers of channels.
 
 The codecs come from fixtures alone (tests/contract/conftest.py), so that a codec of another package can be held to the
-same promises: give the fixtures `size`, `codec`, `single`, and `causal` if it streams (tests/contract/test_template.py).
+same promises: give the fixtures `size`, `codec`, `single`, and `causal` if it streams (see test_template.py).
 """
 
 from __future__ import annotations

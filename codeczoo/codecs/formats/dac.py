@@ -27,9 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.audio import Audio
-from codeczoo.base.inputs import collate, read_clips
-from codeczoo.base.resampling import resample
+from codeczoo.base import Audio, collate, read_clips, resample
 from codeczoo.nn.conv import ConvTranspose1d
 from codeczoo.nn.loudness import loudness
 from codeczoo.nn.receptive_field import Layer, convolutions_of, out_length, without_padding

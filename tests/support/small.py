@@ -43,22 +43,21 @@ def codec_of(name: str, size: str, dtype: torch.dtype) -> BaseCodec:
 @functools.lru_cache(maxsize=8)
 def _small(name: str, dtype: torch.dtype) -> BaseCodec:
     variant = small_variant(name)
-    return seeded(variant, dtype, declared(variant.family, "GAIN", 1.0))
+    return seeded(variant.build(), dtype, declared(variant.family, "GAIN", 1.0))
 
 
 @functools.lru_cache(maxsize=2)  # in float64 the largest takes 2 GB
 def _full(name: str, dtype: torch.dtype) -> BaseCodec:
     variant = variants()[name]
-    return seeded(variant, dtype, declared(variant.family, "GAIN", 1.0))
+    return seeded(variant.build(), dtype, declared(variant.family, "GAIN", 1.0))
 
 
-def seeded(variant: Variant, dtype: torch.dtype, gain: float = 1.0) -> BaseCodec:
-    """A codec with seeded weights, times `gain`.
+def seeded(codec: BaseCodec, dtype: torch.dtype, gain: float = 1.0) -> BaseCodec:
+    """The codec with seeded weights, times `gain`.
 
     Noise as weights can make a deep network chaotic, which no trained one is; with smaller weights float32 can be asked
     to agree with float64.
     """
-    codec = variant.build()
     load_weights(codec, "random")
     with torch.no_grad():
         for parameter in codec.parameters():

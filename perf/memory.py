@@ -7,7 +7,7 @@
 Run it from the repository's root. Each figure comes from a process of its own, with random weights. `peak` is the
 process's largest resident size; `audio` what the clip itself takes, which nobody can do without (the waveform that went
 in, float32, the codes, int64, and the waveform that came out); `growth` compares peak minus audio between the shortest
-and the longest clip. `--small` takes the networks of few channels that the tests use (tests/support/small.py), `--set`
+and the longest clip. `--small` takes the networks of few channels that the tests use (`SMALL`, tests/codecs/), `--set`
 changes single numbers: so a slow codec can be run on a long clip, and what grows with length stands out the more.
 """
 
@@ -26,7 +26,7 @@ import torch
 from codeczoo import Audio
 from codeczoo.base.catalogue import find_variant, variants
 from codeczoo.weights.load import load_weights
-from tests.support.small import SMALL
+from tests.support.declarations import small_numbers
 
 
 def measure(name: str, minutes: float, seconds_per_pass: float | None, changes: dict[str, object]) -> dict[str, float]:
@@ -81,14 +81,14 @@ def main() -> None:
     parser.add_argument("--codecs", nargs="+", default=one_of_each_family(), help="default: one of every family")
     parser.add_argument("--minutes", nargs="+", type=float, default=[2.0, 20.0])
     parser.add_argument("--max-seconds-per-pass", type=float, default=None)
-    parser.add_argument("--small", action="store_true", help="the networks of tests/support/small.py")
+    parser.add_argument("--small", action="store_true", help="the small networks of tests/codecs/")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="change the network's numbers")
     parser.add_argument("--out", type=Path, help="write the figures as JSON too")
     parser.add_argument("--child", nargs=1, type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     changes = dict(value_of(text) for text in args.set)
     if args.child:
-        small = SMALL.get(find_variant(args.codecs[0]).family, {}) if args.small else {}
+        small = small_numbers(find_variant(args.codecs[0]).family) if args.small else {}
         print(json.dumps(measure(args.codecs[0], args.child[0], args.max_chunk_seconds, {**small, **changes})))
         return
     report = {}

@@ -30,10 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.network import Decoded, Encoded
+from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.hifigan import CausalConvTranspose1d, Generator, MultiGroup, MultiReceptiveField
 from codeczoo.nn.padding import mask_tail

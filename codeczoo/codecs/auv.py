@@ -28,11 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.network import Decoded, Encoded, contexts_of
-from codeczoo.base.ragged import dense_or_none
+from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, contexts_of, dense_or_none
 from codeczoo.nn.conformer import Conformer, conformer_rules
 from codeczoo.nn.factorized_vq import FactorizedVQ
 from codeczoo.nn.istft import ISTFTHead

@@ -22,11 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.network import Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, join_chunks
+from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none, join_chunks
 from codeczoo.nn.alias_free import AliasFreeSnake, AliasFreeUnits
 from codeczoo.nn.chunked import padded_chunks, run_chunked
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d

@@ -6,17 +6,27 @@ descriptinc/descript-audio-codec, and the same model in Hugging Face transformer
     encoder: conv; for each stride: residual units of dilation 1, 3, 9, snake, strided conv; snake, conv
     decoder: conv; for each stride: snake, transposed conv, residual units of dilation 1, 3, 9; snake, conv, tanh
 
-Convolutions all the way, each with zeros on both sides: about 0.1 s of context to each side, so no streaming, but
-windows of a long clip that equal the whole. The quantiser searches in 8 dimensions, by cosine. A clip is filled up with
-zeros to whole frames; the strides of 5 in the 24 and 16 kHz models make the decoder end 8 samples short of its last
-frame, which are zeros here.
+Convolutions only, each with zeros on both sides: about 0.1 s of context to each side. So DAC does not stream, but a
+long clip in chunks with that context equals the whole. The quantiser searches in 8 dimensions, by cosine. A clip is
+filled up with zeros to whole frames. The strides of 5 in the 24 and 16 kHz models make the decoder end 8 samples short
+of its last frame; here those samples are zeros.
 
-`encode` and `decode` are the plain network. Upstream's file mode (loudness, windows without padding, `.dac`) is
-`compress` and `decompress`, in dac_file.py: its codes are not those of `encode`.
+`encode` and `decode` are the plain network. Upstream's file mode is `compress` and `decompress`, in three steps. The
+item is brought to -16 LUFS; its channels become items; and a clip longer than a window of 1 s goes through the network
+window by window *without any padding*, where each window starts as many samples after the one before as the decoder
+gives back. The decoder's outputs are joined as they are. So these codes are not those of `encode`, there are more of
+them a second, and they cannot be cut or joined elsewhere; the longer the window, the fewer are wasted. Benchmarks that
+call upstream's `compress` (Codec-SUPERB does) see these codes.
+
+Where upstream's file mode fails we do not follow. A decoder output that ends up to 8 samples short is filled with zeros
+(upstream cannot read such a file). An item of several channels has one gain on the way in and one on the way out, so
+that its channels keep their balance (upstream scales down a clipping channel alone, and brings each channel back to the
+loudness of the whole item). For mono, codes and audio are upstream's.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -28,19 +38,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.audio import Audio
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.device import matmul_precision
-from codeczoo.base.key_map import KeyMap, Rule, compare_settings
-from codeczoo.base.network import Context, Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none
-from codeczoo.codecs.formats import dac as dac_file
+from codeczoo.base import (
+    Audio,
+    AudioLike,
+    BaseCodec,
+    Context,
+    Decoded,
+    Encoded,
+    KeyMap,
+    Rule,
+    Variant,
+    collate,
+    compare_settings,
+    dense_or_none,
+    matmul_precision,
+    read_clips,
+    resample,
+)
 from codeczoo.codecs.formats.dac import DACFile
 from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import ResidualFactorizedVQ
-from codeczoo.nn.receptive_field import convolutions_of, receptive_span
+from codeczoo.nn.loudness import loudness
+from codeczoo.nn.receptive_field import Layer, convolutions_of, out_length, receptive_span, without_padding
 from codeczoo.nn.snake import Snake, SnakeDown, SnakeUnits
 
 
@@ -170,27 +190,27 @@ class DAC(BaseCodec):
     @torch.no_grad()
     def compress(
         self,
-        audio: Any,
+        audio: AudioLike,
         sample_rate: int | None = None,
         win_duration: float | None = 1.0,
         normalize_db: float | None = -16.0,
         num_codebooks: int | None = None,
     ) -> DACFile:
-        """Audio as the published package compresses it into a `.dac` file; see `dac_file`.
+        """Audio as the published package compresses it into a `.dac` file.
 
         Args:
             audio, sample_rate: as `encode` takes them; the clips of one file must agree in rate, channels and length.
                 Each channel is coded by itself.
-            win_duration: seconds; longer clips are coded in windows of that length, shorter ones as `encode` does.
-                None = never in windows.
-            normalize_db: loudness in LUFS that clips are brought to first; None = as they are.
+            win_duration: seconds of a window. Longer clips are coded in windows, shorter ones as `encode` does; None =
+                all clips as `encode` does.
+            normalize_db: loudness in LUFS that clips are brought to first; None = they keep theirs.
             num_codebooks: None = the codec's default.
 
         Raises:
             TypeError, ValueError: audio that cannot be taken, clips that differ, a window too short for one frame.
         """
         with matmul_precision(self.precision):
-            return dac_file.compress(self, audio, sample_rate, win_duration, normalize_db, num_codebooks)
+            return self._compress(audio, sample_rate, win_duration, normalize_db, num_codebooks)
 
     @torch.no_grad()
     def decompress(self, file: DACFile | str | Path) -> Audio:
@@ -201,7 +221,103 @@ class DAC(BaseCodec):
             ValueError: not a `.dac` file, or one that this codec cannot have made.
         """
         with matmul_precision(self.precision):
-            return dac_file.decompress(self, file if isinstance(file, DACFile) else DACFile.load(file))
+            return self._decompress(file if isinstance(file, DACFile) else DACFile.load(file))
+
+    def _compress(
+        self,
+        audio: AudioLike,
+        sample_rate: int | None,
+        win_duration: float | None,
+        normalize_db: float | None,
+        num_codebooks: int | None,
+    ) -> DACFile:
+        count = self.choose_codebooks(num_codebooks)
+        original = collate(read_clips(audio, sample_rate))
+        length = original.waveform.shape[-1]
+        if bool((original.lengths != length).any()):
+            raise ValueError(
+                f"a .dac file holds clips of one length; these have {original.lengths.tolist()} samples: "
+                "compress them one by one"
+            )
+        waveform = original.waveform.to(self.device, self.dtype)
+        waveform = _at_rate(waveform, original.sample_rate, self.sample_rate)
+        input_db = loudness(waveform, self.sample_rate)
+        if normalize_db is not None:
+            waveform = waveform * _gain(normalize_db - input_db, waveform)
+        waveform = waveform / waveform.abs().amax((1, 2), keepdim=True).clamp(min=1)
+        rows = waveform.flatten(0, 1)[:, None]  # [B * C, 1, T]
+        window = math.inf if win_duration is None else win_duration * self.sample_rate
+        whole = rows.shape[-1] <= window
+        if whole:
+            codes = self.encode(rows, self.sample_rate, count).codes
+            window_frames = codes.shape[-1]
+        else:
+            codes, window_frames = self._encode_windows(rows, int(window), count)
+        return DACFile(
+            codes=codes,
+            chunk_length=window_frames,
+            original_length=length,
+            input_db=input_db.float(),
+            channels=original.channels,
+            sample_rate=original.sample_rate,
+            padding=whole,
+        )
+
+    def _encode_windows(self, rows: Tensor, samples: int, num_codebooks: int) -> tuple[Tensor, int]:
+        """[B, 1, T] in windows of `samples` → codes [B, K, windows * frames], and the frames of a window."""
+        encoder, decoder = without_padding(self.encoder), without_padding(self.decoder)
+        samples = -(-max(samples, 1) // self.hop_length) * self.hop_length
+        frames = out_length(convolutions_of(encoder), samples)
+        step = out_length(convolutions_of(decoder), frames)
+        if step < 1:
+            layers, hop = convolutions_of(encoder, decoder), self.hop_length
+            enough = next(n for n in itertools.count(samples, hop) if out_length(layers, n) > 0)
+            raise ValueError(
+                f"a window of {samples} samples is too short: without padding {self.name} makes nothing of less than "
+                f"{enough} ({enough / self.sample_rate:.2f} s); win_duration=None codes a clip of any length whole"
+            )
+        delay = _delay(encoder, decoder)
+        count = -(-rows.shape[-1] // step)
+        behind = max((count - 1) * step + samples - rows.shape[-1] - delay, 0)
+        windows = F.pad(rows, (delay, behind)).unfold(-1, samples, step)[:, :, :count]  # a view: [B, 1, W, samples]
+        codes = []
+        for batch in self._window_batches(windows, samples):
+            latent, _ = encoder(batch.transpose(1, 2).flatten(0, 1))
+            codes.append(_side_by_side(self.quantizer.encode(latent, num_codebooks), len(rows)))
+        return torch.cat(codes, dim=-1), frames
+
+    def _decompress(self, file: DACFile) -> Audio:
+        codes = self._check_codes(self.codes_from_tensor(file.codes)).codes.to(self.device)
+        if file.padding:
+            coded_together = codes.split(file.chunk_length, dim=-1)
+            waveform = torch.cat([self.decode(part).waveform for part in coded_together], dim=-1)
+        else:
+            waveform = self._decode_windows(codes, file.chunk_length)
+        waveform = waveform.view(-1, file.channels, waveform.shape[-1])
+        change = file.input_db.double() - loudness(waveform, self.sample_rate)
+        waveform = _at_rate(waveform * _gain(change, waveform), self.sample_rate, file.sample_rate)
+        missing = max(file.original_length - waveform.shape[-1], 0)
+        waveform = F.pad(waveform, (0, missing))[..., : file.original_length]
+        return Audio(waveform, torch.full((len(waveform),), file.original_length), file.sample_rate)
+
+    def _decode_windows(self, codes: Tensor, frames: int) -> Tensor:
+        """[B, K, windows * frames] → [B, 1, T]."""
+        decoder = without_padding(self.decoder)
+        if out_length(convolutions_of(decoder), frames) < 1:
+            raise ValueError(f"windows of {frames} frames are too short for {self.name}: nothing comes out of them")
+        if codes.shape[-1] % frames:
+            raise ValueError(f"{codes.shape[-1]} frames are not whole windows of {frames}")
+        windows = codes.unflatten(-1, (-1, frames))  # [B, K, W, frames]
+        audio = []
+        for batch in self._window_batches(windows, frames * self.hop_length):
+            waveform, _ = decoder(self.quantizer.decode(batch.transpose(1, 2).flatten(0, 1)))
+            audio.append(_side_by_side(waveform, len(codes)))
+        return torch.cat(audio, dim=-1)
+
+    def _window_batches(self, windows: Tensor, samples: int) -> tuple[Tensor, ...]:
+        """Windows [B, _, W, _] of `samples` each, in batches that may go through the network together."""
+        seconds = len(windows) * samples / self.sample_rate
+        return windows.split(max(int(self._seconds_per_pass() / seconds), 1), dim=2)
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -220,6 +336,40 @@ class DAC(BaseCodec):
         here |= {"n_codebooks": self.config.num_codebooks, "latent_dim": self.config.latent_channels}
         compare_settings(published, here)
 
+
+def _delay(encoder: nn.Module, decoder: nn.Module) -> int:
+    """Zeros before the first window: half of the steps by which the network without padding shortens a signal."""
+    layers = convolutions_of(encoder, decoder)
+    given = needed = out_length(layers, 0)
+    for layer in reversed(layers):
+        needed = _needed_steps(layer, needed)
+    return (needed - given) // 2
+
+
+def _needed_steps(layer: Layer, length: int) -> int:
+    """The fewest input steps from which a layer without padding makes `length` output steps."""
+    if isinstance(layer, ConvTranspose1d):
+        return -((layer.kernel_size - length) // layer.stride) + 1
+    return (length - 1) * layer.stride + layer.span
+
+
+def _side_by_side(windows: Tensor, batch: int) -> Tensor:
+    """[B * W, C, T] → [B, C, W * T]."""
+    return windows.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
+
+
+def _at_rate(waveform: Tensor, rate: int, wanted: int) -> Tensor:
+    """Resampled with julius' filter, to the number of samples that julius gives."""
+    samples = max(waveform.shape[-1] * wanted // rate, 1)
+    return resample(waveform, rate, wanted, filter="julius")[..., :samples]
+
+
+def _gain(decibels: Tensor, like: Tensor) -> Tensor:
+    """[B] in dB → factors [B, 1, 1]."""
+    return (10 ** (decibels / 20)).to(like)[:, None, None]
+
+
+# -- key maps -----------------------------------------------------------------------------------------
 
 # Arguments that a checkpoint's metadata name as our config does.
 SAME_IN_KWARGS = (
@@ -253,13 +403,13 @@ def _descript() -> dict[str, str]:
 def _transformers() -> dict[str, str]:
     """Our module names → those of Hugging Face transformers."""
     names: dict[str, str] = {}
-    for side, resample, theirs_resample in (("encoder", "down", "conv1"), ("decoder", "up", "conv_t1")):
+    for side, resampling, theirs_resampling in (("encoder", "down", "conv1"), ("decoder", "up", "conv_t1")):
         names[f"{side}.first"] = f"{side}.conv1"
         names[f"{side}.last.snake"] = f"{side}.snake1"
         names[f"{side}.last.conv"] = f"{side}.conv2"
         for i in range(STAGES):
             ours, theirs = f"{side}.blocks.{i}", f"{side}.block.{i}"
-            names |= {f"{ours}.snake": f"{theirs}.snake1", f"{ours}.{resample}": f"{theirs}.{theirs_resample}"}
+            names |= {f"{ours}.snake": f"{theirs}.snake1", f"{ours}.{resampling}": f"{theirs}.{theirs_resampling}"}
             for j in range(3):
                 names |= {f"{ours}.units.{j}.{layer}": f"{theirs}.res_unit{j + 1}.{layer}" for layer in UNIT}
     return names

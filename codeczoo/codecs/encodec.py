@@ -24,12 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap
-from codeczoo.base.memory import release_memory_between
-from codeczoo.base.network import Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, pad_stack
+from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Variant, dense_or_none, pad_stack, release_memory_between
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules, seanet_rules_transformers
 from codeczoo.nn.stream_warmup import State, StreamWarmup

@@ -33,12 +33,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.memory import release_memory_between
-from codeczoo.base.network import Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, pad_stack
+from codeczoo.base import (
+    BaseCodec,
+    Decoded,
+    Encoded,
+    KeyMap,
+    Rule,
+    Variant,
+    dense_or_none,
+    pad_stack,
+    release_memory_between,
+)
 from codeczoo.codecs.formats.funcodec_yaml import FunCodecConfig, differences, read_config
 from codeczoo.nn.overlap_add import join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32

@@ -15,9 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.network import Decoded, Encoded
+from codeczoo.base import BaseCodec, Decoded, Encoded, Variant
 
 FULL_SCALE = 32768
 SIGN = 128

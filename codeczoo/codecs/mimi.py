@@ -23,10 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.network import Decoded, Encoded
+from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.padding import mask_tail

@@ -24,12 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.memory import release_memory_between
-from codeczoo.base.network import Encoded
-from codeczoo.base.ragged import dense_or_none
+from codeczoo.base import BaseCodec, Encoded, KeyMap, Rule, Variant, dense_or_none, release_memory_between
 from codeczoo.nn.attention import Attention, AttentionMask, everything
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.log_mel import HOP, whisper_log_mel

@@ -26,12 +26,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap, Rule, compare_settings
-from codeczoo.base.memory import release_memory_between
-from codeczoo.base.network import Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, join_chunks
+from codeczoo.base import (
+    BaseCodec,
+    Decoded,
+    Encoded,
+    KeyMap,
+    Rule,
+    Variant,
+    compare_settings,
+    dense_or_none,
+    join_chunks,
+    release_memory_between,
+)
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ

@@ -31,13 +31,8 @@ import soundfile as sf
 import torch
 from torch import Tensor
 
+from codeczoo.base import BaseCodec, Codes, Decoded, Encoded, Variant, pad_stack, read_clips
 from codeczoo.base.audio import stack
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.codes import Codes
-from codeczoo.base.inputs import read_clips
-from codeczoo.base.network import Decoded, Encoded
-from codeczoo.base.ragged import pad_stack
 from codeczoo.codecs.formats import ogg
 
 BLOCK = 1 << 16  # samples read at once: a damaged file may announce any length

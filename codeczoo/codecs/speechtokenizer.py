@@ -21,11 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap, compare_settings
-from codeczoo.base.network import Context, Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, join_chunks
+from codeczoo.base import (
+    BaseCodec,
+    Context,
+    Decoded,
+    Encoded,
+    KeyMap,
+    Variant,
+    compare_settings,
+    dense_or_none,
+    join_chunks,
+)
 from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, elu, seanet_rules

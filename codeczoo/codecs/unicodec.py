@@ -21,12 +21,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.device import matmul_precision
-from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.network import Context, Encoded
-from codeczoo.base.ragged import dense_or_none
+from codeczoo.base import BaseCodec, Context, Encoded, KeyMap, Rule, Variant, dense_or_none, matmul_precision
 from codeczoo.codecs.wavtokenizer import WavTokenizer, WavTokenizerConfig
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.convnext import vocos_rules

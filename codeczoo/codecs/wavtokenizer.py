@@ -31,12 +31,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap
-from codeczoo.base.memory import release_memory_between
-from codeczoo.base.network import Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, pad_stack
+from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Variant, dense_or_none, pad_stack, release_memory_between
 from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.convnext import VocosBackbone, vocos_rules
 from codeczoo.nn.istft import ISTFTHead

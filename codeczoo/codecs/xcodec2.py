@@ -26,11 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.catalogue import Variant
-from codeczoo.base.codec import BaseCodec
-from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.network import Decoded, Encoded, contexts_of
-from codeczoo.base.ragged import dense_or_none
+from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, contexts_of, dense_or_none
 from codeczoo.codecs.bigcodec import STAGES, UNIT, BigCodecConfig, convolutional_encoder, encoder_stages, module_rules
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d

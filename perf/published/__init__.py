@@ -1,35 +1,17 @@
 """The published implementations behind one face, for `compare.py`: the only place that imports them.
 
-One file a family. Each is built from the tensors of a golden manifest and used as its authors use it at inference:
-weight norm stays as their loader leaves it, modules are in eval mode, and the caller switches gradients off. `encode`
-and `decode` are the authors' own calls on tensors at the codec's rate; `to_ours` and `from_ours` only change the form
-of codes and are not timed.
+One file a family; its `CASES` are collected here. Each is built from the tensors of a golden manifest and
+used as its authors use it at inference: weight norm stays as their loader leaves it, modules are in eval mode, and the
+caller switches gradients off. `encode` and `decode` are the authors' own calls on tensors at the codec's rate;
+`to_ours` and `from_ours` only change the form of codes and are not timed.
 """
 
-from perf.published import (
-    academicodec,
-    audiodec,
-    auv,
-    bigcodec,
-    dac,
-    encodec,
-    funcodec,
-    mimi,
-    s3tokenizer,
-    snac,
-    speechtokenizer,
-    sqcodec,
-    unicodec,
-    wavtokenizer,
-    xcodec2,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from perf.published.interface import Case, Given, Published
 
-CASES: tuple[Case, ...] = (
-    *(mimi.CASES + dac.CASES + encodec.CASES + wavtokenizer.CASES),
-    *(speechtokenizer.CASES + bigcodec.CASES + sqcodec.CASES + s3tokenizer.CASES + auv.CASES),
-    *(academicodec.CASES + audiodec.CASES + funcodec.CASES + unicodec.CASES),
-    *(snac.CASES + xcodec2.CASES),
-)
+_modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+CASES: tuple[Case, ...] = tuple(case for module in _modules for case in getattr(module, "CASES", ()))
 
 __all__ = ["CASES", "Case", "Given", "Published"]

@@ -13,9 +13,25 @@ from codeczoo.base.catalogue import variants
 from codeczoo.codecs.academicodec import AcademiCodec
 from codeczoo.weights.load import load_weights
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support.packagings import Packaging, entries
 
 NAMES = ["academicodec_hifi_16k_320d", "academicodec_hifi_24k_320d", "academicodec_hifi_24k_240d"]
 NAME = NAMES[0]
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {"filters": 8, "block_kernels": (3, 3, 5), "dilations": (2,), "codebook_size": 64}
+
+PACKAGINGS = {
+    "academicodec": Packaging(
+        "academicodec_hifi_16k_320d_large_uni",
+        "academicodec_hifi_16k_320d",
+        entries("HiFi-Codec-16k-320d-large-universal"),
+    ),
+    "academicodec of 240": Packaging(
+        "academicodec_hifi_24k_240d", "academicodec_hifi_24k_240d", entries("HiFi-Codec-24k-240d")
+    ),
+}
 
 
 def small(dtype: torch.dtype) -> AcademiCodec:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +18,7 @@ from tests.support.golden import (
     golden_state_dict,
     manifest_of,
 )
+from tests.support.packagings import Packaging, Tensors
 
 NAME, SYMMETRIC, HOP = "audiodec_24k", "audiodec_24k_symmetric", 300
 OURS = (
@@ -24,6 +28,49 @@ OURS = (
     "audiodec_48k_c16h320_symmetric",
 )
 FILES = manifest_of(NAME)["checkpoint"]["files"]
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {"filters": 4, "dim": 16, "codebook_size": 64, "vocoder_channels": 32}
+LICENCE_WARNING = "non-commercial use only"
+
+
+def two_trainers(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
+    """AudioDec's two files in their folders, with what its trainer writes beside the model."""
+    golden = manifest_of(packaging.folder)
+    number = {entry["key"]: entry["file"] for entry in golden["tensors"]}
+    for i, file in enumerate(golden["checkpoint"]["files"]):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        own = {key: tensor for key, tensor in tensors.items() if number[key.removesuffix("_more")] == i}
+        own = {key.removeprefix(f"{Path(file).stem}."): tensor for key, tensor in own.items()}
+        model = {"generator": own, "discriminator": {"mpd.0.weight": torch.ones(2, 3)}}
+        optimizer = {"generator": {"state": {0: {"step": 1, "exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1e-4}]}}
+        torch.save({"model": model, "optimizer": optimizer, "steps": 500000, "epochs": 7}, folder / file)
+        (folder / file).with_name("config.yml").write_text("model_type: symAudioDec\n")
+    return folder
+
+
+def zipped_trainers(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
+    two_trainers(packaging, tensors, folder / "exp")
+    with zipfile.ZipFile(folder / "exp.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((folder / "exp").rglob("*")):
+            archive.write(path, path.relative_to(folder))
+            if path.is_file():
+                path.unlink()
+    return folder / "exp.zip"
+
+
+PACKAGINGS = {
+    "audiodec": Packaging("audiodec_24k", "audiodec_24k", two_trainers),
+    "audiodec in its archive": Packaging("audiodec_24k_320d", "audiodec_24k", zipped_trainers),
+    "audiodec of three kernels": Packaging("audiodec_48k_v0", "audiodec_48k_v0", zipped_trainers),
+    "audiodec, one autoencoder twice": Packaging(
+        "audiodec_48k_activate_symmetric", "audiodec_48k_activate_symmetric", zipped_trainers
+    ),
+    "audiodec of 16 codebooks": Packaging(
+        "audiodec_48k_c16h320_symmetric", "audiodec_48k_c16h320_symmetric", two_trainers
+    ),
+}
 
 
 def test_golden() -> None:

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from codeczoo import load_codec
 from codeczoo.codecs.auv import ROWS
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support.packagings import Packaging, Tensors, flat_pickle
 
 NAMES = ("auv", "llmcodec")
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {
+    "dim": 32,
+    "num_heads": 2,
+    "hidden_dim": 48,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "codebook_size": 96,
+}
+
+
+def older_weight_norm(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
+    spelled = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    renamed = {re.sub("|".join(spelled), lambda m: spelled[m[0]], key): tensor for key, tensor in tensors.items()}
+    return flat_pickle("auv.pt")(packaging, renamed, folder)
+
+
+PACKAGINGS = {
+    "auv": Packaging("auv", "auv", flat_pickle("auv.pt")),
+    "auv with the older weight norm": Packaging("auv", "auv", older_weight_norm),
+    "llmcodec": Packaging("llmcodec_abl_k3", "llmcodec", flat_pickle("llm-codec.pt")),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

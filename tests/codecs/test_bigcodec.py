@@ -12,8 +12,19 @@ from tests.support.golden import (
     golden_codec,
     manifest_of,
 )
+from tests.support.packagings import Packaging, entries
 
 NAME, FOLDER = "bigcodec_1k", "bigcodec_16k"
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {"encoder_dim": 2, "decoder_dim": 64, "latent_dim": 24, "codebook_size": 64}
+GAIN = 0.5
+LICENCE = "MIT"
+
+PACKAGINGS = {
+    "bigcodec": Packaging("bigcodec", "bigcodec_16k", entries("bigcodec.pt")),
+}
 
 
 def test_golden() -> None:

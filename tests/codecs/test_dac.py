@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from codeczoo.codecs.formats import dac as dac_file
 from codeczoo.codecs.formats.dac import DACFile
 from codeczoo.nn import cache_tiling
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
+from tests.support.packagings import HF, Packaging, Tensors, numbers_of, of_transformers
 from tests.support.small import codec_of
 
 CASES = [
@@ -26,6 +28,32 @@ CASES = [
     ("dac_16k", "manifest.json", "public"),
     ("dac_44k_16kbps", "manifest.json", "public"),
 ]
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {"encoder_dim": 4, "decoder_dim": 64, "codebook_size": 64}
+GAIN = 0.5
+LICENCE = "MIT"
+TRANSFORMERS = ("dac_24k", "dac_16k")
+
+
+def descript(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
+    config = packaging.config()
+    kwargs = numbers_of(config, "sample_rate")
+    kwargs |= {
+        "n_codebooks": config.num_codebooks,
+        "latent_dim": config.latent_channels,
+        "quantizer_dropout": 0.5,
+    }
+    torch.save({"state_dict": OrderedDict(tensors), "metadata": {"kwargs": kwargs}}, folder / "weights.pth")
+    return folder / "weights.pth"
+
+
+PACKAGINGS = {
+    "dac": Packaging("dac_44k", "dac_44k", descript),
+    "dac at 24 kHz": Packaging("dac_24k", "dac_24k", descript),
+    "dac of transformers": Packaging("dac_44k", "dac_44k", of_transformers, HF),
+}
 
 
 def small(name: str = "dac_24k") -> DAC:

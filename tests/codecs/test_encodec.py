@@ -23,14 +23,28 @@ from tests.support.golden import (
     golden_codec,
     golden_state_dict,
 )
+from tests.support.packagings import HF, Packaging, flat_pickle, of_transformers
 from tests.support.small import codec_of
 
-HF = ("encodec_24k", "encodec_24k", "manifest_hf.json")
+IN_TRANSFORMERS = ("encodec_24k", "encodec_24k", "manifest_hf.json")
 CASES = [
     (("encodec_24k", "encodec_24k"), "public"),
-    (HF, "public_hf"),
+    (IN_TRANSFORMERS, "public_hf"),
     (("encodec_48k", "encodec_48k"), "public"),
 ]
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {"filters": 4, "dim": 16, "codebook_size": 64}
+TRANSFORMERS = ("encodec_48k",)
+LONG_VARIANTS = ("encodec_48k",)
+
+PACKAGINGS = {
+    "encodec": Packaging("encodec_24k", "encodec_24k", flat_pickle("encodec_24khz-d7cc33bc.th")),
+    "encodec at 48 kHz": Packaging("encodec_48k", "encodec_48k", flat_pickle("encodec_48khz-7e698e3e.th")),
+    "encodec of transformers": Packaging("encodec_24k", "encodec_24k", of_transformers, HF),
+    "encodec of older transformers": Packaging("encodec_24k", "encodec_24k", flat_pickle("pytorch_model.bin"), HF),
+}
 
 
 @pytest.fixture(scope="module", params=CASES, ids=["24k", "24k_transformers", "48k"])

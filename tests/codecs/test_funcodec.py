@@ -26,11 +26,42 @@ from tests.support.golden import (
     golden_state_dict,
     manifest_of,
 )
+from tests.support.packagings import Packaging, Tensors
 from tests.support.small import codec_of
 
 TIME = ["funcodec_en_libritts_16k_nq32ds320", "funcodec_en_libritts_16k_nq32ds640"]
 FREQUENCY = ["funcodec_en_libritts_16k_gr8nq32ds320", "funcodec_en_libritts_16k_gr1nq32ds320"]
 TINY = FREQUENCY[1]  # half a million parameters
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {"filters": 8, "dim": 32, "codebook_size": 64}
+LICENCE = "MIT"
+LONG_VARIANTS = ("funcodec_en_libritts_16k_gr1nq32ds320",)
+
+
+def espnet(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
+    """With the settings of the manifest, but for the sizes of the small network."""
+    torch.save(tensors, folder / "model.pth")
+    config = packaging.config()
+    settings = manifest_of(packaging.folder)["config"]
+    settings["quantizer_conf"] |= {"codebook_size": config.codebook_size}
+    settings["encoder_conf"] |= {"n_filters": config.filters, "dimension": config.dim}
+    settings["decoder_conf"] |= {"n_filters": config.filters}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+PACKAGINGS = {
+    "funcodec": Packaging("funcodec", "funcodec_en_libritts_16k_nq32ds320", espnet),
+    "funcodec of 640": Packaging("funcodec_zh_en_16k_nq32ds640", "funcodec_en_libritts_16k_nq32ds640", espnet),
+    "funcodec, frequencies": Packaging(
+        "funcodec_en_libritts_16k_gr8nq32ds320", "funcodec_en_libritts_16k_gr8nq32ds320", espnet
+    ),
+    "funcodec, frequencies, grouped": Packaging(
+        "funcodec_en_libritts_16k_gr1nq32ds320", "funcodec_en_libritts_16k_gr1nq32ds320", espnet
+    ),
+}
 
 
 @pytest.mark.parametrize("name", TIME + FREQUENCY)

@@ -17,6 +17,10 @@ from tests.support.sound import si_sdr, speech
 LAWS = {"g711_ulaw": "ULAW", "g711_alaw": "ALAW"}
 BORDER = {"g711_ulaw": 4, "g711_alaw": 16}  # steps begin at multiples of this, on the 16-bit scale
 
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {}  # nothing in it could be smaller
+
 
 def sndfile_decode(octets: np.ndarray, law: str) -> np.ndarray:
     return sf.read(io.BytesIO(octets.tobytes()), format="RAW", subtype=law, samplerate=8000, channels=1, dtype="int16")[

@@ -15,10 +15,29 @@ from codeczoo.codecs.mimi import Mimi
 from codeczoo.weights.convert import CheckpointError, convert
 from tests.support import golden_weights
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support.packagings import HF, Packaging, flat_safetensors, of_transformers
 from tests.support.small import codec_of
 
 HOP = 1920
 CASES = [("public", "manifest.json"), ("public_hf", "manifest_hf.json")]
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {
+    "filters": 4,
+    "dim": 32,
+    "num_layers": 2,
+    "num_heads": 4,
+    "hidden_dim": 48,
+    "window": 20,
+    "codebook_dim": 16,
+}
+LICENCE = "CC-BY-4.0"
+
+PACKAGINGS = {
+    "mimi": Packaging("mimi", "mimi", flat_safetensors("tokenizer-e351c8d8-checkpoint125.safetensors")),
+    "mimi of transformers": Packaging("mimi", "mimi", of_transformers, HF),
+}
 
 
 @pytest.fixture(scope="module")

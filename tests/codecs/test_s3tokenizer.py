@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile as sf
 import torch
+from torch import Tensor
 
 from codeczoo import codec_info
 from codeczoo.base.catalogue import variants
@@ -16,11 +19,75 @@ from codeczoo.cli.benchmark import main
 from codeczoo.codecs.formats.s3tokenizer_onnx import read_onnx
 from codeczoo.nn.log_mel import whisper_log_mel
 from tests.support import golden_weights
-from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
-from tests.support.published import save_onnx, small_checkpoint
+from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, manifest_of
+from tests.support.packagings import Packaging, Tensors, flat_pickle, flat_safetensors
+from tests.support.published import small_checkpoint
 from tests.support.small import codec_of, small_variant
 
 NAMES = ("s3tokenizer_v1", "s3tokenizer_v1_25hz", "s3tokenizer_v2_25hz", "s3tokenizer_v3_25hz")
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {
+    "mels": 16,
+    "dim": 24,
+    "num_heads": 2,
+    "hidden_dim": 32,
+    "codebook_size": 20,
+    "num_layers": 2,
+}
+LONG_VARIANTS = ("s3tokenizer_v3_25hz",)
+
+
+def save_onnx(tensors: Mapping[str, Tensor], folder: str, path: Path) -> None:
+    """A graph with the node and initializer names that the manifest of `folder` notes for each tensor; of a block that
+    it does not know, those of block 0."""
+    from onnx import GraphProto, helper, numpy_helper
+
+    places = {entry["key"]: entry["onnx"] for entry in manifest_of(folder)["tensors"]}
+    graph = GraphProto(name="speech_tokenizer")
+    nodes: dict[str, dict[int, str]] = {}
+    for i, (key, tensor) in enumerate(tensors.items()):
+        place = places[key] if key in places else _in_block(key, places)
+        array = tensor.T.contiguous() if place.get("transpose") else tensor
+        initializer = place.get("initializer", f"onnx::{i}")
+        graph.initializer.append(numpy_helper.from_array(array.numpy(), initializer))
+        if "node" in place:
+            node = place["node"] if "contains" not in place["node"] else "/quantizer/project_in/MatMul"
+            nodes.setdefault(node, {})[place.get("input", 1)] = initializer
+    for node, inputs in nodes.items():
+        slots = ["x", *(inputs.get(j, "") for j in range(1, max(inputs) + 1))]
+        graph.node.append(helper.make_node(node.rpartition("/")[2].split("_")[0], slots, [f"{node}:0"], name=node))
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+
+
+def _in_block(key: str, places: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    block, _, rest = key.removeprefix("encoder.blocks.").partition(".")
+    first = dict(places[f"encoder.blocks.0.{rest}"])
+    return {name: v.replace("blocks.0", f"blocks.{block}") if isinstance(v, str) else v for name, v in first.items()}
+
+
+def onnx_graph(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
+    pytest.importorskip("onnx")
+    save_onnx(tensors, packaging.folder, folder / "speech_tokenizer.onnx")
+    return folder / "speech_tokenizer.onnx"
+
+
+def chatterbox(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
+    others = ("flow.encoder.embed.out.0.weight", "mel2wav.conv_pre.bias", "speaker_encoder.head.bn1.bias",
+              "tokenizer._mel_filters", "tokenizer.window")  # fmt: skip
+    own = {f"tokenizer.{key}": tensor for key, tensor in tensors.items()}
+    return flat_safetensors("s3gen.safetensors")(packaging, {**own, **{key: torch.ones(3) for key in others}}, folder)
+
+
+PACKAGINGS = {
+    **{
+        name: Packaging(name, name, onnx_graph)
+        for name in ("s3tokenizer_v1", "s3tokenizer_v1_25hz", "s3tokenizer_v2_25hz", "s3tokenizer_v3_25hz")
+    },
+    "s3tokenizer, converted": Packaging("s3tokenizer_v1", "s3tokenizer_v1", flat_pickle("speech_tokenizer_v1.pt")),
+    "s3tokenizer in chatterbox": Packaging("s3tokenizer_v2_25hz", "s3tokenizer_v2_25hz", chatterbox),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

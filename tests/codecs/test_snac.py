@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,8 +11,36 @@ from codeczoo import load_codec
 from codeczoo.codecs.snac import seeded_noise
 from tests.support import golden_weights
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support.packagings import Packaging, numbers_of, with_settings
 
 NAMES = ("snac_24khz", "snac_32khz")
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {"encoder_dim": 4, "decoder_dim": 64, "head_dim": 16, "codebook_size": 64}
+GAIN = 0.5
+LICENCE = "MIT"
+
+
+def published_settings(config: Any) -> dict[str, Any]:
+    own = {"sampling_rate": config.sample_rate, "attn_window_size": config.window, "noise": True, "depthwise": True}
+    return {**own, **numbers_of(config, "vq_strides")}
+
+
+PACKAGINGS = {
+    "snac": Packaging(
+        "snac",
+        "snac_24khz",
+        with_settings("pytorch_model.bin", published_settings),
+        refused=(("vq_strides", [8, 4, 1], r"vq_strides is \[8, 4, 1\] there and \[4, 2, 1\] here"),),
+    ),
+    "snac with attention": Packaging(
+        "snac_44khz",
+        "snac_32khz",
+        with_settings("pytorch_model.bin", published_settings),
+        refused=(("attn_window_size", 64, "attn_window_size is 64 there and 32 here"),),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,6 +20,11 @@ ONE_OF_EACH = ["opus_6k", "opus_24k", "vorbis_64k", "mp3_32k", "mp3_64k"]
 # Where Opus changes between its speech and its music coder within a clip, they stand up to 2.3 samples apart.
 HYBRID = ("opus_24k", "opus_32k", "opus_48k")
 
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {}  # nothing in it could be smaller
+DEVICE_VARIANTS = ("opus_12k",)  # one library writes all files, whatever the bitrate
+
 
 @pytest.fixture(params=NAMES)
 def codec(request: pytest.FixtureRequest) -> BaseCodec:

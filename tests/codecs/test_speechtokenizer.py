@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec
+from tests.support.packagings import Packaging, with_settings
 
 CASES = [("speech_tokenizer_16k", "speechtokenizer_16k"), ("speechtokenizer_snake_16k", "speechtokenizer_snake_16k")]
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {"filters": 4, "dim": 48}
+
+
+def published_settings(config: Any) -> dict[str, Any]:
+    return {
+        "sample_rate": 16000,
+        "sampling_rate": 16000,
+        "n_filters": config.filters,
+        "strides": [8, 5, 4, 2],
+        "dimension": config.dim,
+        "semantic_dimension": 768,
+        "codebook_size": 1024,
+        "n_q": 8,
+        "lstm_layers": 2,
+        "bidirectional": True,
+        "dilation_base": 2,
+        "residual_kernel_size": 3,
+        "n_residual_layers": 1,
+        "activation": {"elu": "ELU", "snake": "Snake"}[config.activation],
+    }
+
+
+PACKAGINGS = {
+    "speechtokenizer": Packaging(
+        "speechtokenizer",
+        "speechtokenizer_16k",
+        with_settings("SpeechTokenizer.pt", published_settings),
+        refused=(("activation", "Snake", "activation is snake there and elu here"),),
+    ),
+    "speechtokenizer, snake": Packaging(
+        "speechtokenizer_snake",
+        "speechtokenizer_snake_16k",
+        with_settings("ckpt.dev", published_settings),
+        refused=(("bidirectional", False, "bidirectional is False there and True here"),),
+    ),
+}
 
 
 @pytest.mark.parametrize(("name", "folder"), CASES)

@@ -11,6 +11,8 @@ import torch
 from codeczoo import codec_info, load_codec
 from codeczoo.base.catalogue import find_variant
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support.packagings import Packaging, Tensors
+from tests.support.published import by_entry
 
 NAMES = (
     "sqcodec_16k_0k75bps",
@@ -22,6 +24,40 @@ NAMES = (
     "sqcodec_24k_24kbps",
 )
 SMALLEST = "sqcodec_16k_12kbps"
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {
+    "trend_width": 1,
+    "encoder_dims": (6, 8, 8, 8),
+    "encoder_depths": (1, 1, 1, 1),
+    "decoder_dims": (12, 10, 8, 8, 8),
+    "decoder_depths": (1, 1, 1, 1),
+    "dim": 16,
+    "window": 10,
+    "num_heads": 2,
+    "head_dim": 8,
+    "wide_layers": 1,
+    "local_layers": 2,
+}
+GAIN = 0.5
+
+
+def five_files(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
+    source = find_variant(packaging.codec).weights
+    assert source is not None
+    own = by_entry(tensors)
+    for file in (source.file, *(entry["file"] for entry in source.more)):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(own.pop(Path(file).stem, {}), folder / file)
+    assert own == {}
+    return folder
+
+
+PACKAGINGS = {
+    "sqcodec of three strides": Packaging("sqcodec_16k_0k75bps", "sqcodec_16k_0k75bps", five_files),
+    "sqcodec of two strides": Packaging("sqcodec_24k_24kbps", "sqcodec_24k_24kbps", five_files),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

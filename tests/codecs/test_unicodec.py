@@ -6,8 +6,27 @@ import pytest
 
 from codeczoo import load_codec
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
+from tests.support.packagings import Packaging, lightning
 
 NAME = "unicodec_24k"
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {
+    "filters": 4,
+    "dim": 32,
+    "codebook_size": 64,
+    "decoder_dim": 64,
+    "hidden_dim": 40,
+    "num_layers": 2,
+    "encoder_layers": 2,
+    "num_heads": 2,
+    "expert_dim": 24,
+}
+
+PACKAGINGS = {
+    "unicodec": Packaging("unicodec", "unicodec_24k", lightning("unicode.ckpt")),
+}
 
 
 def test_golden() -> None:

@@ -18,9 +18,26 @@ from tests.support.golden import (
     golden_state_dict,
     manifest_of,
 )
+from tests.support.packagings import Packaging, lightning
 from tests.support.small import codec_of
 
 HOPS = {"wavtokenizer_40": 600, "wavtokenizer_75": 320}
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {
+    "filters": 4,
+    "dim": 32,
+    "codebook_size": 64,
+    "decoder_dim": 64,
+    "hidden_dim": 40,
+    "num_layers": 2,
+}
+
+PACKAGINGS = {
+    "wavtokenizer": Packaging("wavtokenizer_small_40", "wavtokenizer_40", lightning("WavTokenizer_small_600.ckpt")),
+    "wavtokenizer of 75": Packaging("wavtokenizer_small_75", "wavtokenizer_75", lightning("wavtokenizer_320.ckpt")),
+}
 
 
 @pytest.fixture(params=HOPS, scope="module")

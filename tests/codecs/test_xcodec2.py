@@ -13,10 +13,30 @@ from codeczoo.nn.rotary import neighbours_to_halves
 from codeczoo.weights.convert import fold_weight_norm
 from codeczoo.weights.load import load_weights
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_weights, manifest_of
+from tests.support.packagings import Packaging, of_transformers
 from tests.support.published import small_checkpoint
 from tests.support.small import small_variant
 
 NAME = "xcodec2_16k"
+
+# -- for the tests of all families (tests/support/declarations.py) --------------------------------
+
+SMALL: dict[str, object] = {
+    "encoder_dim": 2,
+    "dim": 64,
+    "digits": (4, 4),
+    "semantic_layers": 2,
+    "semantic_heads": 2,
+    "semantic_hidden": 48,
+    "decoder_layers": 2,
+    "decoder_heads": 2,
+    "decoder_hidden": 48,
+}
+TRANSFORMERS = ("xcodec2_16k",)
+
+PACKAGINGS = {
+    "xcodec2": Packaging("xcodec2", "xcodec2_16k", of_transformers),
+}
 
 
 def test_golden() -> None:

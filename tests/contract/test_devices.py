@@ -13,16 +13,23 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from codeczoo import Audio, BaseCodec, Codes, codec_info, metrics
+from codeczoo import Audio, BaseCodec, Codes, metrics
+from codeczoo.base.catalogue import variants
 from codeczoo.base.cuda_graph import CapturedSteps
 from codeczoo.base.resampling import FILTERS, resample, resampled_length
 from codeczoo.codecs.formats import ecdc
 from tests.contract.test_registry import assert_same_audio, clips_of, sound
+from tests.support.declarations import FAMILIES, declared
 from tests.support.fake_device import DEVICE, FakeDevice
 from tests.support.small import CAUSAL, ROOTS, codec_of
 
-# Files are written by one library, whatever the bitrate: one variant of each kind will do.
-NETWORKS = [name for name in ROOTS if not name.startswith(("opus", "vorbis", "mp3"))] + ["opus_12k"]
+
+def family_of(name: str) -> str:
+    return variants()[name].family
+
+
+ONLY = {family: declared(family, "DEVICE_VARIANTS", None) for family in FAMILIES}
+NETWORKS = [name for name in ROOTS if ONLY[family_of(name)] is None or name in ONLY[family_of(name)]]
 
 
 @pytest.fixture
@@ -37,11 +44,11 @@ def codec(request: pytest.FixtureRequest) -> BaseCodec:
 
 
 # One network a family, and those that take paths of their own.
-FAMILIES = list({codec_info(name).family: name for name in reversed(NETWORKS)}.values())
-FAMILIES += ["encodec_48k", "s3tokenizer_v3_25hz", "funcodec_en_libritts_16k_gr1nq32ds320"]
+ONE_OF_EACH = list({family_of(name): name for name in reversed(NETWORKS)}.values())
+ONE_OF_EACH += [name for family in FAMILIES for name in declared(family, "LONG_VARIANTS", ())]
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=ONE_OF_EACH)
 def family(request: pytest.FixtureRequest) -> BaseCodec:
     return codec_of(request.param, "small", torch.float64)
 

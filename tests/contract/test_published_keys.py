@@ -17,6 +17,7 @@ from torch import Tensor
 from codeczoo import list_codecs
 from codeczoo.base.catalogue import Variant, variants
 from codeczoo.weights.convert import CheckpointError, convert, fit
+from tests.support.declarations import FAMILIES, declared
 from tests.support.golden import GOLDEN
 from tests.support.published import state_of
 
@@ -72,7 +73,7 @@ def test_it_takes_the_tensors_of_a_golden_manifest(name: str) -> None:
 
 
 # Namings of which there is no manifest at these sizes.
-TRANSFORMERS = ("dac_24k", "dac_16k", "encodec_48k", "xcodec2_16k")
+TRANSFORMERS = [name for family in FAMILIES for name in declared(family, "TRANSFORMERS", ())]
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)

@@ -1,7 +1,10 @@
 """What every codec promises, over the whole registry.
 
-Each network runs here in float64 with seeded weights and small widths (tests/support/small.py), so that equality means
-equality; `make test-full` runs the same with the published widths, in float32 too.
+Each network runs here in float64 with seeded weights and few channels (`SMALL` in its family's test file), so that
+equality means equality; `make test-full` runs the same with the published numbers of channels.
+
+The codecs come from fixtures alone (tests/contract/conftest.py), so that a codec of another package can be held to the
+same promises: give the fixtures `size`, `codec`, `single`, and `causal` if it streams (see test_template.py).
 """
 
 from __future__ import annotations
@@ -11,24 +14,6 @@ import pytest
 import torch
 
 from codeczoo import Audio, BaseCodec, Codes, codec_info, list_codecs
-from tests.support.small import CAUSAL, ROOTS, codec_of
-
-SIZES = ["small", pytest.param("full", marks=pytest.mark.slow)]
-
-
-@pytest.fixture(params=SIZES, scope="module")
-def size(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(params=ROOTS, scope="module")
-def codec(request: pytest.FixtureRequest, size: str) -> BaseCodec:
-    return codec_of(request.param, size, torch.float64)
-
-
-@pytest.fixture(params=CAUSAL, scope="module")
-def causal(request: pytest.FixtureRequest, size: str) -> BaseCodec:
-    return codec_of(request.param, size, torch.float64)
 
 
 def sound(samples: int, channels: int, seed: int, sample_rate: int) -> torch.Tensor:
@@ -169,8 +154,7 @@ def test_in_passes_equals_in_one_piece(codec: BaseCodec, size: str) -> None:
         codec.max_chunk_seconds = None
 
 
-def test_float32_agrees_with_float64(codec: BaseCodec, size: str) -> None:
-    single = codec_of(codec.name, size, torch.float32)
+def test_float32_agrees_with_float64(codec: BaseCodec, single: BaseCodec) -> None:
     clips = clips_of(codec, [codec.sample_rate // 2 + 77])
     truth, codes = codec.encode(clips, codec.sample_rate), single.encode(clips, codec.sample_rate)
     agreement = float((truth.codes == codes.codes).double().mean())

@@ -143,31 +143,3 @@ def save_lightning(tensors: Mapping[str, Tensor], path: pathlib.Path) -> None:
             },
             path,
         )
-
-
-def save_onnx(tensors: Mapping[str, Tensor], folder: str, path: pathlib.Path) -> None:
-    """A graph with the node and initializer names that the manifest of `folder` notes for each tensor; of a block that
-    it does not know, those of block 0."""
-    from onnx import GraphProto, helper, numpy_helper
-
-    places = {entry["key"]: entry["onnx"] for entry in manifest_of(folder)["tensors"]}
-    graph = GraphProto(name="speech_tokenizer")
-    nodes: dict[str, dict[int, str]] = {}
-    for i, (key, tensor) in enumerate(tensors.items()):
-        place = places[key] if key in places else _in_block(key, places)
-        array = tensor.T.contiguous() if place.get("transpose") else tensor
-        initializer = place.get("initializer", f"onnx::{i}")
-        graph.initializer.append(numpy_helper.from_array(array.numpy(), initializer))
-        if "node" in place:
-            node = place["node"] if "contains" not in place["node"] else "/quantizer/project_in/MatMul"
-            nodes.setdefault(node, {})[place.get("input", 1)] = initializer
-    for node, inputs in nodes.items():
-        slots = ["x", *(inputs.get(j, "") for j in range(1, max(inputs) + 1))]
-        graph.node.append(helper.make_node(node.rpartition("/")[2].split("_")[0], slots, [f"{node}:0"], name=node))
-    path.write_bytes(helper.make_model(graph).SerializeToString())
-
-
-def _in_block(key: str, places: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    block, _, rest = key.removeprefix("encoder.blocks.").partition(".")
-    first = dict(places[f"encoder.blocks.0.{rest}"])
-    return {name: v.replace("blocks.0", f"blocks.{block}") if isinstance(v, str) else v for name, v in first.items()}

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from codeczoo.base.catalogue import Variant, find_variant
-from codeczoo.base.codes import Codes
+from codeczoo.base import Codes, Variant
+from codeczoo.base.catalogue import find_variant
 from codeczoo.codecs.encodec import EncodecConfig, segments_of_clip
 
 HEADER = struct.Struct(">4sBI")  # "ECDC", version, length of the JSON text

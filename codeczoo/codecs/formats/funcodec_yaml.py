@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codeczoo.base.key_map import differing
+from codeczoo.base import differing
 
 # What the networks of `nn.seanet` and `nn.seanet2d` are built for: setting → the value that it must have.
 CONVOLUTIONS: Mapping[str, Any] = {

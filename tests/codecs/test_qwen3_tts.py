@@ -159,7 +159,7 @@ def test_each_item_of_a_stream_starts_with_its_own_first_step(small: BaseCodec) 
 
 # -- decoder --------------------------------------------------------------------------------------
 
-# Convolutions see 34 frames at most, so that the end of a long clip needs no more of them.
+# Convolutions look back less than 20 frames, so that the last 14 frames of a long clip need no more than these.
 SEEN = 34
 
 

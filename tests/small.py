@@ -66,23 +66,6 @@ SMALL: dict[str, dict[str, object]] = {
         "wide_layers": 1,
         "local_layers": 2,
     },
-    "qwen3_tts": {
-        "dim": 32,
-        "codebook_size": 64,
-        "codebook_dim": 16,
-        "filters": 4,
-        "encoder_layers": 2,
-        "encoder_heads": 4,
-        "encoder_hidden": 48,
-        "encoder_window": 20,
-        "latent_dim": 40,
-        "decoder_layers": 2,
-        "decoder_heads": 2,
-        "decoder_head_dim": 12,
-        "decoder_hidden": 36,
-        "decoder_window": 7,
-        "decoder_filters": 64,
-    },
     "mimi": {
         "filters": 4,
         "dim": 32,
@@ -96,7 +79,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 # Noise as weights can make a deep network chaotic, which no trained one is: these families get smaller weights, so that
 # float32 can be asked to agree with float64.
-GAIN = {"bigcodec": 0.5, "dac": 0.5, "qwen3_tts": 0.7, "snac": 0.5, "sqcodec": 0.5}
+GAIN = {"bigcodec": 0.5, "dac": 0.5, "snac": 0.5, "sqcodec": 0.5}
 
 
 def _network(variant: Variant) -> str:

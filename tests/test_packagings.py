@@ -272,10 +272,6 @@ PACKAGINGS = {
     "snac": Packaging("snac", "snac_24khz", with_settings("pytorch_model.bin", of_snac)),
     "snac with attention": Packaging("snac_44khz", "snac_32khz", with_settings("pytorch_model.bin", of_snac)),
     "xcodec2": Packaging("xcodec2", "xcodec2_16k", of_transformers),
-    "qwen3_tts": Packaging("qwen3_tts_tokenizer_12hz", "qwen3_tts_tokenizer_12hz", of_transformers),
-    "qwen3_tts, the file alone": Packaging(
-        "qwen3_tts_tokenizer_12hz", "qwen3_tts_tokenizer_12hz", flat_safetensors("model.safetensors")
-    ),
 }
 
 
@@ -378,7 +374,6 @@ def test_settings_of_another_network_are_refused(
 # -- what must be said of them --------------------------------------------------------------------
 
 CLEAR = {"bigcodec": "MIT", "dac": "MIT", "funcodec": "MIT", "mimi": "CC-BY-4.0", "snac": "MIT"}
-CLEAR["qwen3_tts"] = "Apache-2.0"
 
 
 def test_licences_are_as_the_authors_state_them(

@@ -28,7 +28,7 @@ from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.padding import mask_tail
 from codeczoo.nn.rotary import Rotary, qkv_to_halves
-from codeczoo.nn.rvq import ResidualVQ
+from codeczoo.nn.rvq import ResidualVQ, mean_codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules, seanet_rules_transformers
 from codeczoo.nn.transformer import FeedForward, Transformer, TransformerLayer
 
@@ -211,18 +211,10 @@ CODEBOOKS = {"first": 1, "rest": 31}  # as published
 TRANSFORMER = r"(encoder|decoder)_transformer\.layers\.(\d+)\."  # ours
 
 
-def _vectors(*sums_and_usages: Tensor) -> Tensor:
-    """The codebooks of a branch, from the sums of all latents that fell to each vector and their (smoothed) counts."""
-    half = len(sums_and_usages) // 2
-    pairs = zip(sums_and_usages[:half], sums_and_usages[half:], strict=True)
-    return torch.stack([total.float() / usage.float().clamp(min=1e-5)[:, None] for total, usage in pairs])
-
-
 def _codebooks(branch: str, prefix: str, total: str, usage: str) -> Rule:
     """`prefix` with "{}" for the number of the codebook; `total` and `usage` as the two tensors are called in it."""
-    places = [prefix.format(k) for k in range(CODEBOOKS[branch])]
-    names = (*(place + total for place in places), *(place + usage for place in places))
-    return Rule(rf"quantizer\.{branch}\.vq\.codebooks", names, _vectors)
+    ours = rf"quantizer\.{branch}\.vq\.codebooks"
+    return mean_codebook_rule(ours, prefix + total, prefix + usage, CODEBOOKS[branch])
 
 
 def _authors(what: str, in_proj: str, out_proj: str, total: str, usage: str) -> KeyMap:

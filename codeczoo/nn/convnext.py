@@ -50,6 +50,30 @@ class ConvNeXtBlock(nn.Module):
         return self.pwconv2(self.activation(self.pwconv1(self.norm(y))))
 
 
+class CausalConvNeXtBlock(ConvNeXtBlock):
+    """[B, T, C] → [B, T, C]; a step sees itself and the six before it, and `step` takes a clip chunk by chunk."""
+
+    def __init__(self, dim: int, hidden_dim: int, eps: float = EPS) -> None:
+        super().__init__(dim, hidden_dim, eps)
+        self.dwconv = Conv1d(dim, dim, DEPTHWISE_KERNEL, groups=dim, padding="causal")
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self._finish(x, self.dwconv(x.mT))
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """State of a clip's start: the last inputs, [B, C, 6]."""
+        return self.dwconv.initial_state(batch_size)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The next T steps, and the state after them."""
+        y, state = self.dwconv.step(x.mT, state)
+        return self._finish(x, y), state
+
+    def _finish(self, x: Tensor, y: Tensor) -> Tensor:
+        assert self.gamma is not None
+        return torch.addcmul(x, self.gamma, self.pointwise(y.mT))
+
+
 class VocosBackbone(nn.Module):
     """Latents [B, in_channels, T] → features [B, T, dim] at the same rate.
 

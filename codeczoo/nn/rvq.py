@@ -58,3 +58,16 @@ def at_least_float32(x: Tensor) -> Tensor:
 def codebook_rule(ours: str, published: str, num_codebooks: int) -> Rule:
     """Where the parameter `ours` of a `ResidualVQ` comes from: one published tensor a level, "{}" its number."""
     return Rule(ours, tuple(published.format(k) for k in range(num_codebooks)), lambda *levels: torch.stack(levels))
+
+
+def mean_codebook_rule(ours: str, total: str, usage: str, num_codebooks: int) -> Rule:
+    """As `codebook_rule`, for codebooks that are published as running sums: `total` names the sum of the latents that
+    fell to each vector, `usage` their smoothed count."""
+    names = (name.format(k) for name in (total, usage) for k in range(num_codebooks))
+    return Rule(ours, tuple(names), _means)
+
+
+def _means(*totals_and_usages: Tensor) -> Tensor:
+    half = len(totals_and_usages) // 2
+    pairs = zip(totals_and_usages[:half], totals_and_usages[half:], strict=True)
+    return torch.stack([total.float() / usage.float().clamp(min=1e-5)[:, None] for total, usage in pairs])

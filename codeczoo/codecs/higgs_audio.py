@@ -102,7 +102,8 @@ class HiggsAudio(XCodec):
     margin = 320
     semantic_step = 2
 
-    def make_quantizer(self, config: HiggsAudioConfig) -> nn.Module:
+    def make_quantizer(self) -> nn.Module:
+        config = self.config
         return ProjectedResidualVQ(config.num_codebooks, config.codebook_size, config.dim, config.codebook_dim)
 
     def speech_samples(self, samples: Length) -> Length:

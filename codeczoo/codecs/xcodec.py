@@ -37,6 +37,7 @@ from codeczoo.base.variant import Variant
 from codeczoo.codecs.dac import UNIT, DACConfig, DecoderBlock, Encoder, SnakeConv
 from codeczoo.nn.conv import Conv1d, Length
 from codeczoo.nn.hubert import Hubert, HubertConfig
+from codeczoo.nn.layers import Layers
 from codeczoo.nn.linear import Linear
 from codeczoo.nn.receptive import layers_of, out_length, seen
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
@@ -45,6 +46,7 @@ from codeczoo.nn.wavlm import WavLM, wavlm_rules
 
 SPEECH_RATE = 16000  # Hz, of the speech model
 MARGIN = 160  # zeros on both sides of its input
+BLOCKS = 2  # of the semantic encoder
 CONTEXT = 5.0  # seconds to each side of a window of a long clip
 
 
@@ -85,22 +87,12 @@ class ResidualUnit(nn.Module):
         return self.conv2(y).add_(x)
 
 
-class SemanticEncoder(nn.Module):
+def semantic_encoder(dim: int) -> Layers:
     """[B, C, N] → [B, C, N]."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.first = Conv1d(dim, dim, 3, bias=False)
-        self.units = nn.ModuleList(nn.ModuleList(ResidualUnit(dim) for _ in range(2)) for _ in range(2))
-        self.convs = nn.ModuleList(Conv1d(dim, dim, 3) for _ in range(2))
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.first(x, lengths)
-        for units, conv in zip(self.units, self.convs, strict=True):
-            for unit in units:
-                x = unit(x, lengths)
-            x = conv(x, lengths)
-        return x
+    layers: list[nn.Module] = [Conv1d(dim, dim, 3, bias=False)]
+    for _ in range(BLOCKS):
+        layers += [ResidualUnit(dim), ResidualUnit(dim), Conv1d(dim, dim, 3)]
+    return Layers(layers)
 
 
 class Decoder(nn.Module):
@@ -153,7 +145,7 @@ class XCodec(BaseCodec):
                 config.semantic_extractor,
             )
         )
-        self.semantic_encoder = SemanticEncoder(config.semantic_dim)
+        self.semantic_encoder = semantic_encoder(config.semantic_dim)
         self.encoder = Encoder(
             DACConfig(
                 config.sample_rate,
@@ -165,14 +157,14 @@ class XCodec(BaseCodec):
             )
         )
         self.join = Linear(config.dim, config.dim)
-        self.quantizer = self.make_quantizer(config)
+        self.quantizer = self.make_quantizer()
         self.part = Linear(config.dim, config.acoustic_dim)
         self.decoder = Decoder(config)
         first, last = seen(layers_of(self.decoder), 0, self.hop_length - 1)
         self.decode_context = Context(-first, last)
 
-    def make_quantizer(self, config: XCodecConfig) -> nn.Module:
-        return ResidualVQ(config.num_codebooks, config.codebook_size, config.dim)
+    def make_quantizer(self) -> nn.Module:
+        return ResidualVQ(self.config.num_codebooks, self.config.codebook_size, self.config.dim)
 
     # -- encode ---------------------------------------------------------------------------------
 
@@ -297,32 +289,41 @@ def acoustic_transformers(stages: int) -> dict[str, str]:
     return names
 
 
+def semantic_modules(inner: str) -> dict[str, str]:
+    """Our module names → the published ones; `inner`: what the authors call a convolution inside its padding."""
+    ours, theirs = "semantic_encoder.layers", "encoder_semantic"
+    names = {f"{ours}.0": f"{theirs}.conv{inner}"}
+    for i in range(BLOCKS):
+        block = f"{theirs}.conv_blocks.{i}"
+        for j in range(2):
+            names[f"{ours}.{3 * i + 1 + j}.conv1"] = f"{block}.res_units.{j}.conv1{inner}"
+            names[f"{ours}.{3 * i + 1 + j}.conv2"] = f"{block}.res_units.{j}.conv2"
+        names[f"{ours}.{3 * i + 3}"] = f"{block}.conv{inner}"
+    return names
+
+
 def key_maps(family: str, stages: int, authors: Sequence[Rule], transformers: Sequence[Rule]) -> tuple[KeyMap, KeyMap]:
     """Both namings, with the rules of the quantiser in each."""
 
-    def key_map(
-        name: str, modules: Mapping[str, str], quantizer: Sequence[Rule], inner: str, join: str, part: str
-    ) -> KeyMap:
-        ours, blocks = r"semantic_encoder\.", r"encoder_semantic.conv_blocks.\1."
+    def key_map(name: str, modules: Mapping[str, str], quantizer: Sequence[Rule]) -> KeyMap:
         return KeyMap(
             name,
             (
                 *quantizer,
-                *(Rule(rf"{re.escape(module)}\.(\w+)", rf"{there}.\1") for module, there in modules.items()),
+                *(Rule(rf"{re.escape(ours)}\.(\w+)", rf"{theirs}.\1") for ours, theirs in modules.items()),
                 *wavlm_rules("semantic_model", "semantic_model"),
-                Rule(rf"{ours}first\.weight", f"encoder_semantic.conv.{inner}weight"),
-                Rule(rf"{ours}convs\.(\d)\.(\w+)", rf"{blocks}conv.{inner}\2"),
-                Rule(rf"{ours}units\.(\d)\.(\d)\.conv1\.(\w+)", rf"{blocks}res_units.\2.conv1.{inner}\3"),
-                Rule(rf"{ours}units\.(\d)\.(\d)\.conv2\.(\w+)", rf"{blocks}res_units.\2.conv2.\3"),
-                Rule(r"join\.(\w+)", rf"{join}.\1"),
-                Rule(r"part\.(\w+)", rf"{part}.\1"),
             ),
             unused=TRAINING,
         )
 
+    linears = {"join": "fc_prior", "part": "fc_post2"}, {"join": "fc", "part": "fc2"}
     return (
-        key_map(family, acoustic_authors(stages), authors, "conv.", "fc_prior", "fc_post2"),
-        key_map(f"{family} of transformers", acoustic_transformers(stages), transformers, "", "fc", "fc2"),
+        key_map(family, {**acoustic_authors(stages), **semantic_modules(".conv"), **linears[0]}, authors),
+        key_map(
+            f"{family} of transformers",
+            {**acoustic_transformers(stages), **semantic_modules(""), **linears[1]},
+            transformers,
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from benchmarks.published import (
     dac,
     encodec,
     funcodec,
+    higgs_audio,
     mimi,
     s3tokenizer,
     snac,
@@ -21,6 +22,7 @@ from benchmarks.published import (
     sqcodec,
     unicodec,
     wavtokenizer,
+    xcodec,
     xcodec2,
 )
 from benchmarks.published.face import Case, Given, Published
@@ -29,7 +31,7 @@ CASES: tuple[Case, ...] = (
     *(mimi.CASES + dac.CASES + encodec.CASES + wavtokenizer.CASES),
     *(speechtokenizer.CASES + bigcodec.CASES + sqcodec.CASES + s3tokenizer.CASES + auv.CASES),
     *(academicodec.CASES + audiodec.CASES + funcodec.CASES + unicodec.CASES),
-    *(snac.CASES + xcodec2.CASES),
+    *(snac.CASES + xcodec2.CASES + xcodec.CASES + higgs_audio.CASES),
 )
 
 __all__ = ["CASES", "Case", "Given", "Published"]

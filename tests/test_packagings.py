@@ -272,18 +272,6 @@ PACKAGINGS = {
     "snac": Packaging("snac", "snac_24khz", with_settings("pytorch_model.bin", of_snac)),
     "snac with attention": Packaging("snac_44khz", "snac_32khz", with_settings("pytorch_model.bin", of_snac)),
     "xcodec2": Packaging("xcodec2", "xcodec2_16k", of_transformers),
-    "xcodec": Packaging(
-        "xcodec_hubert_librispeech", "xcodec_hubert_16k", flat_pickle("xcodec_speech_hubert_librispeech.pth")
-    ),
-    "xcodec of transformers": Packaging("xcodec_hubert_general", "xcodec_hubert_16k", of_transformers, HF),
-    "xcodec with WavLM": Packaging(
-        "xcodec_wavlm_mls",
-        "xcodec_wavlm_16k",
-        lambda *given: __import__("tests.codecs.test_xcodec", fromlist=["x"]).with_a_buffer(*given),
-    ),
-    "xcodec with WavLM of transformers": Packaging("xcodec_wavlm_more_data", "xcodec_wavlm_16k", of_transformers, HF),
-    "higgs_audio": Packaging("higgs_audio_v2", "higgs_audio_v2_24k", flat_pickle("model.pth")),
-    "higgs_audio of transformers": Packaging("higgs_audio_v2", "higgs_audio_v2_24k", of_transformers, HF),
 }
 
 

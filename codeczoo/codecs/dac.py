@@ -96,13 +96,15 @@ class SnakeConv(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """[B, C, N] → [B, C / 2, N * stride], one step less where the stride is odd."""
+    """[B, C, N] → [B, C / 2, N * stride], one step less where the stride is odd, unless `whole`."""
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels: int, stride: int, whole: bool = False) -> None:
         super().__init__()
         self.snake = Snake(channels)
         trim = -(-stride // 2)
-        self.up = ConvTranspose1d(channels, channels // 2, 2 * stride, stride, trim=(trim, trim))
+        self.up = ConvTranspose1d(
+            channels, channels // 2, 2 * stride, stride, trim=(trim, trim - stride % 2 if whole else trim)
+        )
         self.units = SnakeUnits(channels // 2)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:

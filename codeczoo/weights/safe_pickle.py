@@ -59,6 +59,7 @@ _OTHER = {
     *(("builtins", name) for name in _BUILTINS),
     *(("__builtin__", name) for name in _BUILTINS),  # as Python 2 called the module
     ("_codecs", "encode"),
+    ("_io", "BytesIO"),
     ("copyreg", "_reconstructor"),
     ("copy_reg", "_reconstructor"),
     ("collections", "deque"),

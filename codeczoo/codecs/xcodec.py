@@ -1,0 +1,339 @@
+"""X-Codec: the latent of a DAC joined with what a speech model hears; eight codebooks at 50 frames a second.
+
+Paper: "Codec Does Matter: Exploring the Semantic Shortcoming of Codec for Audio Language Model" (arXiv 2408.17175).
+Upstream: zhenye234/xcodec, and the same network in Hugging Face transformers; the checkpoints of both load.
+
+    encoder: HuBERT or WavLM, the mean of its 13 hidden states, and residual convolutions; DAC's encoder; both joined by
+        a linear layer
+    quantiser: residual, by Euclidean distance, in the joint 1024 dimensions
+    decoder: a linear layer, DAC's decoder without its last tanh
+
+The speech model gives floor((T + 240) / 320) frames of T samples. Where the acoustic encoder would give another number
+(T mod 320 from 80 to 311), it is given 160 zeros on both sides, so that its alignment moves by 10 ms with the length of
+the clip. Upstream does so, and so do we, item by item. A clip of less than 80 samples is filled with zeros to 80, the
+least that make a frame; upstream cannot code it. The audio is not normalised first.
+
+The speech model's group norm and attention see the whole clip: long clips go whole up to a minute, beyond that they are
+encoded in windows with 5 s of context to each side. Decoding is convolutions alone and exact in passes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codeczoo.base import (
+    BaseCodec,
+    Context,
+    Decoded,
+    Encoded,
+    KeyMap,
+    Rule,
+    Variant,
+    dense_or_none,
+    release_memory_between,
+)
+from codeczoo.codecs.dac import UNIT, DACConfig, DecoderBlock, Encoder, SnakeConv
+from codeczoo.nn.cache_tiling import run_tiled
+from codeczoo.nn.conv import Conv1d, Length
+from codeczoo.nn.hubert import Hubert, HubertConfig
+from codeczoo.nn.receptive_field import convolutions_of, out_length, receptive_span
+from codeczoo.nn.rvq import ResidualVQ, codebook_rule
+from codeczoo.nn.sequential import Layers, Linear
+from codeczoo.nn.wavlm import WavLM, wavlm_rules
+
+SPEECH_RATE = 16000  # Hz, of the speech model
+MARGIN = 160  # zeros on both sides of its input
+BLOCKS = 2  # of the semantic encoder
+CONTEXT = 5.0  # seconds to each side of a window of a long clip
+
+
+@dataclass(frozen=True)
+class XCodecConfig:
+    """The network's numbers."""
+
+    sample_rate: int = 16000  # Hz
+    strides: Sequence[int] = (8, 5, 4, 2)  # of the encoder and of the decoder, in this order
+    encoder_dim: int = 64
+    decoder_dim: int = 1024
+    acoustic_dim: int = 256
+    num_codebooks: int = 8
+    codebook_size: int = 1024
+    codebook_choices: Sequence[int] = (1, 2, 3, 4, 8)
+    semantic: str = "hubert"  # or "wavlm"
+    semantic_layers: int = 12
+    semantic_dim: int = 768
+    semantic_heads: int = 12
+    semantic_hidden: int = 3072
+    semantic_extractor: int = 512
+
+    @property
+    def dim(self) -> int:
+        """Of both latents together."""
+        return self.acoustic_dim + self.semantic_dim
+
+
+class ResidualUnit(nn.Module):
+    """[B, C, N] → [B, C, N]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = Conv1d(dim, dim, 3, bias=False), Conv1d(dim, dim, 1, bias=False)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        y = F.elu(self.conv1(F.elu(x), lengths), inplace=True)
+        return self.conv2(y).add_(x)
+
+
+def semantic_encoder(dim: int) -> Layers:
+    """[B, C, N] → [B, C, N]."""
+    layers: list[nn.Module] = [Conv1d(dim, dim, 3, bias=False)]
+    for _ in range(BLOCKS):
+        layers += [ResidualUnit(dim), ResidualUnit(dim), Conv1d(dim, dim, 3)]
+    return Layers(layers)
+
+
+class Decoder(nn.Module):
+    """Latent [B, acoustic_dim, N] → waveform [B, 1, N * hop]."""
+
+    def __init__(self, config: XCodecConfig) -> None:
+        super().__init__()
+        channels = config.decoder_dim
+        self.first = Conv1d(config.acoustic_dim, channels, 7)
+        self.blocks = nn.ModuleList()
+        for stride in config.strides:
+            self.blocks.append(DecoderBlock(channels, stride, whole=True))
+            channels //= 2
+        self.last = SnakeConv(channels, 1, 7)
+
+    def forward(self, latent: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.first(latent, lengths)
+        for block in self.blocks[:-1]:
+            x, lengths = run_tiled([block], x, lengths)
+        return run_tiled([self.blocks[-1], self.last], x, lengths)[0]
+
+
+class XCodec(BaseCodec):
+    """A DAC that also codes what a speech model hears: codes [B, K, N] at 50 frames a second, K 1, 2, 3, 4 or 8.
+
+    >>> codes = load_codec("xcodec_hubert_librispeech").encode("clip.wav", num_codebooks=4)
+    """
+
+    Config = XCodecConfig
+    config: XCodecConfig
+    hop_length: int
+    approximate_when_long = ("encode",)
+    min_chunk_seconds = 60.0
+    shortest = 80  # samples that make a frame
+    margin = 160  # zeros on both sides of the acoustic encoder's input, where it gets any
+    semantic_step = 1  # the speech model's frames for each of ours, of which the first is taken
+
+    def __init__(self, config: XCodecConfig, variant: Variant) -> None:
+        super().__init__(config, variant)
+        self.sample_rate = config.sample_rate
+        self.hop_length = math.prod(config.strides)
+        self.codebook_sizes = (config.codebook_size,) * config.num_codebooks
+        self.codebook_choices = tuple(config.codebook_choices)
+        self.semantic_model = {"hubert": Hubert, "wavlm": WavLM}[config.semantic](
+            HubertConfig(
+                config.semantic_layers,
+                config.semantic_dim,
+                config.semantic_heads,
+                config.semantic_hidden,
+                config.semantic_extractor,
+            )
+        )
+        self.semantic_encoder = semantic_encoder(config.semantic_dim)
+        self.encoder = Encoder(
+            DACConfig(
+                config.sample_rate,
+                encoder_rates=config.strides,
+                decoder_rates=(),
+                num_codebooks=0,
+                encoder_dim=config.encoder_dim,
+                latent_dim=config.acoustic_dim,
+            )
+        )
+        self.join = Linear(config.dim, config.dim)
+        self.quantizer = self.make_quantizer()
+        self.part = Linear(config.dim, config.acoustic_dim)
+        self.decoder = Decoder(config)
+        first, last = receptive_span(convolutions_of(self.decoder), 0, self.hop_length - 1)
+        self.decode_context = Context(-first, last)
+
+    def make_quantizer(self) -> nn.Module:
+        return ResidualVQ(self.config.num_codebooks, self.config.codebook_size, self.config.dim)
+
+    # -- encode ---------------------------------------------------------------------------------
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        waveform = F.pad(waveform, (0, max(self.shortest - waveform.shape[-1], 0)))
+        lengths = lengths.clamp(min=self.shortest)
+        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        return Encoded(self.quantizer.encode(latent, num_codebooks), self.frames(lengths))
+
+    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, 1, T] → what is quantised, [B, dim, N]. Items have `shortest` samples at least, zeros behind them."""
+        speech, speech_lengths = self.speech_input(waveform, lengths)
+        semantic = self.semantic_features(speech, speech_lengths)
+        acoustic, acoustic_lengths = self.acoustic_input(waveform, lengths)
+        frames = None if lengths is None else self.frames(lengths)
+        return self.latent(semantic, acoustic, frames, acoustic_lengths)
+
+    def frames(self, samples: Length) -> Length:
+        """Of so many samples: int or tensor."""
+        speech = self.speech_samples(samples) + 2 * MARGIN
+        return -(-self.semantic_model.out_length(speech) // self.semantic_step)
+
+    def speech_samples(self, samples: Length) -> Length:
+        """At the speech model's rate."""
+        return samples
+
+    def speech_input(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the speech model is given, and the lengths of it."""
+        return F.pad(waveform, (MARGIN, MARGIN)), None if lengths is None else lengths + 2 * MARGIN
+
+    def acoustic_input(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the acoustic encoder is given: zeros on both sides of those items that would have other frames."""
+        both, margin = 2 * self.margin, self.margin
+        if lengths is None:
+            return F.pad(waveform, (margin, margin)) if self.moved(waveform.shape[-1]) else waveform, None
+        moved = self.moved(lengths)
+        padded, plain = F.pad(waveform, (margin, margin)), F.pad(waveform, (0, both))
+        return torch.where(moved[:, None, None], padded, plain), lengths + moved * both
+
+    def moved(self, samples: Length) -> Length:
+        """Whether the acoustic encoder would give another number of frames: bool or tensor."""
+        return out_length(convolutions_of(self.encoder), samples) != self.frames(samples)
+
+    def semantic_features(self, speech: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What `speech_input` gave → the mean of all hidden states, [B, semantic_dim, N]."""
+        states = self.semantic_model.states(speech, lengths)
+        total, count = next(states).clone(), 1
+        for state in states:
+            total, count = total.add_(state), count + 1
+        return total[:, :: self.semantic_step].div_(count).mT.contiguous()
+
+    def latent(
+        self, semantic: Tensor, acoustic: Tensor, frames: Tensor | None = None, samples: Tensor | None = None
+    ) -> Tensor:
+        """Features [B, semantic_dim, N] of `frames` and acoustic input [B, 1, T] of `samples` → [B, dim, N]."""
+        semantic = self.semantic_encoder(semantic, frames)
+        latent, _ = self.encoder(acoustic, samples)
+        return self.join(torch.cat([latent[..., : semantic.shape[-1]], semantic], dim=1).mT).mT
+
+    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+        """One clip in windows, the acoustic encoder aligned in each as in the whole. Only the speech model, which sees
+        no more than a window, makes other features."""
+        waveform, hop = waveform[..., : int(lengths[0])], self.hop_length
+        total, moved = self.frames(waveform.shape[-1]), self.moved(waveform.shape[-1])
+        (speech, _), (acoustic, _) = self.speech_input(waveform, None), self.acoustic_input(waveform, None)
+        speech_hop = hop * SPEECH_RATE // self.sample_rate
+        context = round(CONTEXT * self.sample_rate / hop)
+        step = max(samples // hop - 2 * context, context)
+        codes = []
+        for start in release_memory_between(range(0, total, step)):
+            first, last = max(start - context, 0), min(start + step + context, total)
+            heard, given = (
+                x[..., first * each : None if last == total else last * each + more]
+                for x, each, more in ((speech, speech_hop, 2 * MARGIN), (acoustic, hop, 2 * self.margin * moved))
+            )
+            latent = self.latent(self.semantic_features(heard), given)
+            codes.append(self.quantizer.encode(latent[..., start - first :][..., :step], num_codebooks))
+        return Encoded(torch.cat(codes, dim=-1), lengths.new_tensor([total]))
+
+    # -- decode ---------------------------------------------------------------------------------
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        latent = self.part(self.quantizer.decode(codes).mT).mT.contiguous()
+        return Decoded(self.decoder(latent, dense_or_none(lengths, codes.shape[-1])), lengths * self.hop_length)
+
+
+# -- key maps -----------------------------------------------------------------------------------------
+
+TRAINING = (r"decoder_semantic\..+", r"fc_post1\.\w+", r"fc1\.\w+", r"semantic_model\.masked_spec_embed",
+            r"quantizer\..+codebook\.(inited|cluster_size|embed_avg)")  # fmt: skip
+
+
+def acoustic_authors(stages: int) -> dict[str, str]:
+    """Our module names → the authors', of encoder and decoder."""
+    names: dict[str, str] = {}
+    for side, sequence in (("encoder", "encoder.block"), ("decoder", "decoder_2.model")):
+        names[f"{side}.first"] = f"{sequence}.0"
+        names[f"{side}.last.snake"] = f"{sequence}.{stages + 1}"
+        names[f"{side}.last.conv"] = f"{sequence}.{stages + 2}"
+        units = [f"units.{j}" for j in range(3)]
+        parts = [*units, "snake", "down"] if side == "encoder" else ["snake", "up", *units]
+        for i in range(stages):
+            for j, part in enumerate(parts):
+                ours, theirs = f"{side}.blocks.{i}.{part}", f"{sequence}.{i + 1}.block.{j}"
+                inside = {f"{ours}.{layer}": f"{theirs}.block.{k}" for k, layer in enumerate(UNIT)}
+                names |= inside if part in units else {ours: theirs}
+    return names
+
+
+def acoustic_transformers(stages: int) -> dict[str, str]:
+    """Our module names → those of Hugging Face transformers, of encoder and decoder."""
+    names: dict[str, str] = {}
+    for side, resample, theirs_resample in (("encoder", "down", "conv1"), ("decoder", "up", "conv_t1")):
+        names[f"{side}.first"] = f"acoustic_{side}.conv1"
+        names[f"{side}.last.snake"] = f"acoustic_{side}.snake1"
+        names[f"{side}.last.conv"] = f"acoustic_{side}.conv2"
+        for i in range(stages):
+            ours, theirs = f"{side}.blocks.{i}", f"acoustic_{side}.block.{i}"
+            names |= {f"{ours}.snake": f"{theirs}.snake1", f"{ours}.{resample}": f"{theirs}.{theirs_resample}"}
+            for j in range(3):
+                names |= {f"{ours}.units.{j}.{layer}": f"{theirs}.res_unit{j + 1}.{layer}" for layer in UNIT}
+    return names
+
+
+def semantic_modules(inner: str) -> dict[str, str]:
+    """Our module names → the published ones; `inner`: what the authors call a convolution inside its padding."""
+    ours, theirs = "semantic_encoder.layers", "encoder_semantic"
+    names = {f"{ours}.0": f"{theirs}.conv{inner}"}
+    for i in range(BLOCKS):
+        block = f"{theirs}.conv_blocks.{i}"
+        for j in range(2):
+            names[f"{ours}.{3 * i + 1 + j}.conv1"] = f"{block}.res_units.{j}.conv1{inner}"
+            names[f"{ours}.{3 * i + 1 + j}.conv2"] = f"{block}.res_units.{j}.conv2"
+        names[f"{ours}.{3 * i + 3}"] = f"{block}.conv{inner}"
+    return names
+
+
+def key_maps(family: str, stages: int, authors: Sequence[Rule], transformers: Sequence[Rule]) -> tuple[KeyMap, KeyMap]:
+    """Both namings, with the rules of the quantiser in each."""
+
+    def key_map(name: str, modules: Mapping[str, str], quantizer: Sequence[Rule]) -> KeyMap:
+        return KeyMap(
+            name,
+            (
+                *quantizer,
+                *(Rule(rf"{re.escape(ours)}\.(\w+)", rf"{theirs}.\1") for ours, theirs in modules.items()),
+                *wavlm_rules("semantic_model", "semantic_model"),
+            ),
+            unused=TRAINING,
+        )
+
+    linears = {"join": "fc_prior", "part": "fc_post2"}, {"join": "fc", "part": "fc2"}
+    return (
+        key_map(family, {**acoustic_authors(stages), **semantic_modules(".conv"), **linears[0]}, authors),
+        key_map(
+            f"{family} of transformers",
+            {**acoustic_transformers(stages), **semantic_modules(""), **linears[1]},
+            transformers,
+        ),
+    )
+
+
+def codebooks(theirs: str) -> Rule:
+    return codebook_rule(r"quantizer\.codebooks", theirs, XCodecConfig.num_codebooks)
+
+
+AUTHORS, TRANSFORMERS = "quantizer.vq.layers.{}._codebook.embed", "quantizer.quantizers.{}.codebook.embed"
+XCodec.key_maps = key_maps("xcodec", len(XCodecConfig.strides), [codebooks(AUTHORS)], [codebooks(TRANSFORMERS)])

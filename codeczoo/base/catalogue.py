@@ -1,13 +1,13 @@
-"""The catalogue: every variant by its names. It knows the families of `configs/`, those of installed packages
-(entry points of the group "codeczoo.codecs") and those that `register_codec` was given.
+"""The catalogue: every variant by its names.
 
-A package of somebody else's needs one line in its pyproject.toml:
+It holds the families of `configs/`, the families of installed packages (entry points of the group "codeczoo.codecs")
+and what `register_codec` was given. Another package needs one line in its pyproject.toml:
 
     [project.entry-points."codeczoo.codecs"]
-    tiny = "their_package.tiny"     # the family's name = its module
+    tiny = "their_package.tiny"     # name of the family = its module
 
-`their_package/tiny.py` holds the family, `tiny.toml` beside it the variants (`codec_toml` says with which keys). The
-module is not imported until a codec of it is loaded.
+`their_package/tiny.py` holds the family; `tiny.toml` beside it holds the variants (`codec_toml` lists the keys).
+The catalogue reads the TOML without importing the module. The module is imported when one of its codecs is built.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ _registered: dict[str, Variant] = {}  # by `register_codec`, in this process
 
 
 def variants() -> Mapping[str, Variant]:
-    """Every variant by its name: those of `configs/` in the order of the files, then others. Second names are not in
-    it (see `find_variant`)."""
+    """Every variant by its name: first `configs/` in the order of the files, then other packages, then
+    `register_codec`. It has no second names; `find_variant` knows them."""
     return _catalogue().variants
 
 
@@ -80,8 +80,8 @@ def find_variant(name: str) -> Variant:
 
 
 def list_codecs(pattern: str = "*") -> list[str]:
-    """The names of all variants that match a glob pattern ("dac_*"), in alphabetical order. A variant whose second
-    name matches is one of them.
+    """The names of all variants that match a glob pattern ("dac_*"), in alphabetical order. A variant also matches by
+    its second names.
 
     Raises:
         TypeError: a pattern that is no string.
@@ -96,10 +96,10 @@ def list_codecs(pattern: str = "*") -> list[str]:
 
 
 def codec_info(name: str) -> CodecInfo:
-    """What is known of a codec, without its weights.
+    """What is known of a codec, without its weights. `print` shows it as a table.
 
     Raises:
-        KeyError: no such codec (the message says which come near).
+        KeyError: no codec has that name; the message offers those that come near.
     """
     variant = find_variant(name)
     if known := known_facts(variant):
@@ -121,16 +121,16 @@ def register_codec(
 ) -> list[str]:
     """Make a codec known by name in this process: to `load_codec`, `list_codecs`, the benchmark, the report.
 
-    For a package, an entry point of the group "codeczoo.codecs" does the same in every process and on the command line;
-    see docs/codec_toml.md.
+    A package does better with an entry point of the group "codeczoo.codecs", which works in every process and on the
+    command line; docs/codec_toml.md shows both.
 
     Args:
         source: a TOML file (path), its text (several lines) or its parsed content, as docs/codec_toml.md describes it;
             or one `Variant`.
-        codec_class: the class, or several, to which `class` of the TOML refers by name (needed there only if there are
-            several). Without it, `class` is "module:Class".
-        overwrite: replace codecs that were registered before under one of these names, as a notebook's cell that is
-            run again does. Codecs of codeczoo and of installed packages stay.
+        codec_class: the class, or a list of them. With several, `class` in the TOML chooses one by its name; with none,
+            `class` is "module:Class".
+        overwrite: replace codecs that were registered earlier under one of these names, so that a notebook's cell can
+            run again. Codecs of codeczoo and of installed packages are never replaced.
 
     Returns:
         The variants' names.

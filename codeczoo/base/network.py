@@ -54,7 +54,7 @@ class CodecNetwork(nn.Module):
     readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of other file forms, by suffix
     settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read if one lies beside a checkpoint
     supports_decode: ClassVar[bool] = True
-    decode_unsupported_reason: ClassVar[str] = ""  # goes on from "NAME cannot decode: "
+    decode_unsupported_reason: ClassVar[str] = ""  # completes "NAME cannot decode: "
 
     sample_rate: int
     channels: tuple[int, ...] = (1,)  # channel counts that the network takes

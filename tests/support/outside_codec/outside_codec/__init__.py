@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from codeczoo import BaseCodec
-from codeczoo.base.network import Context, Decoded, Encoded
+from codeczoo.base import BaseCodec, Context, Decoded, Encoded
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,8 @@ class BaseCodec(CodecNetwork):
         return self.match_input(self.decode(self.encode(original, None, num_codebooks, bitrate)), original)
 
     def _require_decoder(self) -> None:
-        if refusal := self.refusal_of(self.name):
-            raise NotImplementedError(refusal)
+        if not self.supports_decode:
+            raise NotImplementedError(self.variant.decode_unsupported_reason)
 
     def match_input(self, decoded: Audio, original: Audio) -> Audio:
         """`decoded` at the rate, lengths and channel count of `original`."""
@@ -278,11 +278,8 @@ class BaseCodec(CodecNetwork):
         return codes
 
     def is_compatible_with(self, codec: str) -> bool:
-        """Whether codes made by the variant of that name decode here: the same weights under another name."""
-        from codeczoo.base.catalogue import variants
-
-        other = variants().get(codec)
-        return codec == self.name or (other is not None and other.root == self.variant.root)
+        """Whether codes made by the codec of that name decode here: this one, or another name of the same weights."""
+        return codec in self.variant.same_weights
 
     def codes_from_tensor(
         self, codes: Tensor, lengths: Tensor | None = None, side_info: Mapping[str, Tensor] | None = None

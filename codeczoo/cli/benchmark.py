@@ -31,7 +31,7 @@ examples:
       the classical codecs on the embedded clips: needs no download, takes a minute
   %(prog)s --dataset recordings/ --codecs mimi dac_44k opus_12k --batch 200 --out results/
       every audio file below a folder
-  %(prog)s --dataset test.csv --codecs encodec_24k_6bps --metrics mel stoi pesq_wb
+  %(prog)s --dataset test.csv --codecs encodec_24k_6kbps --metrics mel stoi pesq_wb
       a manifest with a column path (and id, category if you like)
   %(prog)s --dataset voidful/codec-superb-tiny --codecs mimi dac_44k --batch 200 --out tiny/
       a data set of the hub, all splits; --split, --limit and --streaming take less of it

@@ -104,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
                 todo.setdefault(wanted or file.codec, []).append(file)
         for name, group in todo.items():
             if (reason := _why_not(name)) is None:
-                path = weights.get(name, weights.get(None))
+                named = (weights[one] for one in (name, *find_variant(name).same_weights) if one in weights)
+                path = next(named, weights.get(None))
                 codec = load_codec(name, path, device=args.device, precision=args.precision)
                 _decode_all(args, codec, group, outputs, form, report)
             else:
@@ -138,7 +139,7 @@ def _why_not(name: str) -> str | None:
     from codeczoo.base.catalogue import find_variant
 
     try:
-        return find_variant(name).refusal
+        return find_variant(name).decode_unsupported_reason
     except KeyError as error:
         return str(error.args[0])
 

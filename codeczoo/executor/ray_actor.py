@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from codeczoo.base.catalogue import Variant, register_again, registered
 from codeczoo.executor.job import Job, JobWorker
 from codeczoo.version import __version__
 
@@ -42,10 +43,11 @@ class Place:
     folder: str  # where relative paths begin
     version: str
     threads: int  # of torch: their number changes the last digits of sums, so it is that of a run on one machine
+    codecs: tuple[Variant, ...] = ()  # that `register_codec` was given
 
     @classmethod
     def here(cls) -> Place:
-        return cls(os.getcwd(), __version__, torch.get_num_threads())
+        return cls(os.getcwd(), __version__, torch.get_num_threads(), registered())
 
     def enter(self, threads: int) -> None:
         """Make this process alike.
@@ -60,6 +62,7 @@ class Place:
             )
         with suppress(OSError):  # a folder that is not there on this node; then files are not either, and that is said
             os.chdir(self.folder)
+        register_again(self.codecs)
         torch.set_num_threads(threads)
 
 

@@ -20,7 +20,7 @@ from codeczoo.report.formatting import decimals, fixed
 from codeczoo.report.page import PAGES, write_report
 from codeczoo.report.published import compare, published_table
 from codeczoo.report.results import read_report
-from codeczoo.report.spectrogram import COLUMNS, ROWS, height_to_hz, spectrogram, ticks, write_pictures
+from codeczoo.report.spectrogram import MAX_COLUMNS, MAX_ROWS, height_to_hz, spectrogram, ticks, write_pictures
 from tests.report.conftest import CLIPS, CODECS, HOSTILE, LONG, run_benchmark
 
 
@@ -163,16 +163,17 @@ def test_failures_and_undefined_values_are_named(hostile_page: Path) -> None:
     assert HOSTILE not in index + text and "<b>speech" not in index + text
 
 
-def test_published_rows_stand_beside_ours(manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["encodec_24k_1_5bps", "encodec_24k_1_5kbps"])
+def test_published_rows_stand_beside_ours(name: str, manifest: Path, tmp_path: Path) -> None:
     metrics = ("superb/mel", "superb/stoi", "waveform")
     run = run_benchmark(
         manifest,
         tmp_path / "run",
         "--codecs",
-        "encodec_24k_1_5bps",
+        name,
         "opus_12k",
         "--weights",
-        "encodec_24k_1_5bps=random",
+        f"{name}=random",
         "--limit",
         "2",
         "--metrics",
@@ -192,7 +193,7 @@ def test_published_rows_stand_beside_ours(manifest: Path, tmp_path: Path) -> Non
         ("stoi", "superb/stoi", True),
         ("f0corr", None, False),
     ]
-    summary = json.loads((run / "summary.json").read_text())["codecs"]["encodec_24k_1_5bps"]
+    summary = json.loads((run / "summary.json").read_text())["codecs"][name]
     theirs = published_table()["codecs"]["encodec_24k_1_5bps"]["results"]
     for category, ours in (("overall", summary["overall"]), ("Speech", summary["categories"]["speech"])):
         cells = row.cells[category]
@@ -229,8 +230,8 @@ def test_a_tone_is_a_line_at_its_frequency(rate: int) -> None:
     time = torch.arange(2 * rate) / rate
     tone = 0.5 * torch.sin(2 * torch.pi * 1500 * time) * (time > 1)
     picture = spectrogram(tone[None], rate).decibels
-    assert picture.shape[0] == ROWS and picture.shape[1] <= COLUMNS
-    edges = height_to_hz(np.linspace(0, 1, ROWS + 1), rate)
+    assert picture.shape[0] == MAX_ROWS and picture.shape[1] <= MAX_COLUMNS
+    edges = height_to_hz(np.linspace(0, 1, MAX_ROWS + 1), rate)
     assert edges[0] == 0 and edges[-1] == pytest.approx(rate / 2)
     late = picture[:, -picture.shape[1] // 4]
     row = int(late.argmax())
@@ -251,7 +252,7 @@ def test_silence_is_black_beside_what_is_all_but_silent(tmp_path: Path) -> None:
 def test_spectrograms_of_odd_lengths() -> None:
     for samples in (1, 100, 50 * 16000):
         picture = spectrogram(torch.rand(2, samples) - 0.5, 16000)
-        assert 1 <= picture.decibels.shape[1] <= COLUMNS
+        assert 1 <= picture.decibels.shape[1] <= MAX_COLUMNS
         assert np.isfinite(picture.decibels).all()
     heights = [height for _, height in ticks(48000)]
     assert heights == sorted(heights) and all(0 < height < 100 for height in heights)

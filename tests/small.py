@@ -91,6 +91,7 @@ def _network(variant: Variant) -> str:
 # One variant of each network: the others are the same with other weights, at another rate, or under another name.
 ROOTS = list({_network(variant): name for name, variant in reversed(variants().items())}.values())[::-1]
 CAUSAL = [name for name in ROOTS if codec_info(name).causal]
+CAUSAL_DECODERS = [name for name in ROOTS if "decode" in codec_info(name).streams]  # those of the causal ones too
 
 
 def small_variant(name: str) -> Variant:

@@ -66,7 +66,6 @@ SMALL: dict[str, dict[str, object]] = {
         "wide_layers": 1,
         "local_layers": 2,
     },
-    "nanocodec": {"encoder_dim": 2, "decoder_dim": 96},
     "mimi": {
         "filters": 4,
         "dim": 32,

@@ -27,7 +27,7 @@ from codeczoo import BaseCodec, load_codec
 from codeczoo.base import weights as weights_module
 from codeczoo.base.variant import find_variant, variants
 from tests.helpers import manifest_of
-from tests.published import by_entry, save_lightning, save_nemo, save_onnx, small_checkpoint
+from tests.published import by_entry, save_lightning, save_onnx, small_checkpoint
 from tests.small import small_variant
 
 Tensors = dict[str, Tensor]
@@ -212,12 +212,6 @@ def older_weight_norm(packaging: Packaging, tensors: Tensors, folder: Path) -> P
     return flat_pickle("auv.pt")(packaging, renamed, folder)
 
 
-def nemo_archive(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
-    """With the settings of the small network, and what training left beside it."""
-    settings = small_variant(packaging.codec).build()._published_settings()
-    return save_nemo({**tensors, "discriminator.discriminators.0.bias": torch.ones(3)}, settings, folder / "codec.nemo")
-
-
 HF = "manifest_hf.json"
 PACKAGINGS = {
     "mimi": Packaging("mimi", "mimi", flat_safetensors("tokenizer-e351c8d8-checkpoint125.safetensors")),
@@ -278,9 +272,6 @@ PACKAGINGS = {
     "snac": Packaging("snac", "snac_24khz", with_settings("pytorch_model.bin", of_snac)),
     "snac with attention": Packaging("snac_44khz", "snac_32khz", with_settings("pytorch_model.bin", of_snac)),
     "xcodec2": Packaging("xcodec2", "xcodec2_16k", of_transformers),
-    "nanocodec": Packaging("nanocodec_0k6bps_12hz", "nanocodec_0k6bps_12hz", nemo_archive),
-    "nanocodec of 13 codebooks": Packaging("nanocodec_1k78bps_12hz", "nanocodec_1k78bps_12hz", nemo_archive),
-    "nanocodec of 21 Hz": Packaging("nanocodec_1k89bps_21hz", "nanocodec_1k89bps_21hz", nemo_archive),
 }
 
 
@@ -382,8 +373,7 @@ def test_settings_of_another_network_are_refused(
 
 # -- what must be said of them --------------------------------------------------------------------
 
-CLEAR = {"bigcodec": "MIT", "dac": "MIT", "funcodec": "MIT", "mimi": "CC-BY-4.0", "snac": "MIT",
-         "nanocodec": "NVIDIA Open Model License"}  # fmt: skip
+CLEAR = {"bigcodec": "MIT", "dac": "MIT", "funcodec": "MIT", "mimi": "CC-BY-4.0", "snac": "MIT"}
 
 
 def test_licences_are_as_the_authors_state_them(

@@ -109,7 +109,8 @@ class BaseCodec(CodecNetwork):
         bitrate: float | None = None,
         cuda_graph: bool = False,
     ) -> Stream:
-        """A stream of `batch_size` clips, fed chunk by chunk; equal to the whole clip.
+        """A stream of `batch_size` clips, fed chunk by chunk; equal to the whole clip. Where only the decoder is causal
+        (`info.streams`), it takes codes and no audio.
 
         Args:
             batch_size: clips that run side by side.
@@ -120,12 +121,17 @@ class BaseCodec(CodecNetwork):
         Raises:
             ValueError: the codec is not causal.
         """
-        if not self.causal:
+        if not self.streams:
+            self._require_streaming("encode")
+        return Stream(self, batch_size, self.choose_codebooks(num_codebooks, bitrate), cuda_graph)
+
+    def _require_streaming(self, side: str) -> None:
+        if side not in self.streams:
             raise ValueError(
-                f"{self.name} is not causal: its codes depend on later samples, so it cannot stream; "
+                f"{self.name} is not causal: its codes depend on later samples, so "
+                f"{'only its decoder streams' if self.streams else 'it cannot stream'}; "
                 "encode() handles audio of any length in bounded memory"
             )
-        return Stream(self, batch_size, self.choose_codebooks(num_codebooks, bitrate), cuda_graph)
 
     def prepare(self, audio: AudioLike, sample_rate: int | None = None) -> Audio:
         """Audio of any form as the network takes it: one batch, on the device, at the codec's rate and channels."""
@@ -221,7 +227,7 @@ class BaseCodec(CodecNetwork):
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip longer than a pass: through streaming state where causal, else in windows with context."""
-        if self.causal:
+        if "encode" in self.streams:
             return encode_through_state(self, waveform, lengths, num_codebooks, samples)
         if self.encode_context is None:
             raise NotImplementedError(f"{self.name} has no finite receptive field and no _encode_long of its own")
@@ -231,7 +237,7 @@ class BaseCodec(CodecNetwork):
         self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
         """As `_encode_long`, for codes."""
-        if self.causal:
+        if "decode" in self.streams:
             return decode_through_state(self, codes, lengths, frames)
         if self.decode_context is None:
             raise NotImplementedError(f"{self.name} has no finite receptive field and no _decode_long of its own")

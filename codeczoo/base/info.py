@@ -45,6 +45,7 @@ class CodecInfo:
     bitrate: float | None
     bitrates: tuple[float, ...]
     causal: bool
+    streams: tuple[str, ...]  # of "encode" and "decode", what goes chunk by chunk
     latency: float | None
     parameters: int
     supports_decode: bool

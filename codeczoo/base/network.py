@@ -46,7 +46,8 @@ class CodecNetwork(nn.Module):
 
     It sets the class attributes below, fills the instance attributes in `__init__`, and implements `_encode` and
     `_decode`: dense tensors with lengths, on the device, at the codec's rate; nothing about files, rates or lists.
-    A causal family also implements `_stream_*` (see `base.stream`).
+    A causal family also implements `_stream_*`, and one whose decoder alone is causal `_stream_decode_*` (see
+    `base.stream`).
     """
 
     Config: ClassVar[Callable[..., Any]]  # the dataclass of the network's numbers
@@ -63,6 +64,7 @@ class CodecNetwork(nn.Module):
     strides: tuple[int, ...] = ()  # frames a code, by codebook; () = all ones
     codebook_choices: tuple[int, ...]  # numbers of codebooks that may be asked for
     causal: bool = False
+    causal_decoder: bool = False  # where the encoder looks ahead, whether the decoder does not
     latency: float | None = None  # seconds from a sample to the code that holds it, algorithmic
     encode_context: Context | None = None  # receptive field of the encoder in samples; None = not finite
     decode_context: Context | None = None  # of the decoder, in frames
@@ -105,7 +107,7 @@ class CodecNetwork(nn.Module):
         """A look at a checkpoint's tensors, by published key: a ValueError if they are clearly of another model."""
 
     def _stream_encode_start(self, batch_size: int) -> State:
-        raise NotImplementedError
+        return ()  # a side that does not stream has no state
 
     def _stream_encode_warmup(
         self, waveform: Tensor, state: State, num_codebooks: int
@@ -155,6 +157,11 @@ class CodecNetwork(nn.Module):
         return self._anchor.dtype
 
     @property
+    def streams(self) -> tuple[str, ...]:
+        """Of "encode" and "decode", what goes chunk by chunk."""
+        return ("encode", "decode") if self.causal else ("decode",) if self.causal_decoder else ()
+
+    @property
     def frame_rate(self) -> float | None:
         """Frames a second."""
         return self.sample_rate / self.hop_length if self.hop_length else None
@@ -188,6 +195,7 @@ class CodecNetwork(nn.Module):
                 "bitrate": self.nominal_bitrate,
                 "bitrates": tuple(rate for rate in rates if rate is not None),
                 "causal": self.causal,
+                "streams": self.streams,
                 "latency": self.latency,
                 "parameters": sum(p.numel() for p in self.parameters()),
                 "supports_decode": self.supports_decode,

@@ -20,6 +20,8 @@ gives
 
 where a family that needs no start always runs. A `run` takes tensors and gives tensors of fixed shapes, reads nothing
 back from the device, and writes nothing that it does not return: it can be captured as a CUDA graph.
+
+A family whose decoder alone is causal gives the `_stream_decode_*` alone. Its streams take codes and refuse audio.
 """
 
 from __future__ import annotations
@@ -76,6 +78,7 @@ class Stream:
     @torch.no_grad()
     def encode(self, chunk: Audio | Tensor) -> Codes:
         """The next samples of every item, [B, C, T] with T a multiple of the hop → the codes that are ready."""
+        self.codec._require_streaming("encode")
         waveform = self._chunk(chunk)
         hop = self.codec.hop_length or 1
         if waveform.shape[-1] == 0 or waveform.shape[-1] % hop:
@@ -100,6 +103,7 @@ class Stream:
     def flush(self, rest: Audio | Tensor | None = None) -> Codes:
         """The end of every active item: the codes still held back and those of `rest` (less than a hop of samples,
         [B, C, R], or an `Audio` with lengths). The items then stand at their start again."""
+        self.codec._require_streaming("encode")
         lengths = None
         if isinstance(rest, Audio):
             lengths = rest.lengths.to(self.codec.device)

@@ -85,7 +85,7 @@ def codec_table(infos: Sequence[CodecInfo], markdown: bool = False) -> str:
             f"{info.frame_rate:g}" if info.frame_rate else "-",
             f"{info.num_codebooks} of {info.max_codebooks} x {_sizes(info.codebook_sizes)}",
             f"{info.bitrate / 1000:.4g}" if info.bitrate else "-",
-            "yes" if info.causal else "no",
+            "yes" if info.causal else "decoder" if info.streams else "no",
             f"{info.parameters / 1e6:.1f} M" if info.parameters else "-",
             info.weights_licence,
         ]

@@ -27,7 +27,8 @@ def run_tiled(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> 
     A long item runs alone, up to its own length, with zeros behind it.
 
     Args:
-        chain: modules of (x, lengths) → x' with zero padding, the first of which does not write into x.
+        chain: modules of (x, lengths) → x', padded with zeros or with copies of the edge, the first of which does not
+            write into x.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return _run(chain, x, lengths)

@@ -7,7 +7,7 @@ every published codec here the first channel is the digit that runs fastest.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +21,23 @@ class FSQ(nn.Module):
     Args:
         levels: of each digit.
         scale: how far tanh reaches, relative to the outermost levels: 1.001 for vector-quantize-pytorch's bound with
-            its slack of 1e-3, 0.9990000128746033 for S3Tokenizer.
+            its slack of 1e-3, 0.9990000128746033 for S3Tokenizer, 0.999 for NeMo.
+        shift: what moves tanh where the number of levels is even. atanh keeps 0 at 0; NeMo's tan is 1e-5 off.
     """
 
-    def __init__(self, levels: Sequence[int], scale: float = 1.001) -> None:
+    def __init__(
+        self, levels: Sequence[int], scale: float = 1.001, shift: Callable[[Tensor], Tensor] = torch.atanh
+    ) -> None:
         super().__init__()
         if min(levels, default=0) < 2:
             raise ValueError(f"a digit needs two levels at least; levels={tuple(levels)}")
-        self.levels, self.scale = tuple(levels), scale
+        self.levels, self.scale, self.shift = tuple(levels), scale, shift
         self.size = math.prod(self.levels)
+        places = [math.prod(self.levels[:d]) for d in range(len(self.levels))]  # what a digit counts in the code
+        self._levels: Tensor
+        self._places: Tensor
+        self.register_buffer("_levels", torch.tensor(self.levels)[:, None], persistent=False)
+        self.register_buffer("_places", torch.tensor(places)[:, None], persistent=False)
 
     def bound(self, z: Tensor) -> Tensor:
         """[B, D, N] → [B, D, N] within the levels, whose places are the whole numbers about 0.
@@ -38,24 +46,18 @@ class FSQ(nn.Module):
         """
         half = self._column([(count - 1) * self.scale / 2 for count in self.levels], z)
         offset = self._column([0.0 if count % 2 else 0.5 for count in self.levels], z)
-        return (z + (offset / half).atanh()).tanh() * half - offset
+        return (z + self.shift(offset / half)).tanh() * half - offset
 
     def encode(self, z: Tensor) -> Tensor:
         """[B, D, N], not bounded yet → codes [B, N] int64. Halves are rounded to even."""
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         digits = self.bound(z).round().long()
-        digits += self._column([count // 2 for count in self.levels], digits)
-        return (digits * self._column(self._places(), digits)).sum(1)
+        return ((digits + self._levels // 2) * self._places).sum(1)
 
     def decode(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         """Codes [B, N] → values [B, D, N] between -1 and 1."""
-        levels, places = self._column(self.levels, codes), self._column(self._places(), codes)
-        digits = codes[:, None].div(places, rounding_mode="floor").remainder_(levels)
-        return (digits - levels // 2).to(dtype) / (levels // 2)
-
-    def _places(self) -> list[int]:
-        """What a digit counts in the code."""
-        return [math.prod(self.levels[:d]) for d in range(len(self.levels))]
+        digits = codes[:, None].div(self._places, rounding_mode="floor").remainder_(self._levels)
+        return (digits - self._levels // 2).to(dtype) / (self._levels // 2)
 
     @staticmethod
     def _column(values: Sequence[float], like: Tensor) -> Tensor:
@@ -88,3 +90,28 @@ class ProjectedFSQ(FSQ):
     def decode(self, codes: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         values = super().decode(codes, dtype or self.project_out.weight.dtype)
         return self.project_out(values.mT).mT
+
+
+class GroupFSQ(FSQ):
+    """FSQ of equal shares of the channels, each with a code of its own: values [B, K * D, N] ↔ codes [B, K, N] of D
+    digits each (NeMo)."""
+
+    def __init__(
+        self, num_groups: int, levels: Sequence[int], scale: float, shift: Callable[[Tensor], Tensor] = torch.atanh
+    ) -> None:
+        super().__init__(levels, scale, shift)
+        self.num_groups = num_groups
+
+    def encode(self, z: Tensor) -> Tensor:
+        shares = z.unflatten(1, (self.num_groups, len(self.levels))).flatten(0, 1)  # [B * K, D, N]
+        return super().encode(shares).unflatten(0, (-1, self.num_groups))
+
+    def decode(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+        """Codes [B, K, N] of all groups → values [B, K * D, N] between -1 and 1.
+
+        Raises:
+            ValueError: not as many codes as there are groups.
+        """
+        if codes.shape[1] != self.num_groups:
+            raise ValueError(f"codes of all {self.num_groups} groups are needed; these are of {codes.shape[1]}")
+        return super().decode(codes.flatten(0, 1), dtype).unflatten(0, (-1, self.num_groups)).flatten(1, 2)

@@ -25,27 +25,42 @@ SLOPE = 0.1  # of leaky ReLU; torch's default is 0.01
 KERNEL = 7  # of the generator's first and last convolution
 
 State = Any  # a tree of tensors [B, ...]
+Activation = Callable[[int, bool], nn.Module]  # (channels, inplace) -> module
+
+
+def leaky_relu(channels: int, inplace: bool) -> nn.Module:
+    return nn.LeakyReLU(SLOPE, inplace)
 
 
 class ResidualUnit(nn.Module):
-    """[B, C, T] → [B, C, T]: x plus leaky ReLU, dilated conv, leaky ReLU, plain conv. x stays as it is."""
+    """[B, C, T] → [B, C, T]: x plus activation, dilated conv, activation, plain conv. x stays as it is."""
 
-    def __init__(self, channels: int, kernel_size: int, dilation: int, groups: int, causal: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        dilation: int,
+        groups: int,
+        causal: bool,
+        activation: Activation = leaky_relu,
+        pad_mode: str = "zeros",
+    ) -> None:
         super().__init__()
-        padding = "causal" if causal else "same"
-        self.conv1 = Conv1d(channels, channels, kernel_size, dilation=dilation, groups=groups, padding=padding)
-        self.conv2 = Conv1d(channels, channels, kernel_size, groups=groups, padding=padding)
+        shared: dict[str, Any] = {"groups": groups, "padding": "causal" if causal else "same", "pad_mode": pad_mode}
+        self.act1, self.act2 = activation(channels, False), activation(channels, True)
+        self.conv1 = Conv1d(channels, channels, kernel_size, dilation=dilation, **shared)
+        self.conv2 = Conv1d(channels, channels, kernel_size, **shared)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        y = self.conv1(F.leaky_relu(x, SLOPE), lengths)
-        return self.conv2(F.leaky_relu_(y, SLOPE), lengths).add_(x)
+        y = self.conv1(self.act1(x), lengths)
+        return self.conv2(self.act2(y), lengths).add_(x)
 
     def initial_state(self, batch_size: int) -> State:
         return [self.conv1.initial_state(batch_size), self.conv2.initial_state(batch_size)]
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        y, first = self.conv1.step(F.leaky_relu(x, SLOPE), state[0])
-        y, second = self.conv2.step(F.leaky_relu_(y, SLOPE), state[1])
+        y, first = self.conv1.step(self.act1(x), state[0])
+        y, second = self.conv2.step(self.act2(y), state[1])
         return y.add_(x), [first, second]
 
 
@@ -53,10 +68,21 @@ class ResidualBlock(nn.Module):
     """[B, C, T] → [B, C, T]: one residual unit for each dilation. x stays as it is."""
 
     def __init__(
-        self, channels: int, kernel_size: int, dilations: Sequence[int], groups: int = 1, *, causal: bool = False
+        self,
+        channels: int,
+        kernel_size: int,
+        dilations: Sequence[int],
+        groups: int = 1,
+        *,
+        causal: bool = False,
+        activation: Activation = leaky_relu,
+        pad_mode: str = "zeros",
     ) -> None:
         super().__init__()
-        units = nn.ModuleList(ResidualUnit(channels, kernel_size, dilation, groups, causal) for dilation in dilations)
+        units = nn.ModuleList(
+            ResidualUnit(channels, kernel_size, dilation, groups, causal, activation, pad_mode)
+            for dilation in dilations
+        )
         self.units = cast(Sequence[ResidualUnit], units)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -78,10 +104,20 @@ class MultiReceptiveField(nn.Module):
     """[B, C, T] → [B, C, T]: the mean of residual blocks of several kernel sizes, all on x."""
 
     def __init__(
-        self, channels: int, kernel_sizes: Sequence[int], dilations: Sequence[int], *, causal: bool = False
+        self,
+        channels: int,
+        kernel_sizes: Sequence[int],
+        dilations: Sequence[int],
+        *,
+        causal: bool = False,
+        activation: Activation = leaky_relu,
+        pad_mode: str = "zeros",
     ) -> None:
         super().__init__()
-        blocks = nn.ModuleList(ResidualBlock(channels, size, dilations, causal=causal) for size in kernel_sizes)
+        blocks = nn.ModuleList(
+            ResidualBlock(channels, size, dilations, causal=causal, activation=activation, pad_mode=pad_mode)
+            for size in kernel_sizes
+        )
         self.blocks = cast(Sequence[ResidualBlock], blocks)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:

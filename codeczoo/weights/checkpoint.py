@@ -22,7 +22,7 @@ from torch import Tensor
 from codeczoo.weights.safe_pickle import read_pickle, tensors_of
 
 WHOLE = "the whole file"
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx", ".nemo")
 USUAL = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 DEPTH = 4  # of entries that may be the model: {"checkpoint": {"model": {"generator": ...}}}
 

@@ -102,14 +102,17 @@ class Storage:
     values: Tensor
 
 
-def read_pickle(path: str | Path) -> Any:
+def read_pickle(path: str | Path, told: str | Path | None = None) -> Any:
     """The object of a torch checkpoint (zip or older form): dicts, lists, plain values, tensors on the CPU.
+
+    `told` is what errors call the file, where it is the copy of a part of another.
 
     Raises:
         UnsafeCheckpointError: it names code, or it is a program (TorchScript, torch.package).
         ValueError: not a torch checkpoint, or one cut short.
     """
     path = Path(path)
+    told = path if told is None else told
     try:
         with path.open("rb") as file:
             if file.seek(0, 2) == 0:
@@ -119,12 +122,12 @@ def read_pickle(path: str | Path) -> Any:
         return _read_zip(path, memory) if memory[:4] == b"PK\x03\x04" else _read_legacy(memory)
     except UnsafeCheckpointError as error:
         raise UnsafeCheckpointError(
-            f"{path}: refused: {error}. If you trust its origin, take the tensors out of it elsewhere and pass them "
+            f"{told}: refused: {error}. If you trust its origin, take the tensors out of it elsewhere and pass them "
             "as weights=dict, or save them as safetensors"
         ) from None
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RuntimeError,
             EOFError, struct.error, zipfile.BadZipFile, NotImplementedError) as error:  # fmt: skip
-        raise ValueError(f"{path}: not a whole torch checkpoint ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{told}: not a whole torch checkpoint ({type(error).__name__}: {error})") from error
 
 
 def tensors_of(tree: Any, prefix: str = "") -> dict[str, Tensor]:

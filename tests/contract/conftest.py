@@ -7,7 +7,7 @@ import torch
 
 from codeczoo import BaseCodec
 from tests.support.declarations import FAMILIES, small_numbers
-from tests.support.small import CAUSAL, ROOTS, codec_of
+from tests.support.small import CAUSAL, CAUSAL_DECODERS, ROOTS, codec_of
 
 SIZES = ["small", pytest.param("full", marks=pytest.mark.slow)]
 
@@ -37,4 +37,10 @@ def single(codec: BaseCodec, size: str) -> BaseCodec:
 @pytest.fixture(params=CAUSAL, scope="module")
 def causal(request: pytest.FixtureRequest, size: str) -> BaseCodec:
     """A codec that streams, in float64."""
+    return codec_of(request.param, size, torch.float64)
+
+
+@pytest.fixture(params=CAUSAL_DECODERS, scope="module")
+def causal_decoder(request: pytest.FixtureRequest, size: str) -> BaseCodec:
+    """A codec whose decoder streams, in float64."""
     return codec_of(request.param, size, torch.float64)

@@ -15,13 +15,13 @@ from torch.utils._pytree import tree_leaves
 
 from codeczoo import Audio, BaseCodec, Codes, metrics
 from codeczoo.base.catalogue import variants
-from codeczoo.base.cuda_graph import CapturedSteps
+from codeczoo.base.cuda_graph import CapturedSteps, State
 from codeczoo.base.resampling import FILTERS, resample, resampled_length
 from codeczoo.codecs.formats import ecdc
 from tests.contract.test_registry import assert_same_audio, clips_of, sound
 from tests.support.declarations import FAMILIES, declared
 from tests.support.fake_device import DEVICE, FakeDevice
-from tests.support.small import CAUSAL, ROOTS, codec_of
+from tests.support.small import CAUSAL, CAUSAL_DECODERS, ROOTS, codec_of
 
 
 def family_of(name: str) -> str:
@@ -55,6 +55,11 @@ def family(request: pytest.FixtureRequest) -> BaseCodec:
 
 @pytest.fixture(params=CAUSAL)
 def causal(request: pytest.FixtureRequest) -> BaseCodec:
+    return codec_of(request.param, "small", torch.float64)
+
+
+@pytest.fixture(params=CAUSAL_DECODERS)
+def causal_decoder(request: pytest.FixtureRequest) -> BaseCodec:
     return codec_of(request.param, "small", torch.float64)
 
 
@@ -170,29 +175,57 @@ def test_a_stream_there_is_what_it_is_here(causal: BaseCodec, device: FakeDevice
     assert_near(there.drain(), here.drain())
 
 
+def test_a_stream_of_codes_there_is_what_it_is_here(causal_decoder: BaseCodec, device: FakeDevice) -> None:
+    clips = torch.stack(clips_of(causal_decoder, [(causal_decoder.hop_length or 1) * 12] * 2, seed=6))
+    codes = causal_decoder.encode(clips, causal_decoder.sample_rate).codes
+    here, there = causal_decoder.stream(2), moved(causal_decoder).stream(2)
+    for tick, chunk in enumerate(codes.split(2, dim=-1)):
+        here.active = there.active = torch.tensor([True, tick != 3])
+        if tick == 4:
+            here.reset([0])
+            there.reset([0])
+        assert_near(there.decode(chunk.to(DEVICE) if tick % 2 else chunk), here.decode(chunk))
+    there.load_state_dict(there.state_dict())
+    assert_near(there.drain(), here.drain())
+
+
 def test_a_step_of_a_running_stream_does_not_wait_for_the_device(causal: BaseCodec, device: FakeDevice) -> None:
     """So that it can be captured as a CUDA graph: nothing is read, and no number is sent either."""
-    hop, count = causal.hop_length or 1, causal.num_codebooks
+    count = causal.num_codebooks
     codec = moved(causal)
-    chunk = torch.stack(clips_of(causal, [hop * 2] * 2)).to(DEVICE)
+    chunk = torch.stack(clips_of(causal, [(causal.hop_length or 1) * 2] * 2)).to(DEVICE)
     stream = codec.stream(2)
     while not codec._stream_encode_is_warm(stream.encoder_state):
-        codes = stream.encode(chunk)
-    while not codec._stream_decode_is_warm(stream.decoder_state):
-        stream.decode(codec.codes_from_tensor(torch.ones(2, count, 2, dtype=torch.int64, device=DEVICE)))
+        stream.encode(chunk)
     with torch.no_grad(), device.no_wait():
         codes, encoder = codec._stream_encode_step(chunk, stream.encoder_state, count)
+    assert_same_shapes(encoder, stream.encoder_state)
+    assert codes.shape == (2, count, 2)
+
+
+def test_a_step_of_a_running_stream_of_codes_does_not_wait_for_the_device(
+    causal_decoder: BaseCodec, device: FakeDevice
+) -> None:
+    codec = moved(causal_decoder)
+    codes = torch.ones(2, codec.num_codebooks, 2, dtype=torch.int64, device=DEVICE)
+    stream = codec.stream(2)
+    while not codec._stream_decode_is_warm(stream.decoder_state):
+        stream.decode(codec.codes_from_tensor(codes))
+    with torch.no_grad(), device.no_wait():
         waveform, decoder = codec._stream_decode_step(codes, stream.decoder_state)
     # Nor does what keeps the state of paused items and writes the rest, which a graph holds too.
     graphs = CapturedSteps()
     graphs.state, graphs.active = stream.decoder_state, stream.active
     with torch.no_grad(), device.no_wait():
         graphs.step(codec._stream_decode_step, codes)
-    # Fixed shapes: the state can be fed back, and the next step is the same.
-    for after, before in ((encoder, stream.encoder_state), (decoder, stream.decoder_state)):
-        for new, old in zip(tree_leaves(after), tree_leaves(before), strict=True):
-            assert (new.shape, new.dtype, new.device) == (old.shape, old.dtype, DEVICE)
-    assert codes.shape == (2, count, 2) and waveform.shape == chunk.shape
+    assert_same_shapes(decoder, stream.decoder_state)
+    assert waveform.shape == (2, codec.channels[0], 2 * (codec.hop_length or 1))
+
+
+def assert_same_shapes(after: State, before: State) -> None:
+    """The state can be fed back, and the next step is the same."""
+    for new, old in zip(tree_leaves(after), tree_leaves(before), strict=True):
+        assert (new.shape, new.dtype, new.device) == (old.shape, old.dtype, DEVICE)
 
 
 # -- metrics, resampling, files -------------------------------------------------------------------

@@ -4,7 +4,8 @@ Each network runs here in float64 with seeded weights and few channels (`SMALL` 
 equality means equality; `make test-full` runs the same with the published numbers of channels.
 
 The codecs come from fixtures alone (tests/contract/conftest.py), so that a codec of another package can be held to the
-same promises: give the fixtures `size`, `codec`, `single`, and `causal` if it streams (see test_template.py).
+same promises: give the fixtures `size`, `codec`, `single`, and `causal` and `causal_decoder` if they
+stream (see test_template.py).
 """
 
 from __future__ import annotations
@@ -192,15 +193,54 @@ def test_a_stream_is_only_a_patient_call(causal: BaseCodec, size: str, seed: int
         streamed = torch.cat([piece[i].codes for piece in pieces], dim=-1)
         assert torch.equal(streamed, whole[i].codes)
 
-    expected = causal.decode(causal.codes_from_tensor(whole.codes))
+
+def some_codes(codec: BaseCodec, batch: int, frames: int, seed: int) -> torch.Tensor:
+    """[B, K, N], all that a codec encodes with when it is told nothing."""
+    clips = torch.stack(clips_of(codec, [codec.hop_length * frames] * batch, seed))
+    return codec.encode(clips, codec.sample_rate).codes
+
+
+@pytest.mark.parametrize(("seed", "cuda_graph"), [(0, False), (1, False), (2, True)])
+def test_a_stream_of_codes_is_only_a_patient_call(causal_decoder: BaseCodec, seed: int, cuda_graph: bool) -> None:
+    r = np.random.default_rng(seed)
+    codes = some_codes(causal_decoder, 2, int(r.integers(12, 20)), seed)
+    expected = causal_decoder.decode(codes)
+    stream = causal_decoder.stream(batch_size=2, cuda_graph=cuda_graph)
     out, position = [], 0
-    for n in fed_in_chunks(whole.codes.shape[-1], 1, r):
-        out.append(stream.decode(whole.codes[..., position : position + n]))
+    for n in fed_in_chunks(codes.shape[-1], 1, r):
+        out.append(stream.decode(codes[..., position : position + n]))
         position += n
     out.append(stream.drain())
     for i in range(2):
         streamed = torch.cat([piece.split()[i] for piece in out], dim=-1)
         assert_same_audio(streamed, expected.split()[i], 1e-9)
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_items_of_a_stream_of_codes_pause_and_start_anew_by_themselves(
+    causal_decoder: BaseCodec, cuda_graph: bool
+) -> None:
+    r = np.random.default_rng(8)
+    frames = 12
+    codes = some_codes(causal_decoder, 3, frames, seed=30)
+    stream = causal_decoder.stream(batch_size=3, cuda_graph=cuda_graph)
+    fed, heard = [0, 0, 0], [[], [], []]
+    for tick in range(frames):
+        stream.active = torch.tensor([True, bool(r.integers(0, 2)), True])
+        if tick == frames // 2:
+            stream.reset([2])
+            fed[2], heard[2] = 0, []
+            stream.load_state_dict(stream.state_dict())
+        audio = stream.decode(torch.stack([codes[i, :, fed[i] : fed[i] + 1] for i in range(3)]))
+        for i in range(3):
+            heard[i].append(audio.split()[i])
+            fed[i] += int(stream.active[i])
+            assert bool(stream.active[i]) or int(audio.lengths[i]) == 0
+    stream.active = torch.ones(3, dtype=torch.bool)
+    last = stream.drain()
+    for i in range(3):
+        alone = causal_decoder.decode(codes[i : i + 1, :, : fed[i]])
+        assert_same_audio(torch.cat([*heard[i], last.split()[i]], dim=-1), alone.waveform[0], 1e-9)
 
 
 @pytest.mark.parametrize("cuda_graph", [False, True])
@@ -242,11 +282,11 @@ def test_the_state_of_a_stream_can_be_kept(causal: BaseCodec, cuda_graph: bool, 
     assert torch.equal(other.encode(clip[..., hop * 9 :]).codes, expected.codes)
 
 
-def test_a_codec_that_looks_ahead_refuses_to_stream(codec: BaseCodec) -> None:
+def test_an_encoder_that_looks_ahead_refuses_to_stream(codec: BaseCodec) -> None:
     if codec.causal:
         pytest.skip("causal")
     with pytest.raises(ValueError, match="not causal"):
-        codec.stream()
+        codec.stream().encode(torch.zeros(1, codec.channels[0], codec.hop_length or 1))
 
 
 # -- names and facts ------------------------------------------------------------------------------

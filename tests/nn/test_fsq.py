@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from codeczoo.nn.fsq import FSQ, ProjectedFSQ
+from codeczoo.nn.fsq import FSQ, GroupFSQ, ProjectedFSQ
 
 
 @pytest.mark.parametrize("levels", [(7, 7, 7), (9, 9, 7, 7), (4, 4, 4), (3,) * 8, (8, 5, 2)])
@@ -55,3 +57,24 @@ def test_x_codec_2_bounds_twice() -> None:
 def test_a_digit_needs_two_levels() -> None:
     with pytest.raises(ValueError, match="two levels"):
         FSQ((7, 1))
+
+
+def test_nemo_shifts_by_the_tangent() -> None:
+    """Of z just above the place where the halves lie, one shift rounds up what the other rounds down."""
+    half, level = 7 / 2 * 0.999, 1.5
+    edge = math.atanh((level + 0.5) / half)
+    low, high = sorted(f(0.5 / half) for f in (math.tan, math.atanh))
+    z = torch.tensor([edge - (low + high) / 2], dtype=torch.float64)[None, None]
+    assert FSQ((8,), 0.999).encode(z).item() == 6  # atanh is the larger one
+    assert FSQ((8,), 0.999, shift=torch.tan).encode(z).item() == 5
+
+
+def test_groups_are_quantised_by_themselves() -> None:
+    one, groups = FSQ((5, 4), 0.999), GroupFSQ(3, (5, 4), 0.999)
+    z = torch.randn(2, 6, 7, generator=torch.Generator().manual_seed(0))
+    codes = groups.encode(z)
+    assert torch.equal(codes, torch.stack([one.encode(part) for part in z.chunk(3, dim=1)], dim=1))
+    values = torch.cat([one.decode(codes[:, k], torch.float64) for k in range(3)], dim=1)
+    assert torch.equal(groups.decode(codes, torch.float64), values)
+    with pytest.raises(ValueError, match="codes of all 3 groups are needed; these are of 2"):
+        groups.decode(codes[:, :2], torch.float32)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import io
 import pathlib
 import sys
+import tarfile
 import types
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 from codeczoo.base.catalogue import Variant, find_variant
@@ -143,3 +146,34 @@ def save_lightning(tensors: Mapping[str, Tensor], path: pathlib.Path) -> None:
             },
             path,
         )
+
+
+def save_nemo(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], path: pathlib.Path) -> pathlib.Path:
+    """A `.nemo` archive: settings (by dotted name here), then tensors, as NeMo writes them."""
+    nested: dict[str, Any] = {"target": "nemo.collections.tts.models.audio_codec.AudioCodecModel"}
+    for name, value in settings.items():
+        part, _, leaf = name.rpartition(".")
+        value = f"nemo.collections.tts.modules.audio_codec_modules.{value}" if leaf == "_target_" else value
+        table = nested.setdefault(part, {}) if part else nested
+        table[leaf] = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    weights = io.BytesIO()
+    torch.save(OrderedDict(tensors), weights)
+    return write_tar(
+        path, {"./model_config.yaml": yaml.safe_dump(nested).encode(), "./model_weights.ckpt": weights.getvalue()}
+    )
+
+
+def write_tar(path: pathlib.Path, members: Mapping[str, bytes], mode: str = "w:") -> pathlib.Path:
+    with tarfile.open(path, mode) as archive:
+        archive.addfile(_directory())
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def _directory() -> tarfile.TarInfo:
+    info = tarfile.TarInfo("./")
+    info.type = tarfile.DIRTYPE
+    return info

@@ -27,6 +27,7 @@ def _network(variant: Variant) -> str:
 OWN = {name: variant for name, variant in variants().items() if variant.family in FAMILIES}
 ROOTS = list({_network(variant): name for name, variant in reversed(OWN.items())}.values())[::-1]
 CAUSAL = [name for name in ROOTS if codec_info(name).causal]
+CAUSAL_DECODERS = [name for name in ROOTS if "decode" in codec_info(name).streams]  # those of the causal ones too
 
 
 def small_variant(name: str) -> Variant:

@@ -382,7 +382,7 @@ def test_only_whole_codes_of_one_clip_are_written() -> None:
         to_ecdc(codes)
     one = codes[1]
     for broken, message in (
-        (replace(one, side_info={}), "side value 'scale'"),
+        (replace(one, side_info={}), "side information 'scale'"),
         (replace(one, side_info={"scale": one.side_info["scale"] * torch.nan}), "finite scales"),
         (replace(one, num_samples=torch.tensor([-1])), "number of samples"),
         (replace(one, num_samples=torch.tensor([5000])), "5000 samples make 16 frames; these codes have 19"),

@@ -17,7 +17,7 @@ CLASSES = sorted({variant.codec_type() for variant in variants().values()}, key=
 def test_a_docstring_says_what_the_codec_is_and_shows_it_in_use(kind: type) -> None:
     what, shapes, example, *_ = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
     assert re.match(r"[A-Z][^\[\]]+\(.*\d{4}\)", what), "its name, who made it or where it stands, and the year"
-    assert re.search(r"\[B, .*\] .* (↔|→) codes \[B, ", shapes.replace("\n", " "))
+    assert re.search(r"\[B, .*\].* (↔|→) codes \[B, ", shapes.replace("\n", " "))
     ast.parse(inspect.cleandoc(f"\n{example}"))
     (name,) = re.findall(r'load_codec\("(\w+)"\)', example)
     assert issubclass(find_variant(name).codec_type(), kind)

@@ -3,20 +3,21 @@
 Paper: "HiFi-Codec: Group-residual Vector quantization for High Fidelity Audio Codec" (arXiv 2305.02765). Upstream:
 yangdongchao/AcademiCodec.
 
-The encoder is HiFi-GAN's generator turned round, and its three residual blocks of a stage are not averaged: a group
-norm acts on their running sum after each. It takes its statistics over the whole clip, so that every code depends on
-every sample: in a ragged batch each clip has its own statistics. Two levels of two codebooks each give 4 codes a frame.
+The encoder is HiFi-GAN's generator turned round. Its three residual blocks of a stage are not averaged: a group norm
+acts on their running sum after each of them. The norm takes its statistics over the whole clip, so that every code
+depends on every sample; in a ragged batch each clip has its own statistics. Two levels of two codebooks each give 4
+codes a frame.
 
-As upstream, frames are counted down: samples behind the last whole frame are not coded and come back as zeros. A clip
-shorter than a frame is filled up to one, which upstream refuses.
+As upstream, N = floor(T / hop): samples behind the last whole frame are not coded and come back as zeros. A clip
+shorter than a frame is filled up to one, where upstream refuses it.
 
-Loudness. Upstream's notebook and the benchmarks built on it scale each clip to a peak of 0.95 first and never scale
-back; its test script does not scale. Neither is stored in a checkpoint, so the default here is the network as it is:
-codes and nothing beside them. `codec.peak_normalise = True` gives the notebook's codes, and keeps the gain that takes
-the audio back to its loudness as the side value `gain` (32 bits a clip); a decode of the bare integers leaves it out.
+Loudness. Upstream's notebook, and benchmarks built on it, first scale each clip to a peak of 0.95 and never scale back;
+upstream's test script does not scale. No checkpoint says which. The default here is the network alone: codes without
+side information. `codec.peak_normalise = True` gives the notebook's codes, and keeps the gain that restores the
+loudness as the side information `gain` (32 bits a clip); codes decoded without it stay at the normalised peak.
 
-Long clips are exact, decoder and encoder. For the encoder's norms, the statistics of the whole clip are gathered stage
-after stage before the codes are made, so it costs about four times what the clip would in one pass.
+Long clips are exact in encoder and decoder. For the encoder's norms the statistics of the whole clip are gathered,
+stage after stage, before the codes are made: about four times the work of encoding the clip whole.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ from codeczoo.nn.group_vq import GroupResidualVQ
 from codeczoo.nn.hifigan import SLOPE, Generator, MultiReceptiveField, ResidualBlock, widest
 from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 
-GROUP_WIDTH = 16  # channels that share a group norm's statistics
-LAST_SLOPE = 0.01  # of the leaky ReLU before the encoder's last convolution; all others have 0.1
-PEAK = 0.95
+CHANNELS_PER_GROUP = 16  # channels that share a group norm's statistics
+LAST_ENCODER_SLOPE = 0.01  # of the leaky ReLU before the encoder's last convolution; all others have 0.1
+NORMALISED_PEAK = 0.95
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class AcademiCodecConfig:
 
 @dataclass
 class Moments:
-    """What group norms must know of J branches: count, mean and centred second moment of each channel, so far."""
+    """Moments of J branches, for group norms: number of steps, mean, and centred second moment of each channel."""
 
     count: int
     mean: Tensor  # [C, J]
@@ -79,14 +80,14 @@ class Moments:
 
     @classmethod
     def of(cls, branches: Sequence[Tensor]) -> Moments:
-        """Of branches [1, C, T]; float64 on the CPU."""
+        """Moments of branches [1, C, T], in float64 on the CPU."""
         x = torch.stack([branch[0] for branch in branches], dim=1)  # [C, J, T]
         mean = x.mean(-1, keepdim=True)
         centred = x - mean
         return cls(x.shape[-1], mean[..., 0].cpu().double(), (centred @ centred.mT).cpu().double())
 
     def __add__(self, other: Moments) -> Moments:
-        """Of both stretches of time together (Chan et al.: no difference of large sums)."""
+        """Moments of two chunks together (Chan et al.: no difference of large sums)."""
         count = self.count + other.count
         apart = other.mean - self.mean
         between = apart[:, :, None] * apart[:, None, :] * (self.count * other.count / count)
@@ -94,8 +95,8 @@ class Moments:
 
 
 class Stage(nn.Module):
-    """[B, C, T] → [B, 2C, T / stride]: a strided conv, then residual blocks side by side, whose running sum is
-    normed after each of them; a third of the last sum."""
+    """[B, C, T] → [B, 2C, T / stride]: a strided conv, then residual blocks side by side. Their running sum is normed
+    after each of them; the last sum is divided by the number of blocks."""
 
     def __init__(
         self, channels: int, stride: int, kernel_size: int, block_kernels: Sequence[int], dilations: Sequence[int]
@@ -104,7 +105,7 @@ class Stage(nn.Module):
         side, width = (kernel_size - stride) // 2, 2 * channels
         self.down = Conv1d(channels, width, kernel_size, stride, padding=(side, side))
         blocks = nn.ModuleList(ResidualBlock(width, size, dilations) for size in block_kernels)
-        norms = nn.ModuleList(GroupNorm(width // GROUP_WIDTH, width, eps=1e-6) for _ in block_kernels)
+        norms = nn.ModuleList(GroupNorm(width // CHANNELS_PER_GROUP, width, eps=1e-6) for _ in block_kernels)
         self.blocks, self.norms = cast(Sequence[ResidualBlock], blocks), cast(Sequence[GroupNorm], norms)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -115,15 +116,16 @@ class Stage(nn.Module):
             total = norm(block(x, lengths).add_(total), lengths)
         return total.div_(len(self.blocks)), lengths
 
-    # -- with statistics of more than is there --------------------------------------------------
+    # -- long clips: norms with the statistics of the whole clip --------------------------------
 
     def branches(self, x: Tensor) -> list[Tensor]:
-        """What the blocks give, before any norm."""
+        """Outputs of the residual blocks, before any norm."""
         x = self.down(F.leaky_relu_(x, SLOPE))
         return [block(x) for block in self.blocks]
 
     def mixture(self, moments: Moments) -> Tensor:
-        """The norms with given statistics are affine: the weight of each branch and a constant, [J + 1, C]."""
+        """All norms of the stage as one affine map, [J + 1, C]: a weight for each branch, and a constant. (With given
+        statistics a norm is affine.)"""
         weights = torch.zeros_like(moments.mean)  # [C, J]
         constant = torch.zeros(len(weights), dtype=weights.dtype)
         for j, norm in enumerate(self.norms):
@@ -140,7 +142,7 @@ class Stage(nn.Module):
 
 
 def _over_groups(x: Tensor, groups: int) -> Tensor:
-    """The mean of each group of neighbours, in the place of each of them."""
+    """The mean of each group of neighbouring channels, repeated for each of them."""
     return x.view(groups, -1).mean(1).repeat_interleave(len(x) // groups)
 
 
@@ -165,10 +167,10 @@ class Encoder(nn.Module):
         return self.finish(x, lengths)
 
     def finish(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self.conv_post(F.leaky_relu_(x, LAST_SLOPE), lengths)
+        return self.conv_post(F.leaky_relu_(x, LAST_ENCODER_SLOPE), lengths)
 
-    def begin(self, x: Tensor, mixtures: Sequence[Tensor]) -> Tensor:
-        """[1, 1, T] through the first stages, whose norms are given as mixtures."""
+    def first_stages(self, x: Tensor, mixtures: Sequence[Tensor]) -> Tensor:
+        """[1, 1, T] through the first `len(mixtures)` stages, whose norms are given as affine maps."""
         x = self.conv_pre(x)
         for stage, mixture in zip(self.stages[: len(mixtures)], mixtures, strict=True):
             branches = stage.branches(x)
@@ -178,16 +180,22 @@ class Encoder(nn.Module):
         return x
 
     def receptive_span(self) -> tuple[int, int]:
-        """The first and the last sample that frame 0 sees but for the norms' statistics."""
+        """The first and the last sample that frame 0 sees, not counting the norms' statistics."""
         path = [layer for stage in self.stages for layer in (stage.down, widest(stage))]
         return receptive_span(convolutions_of(self.conv_pre, *path, self.conv_post), 0, 0)
 
 
 class AcademiCodec(BaseCodec):
-    """Codes [B, 4, N]: level 1 of the two groups, then level 2.
+    """HiFi-Codec (AcademiCodec, 2023): group-residual quantisation, four codes a frame between two HiFi-GAN networks.
+
+    Speech [B, 1, T] at 16 or 24 kHz ↔ codes [B, K, N] at 50 to 100 frames a second, K 2 or 4: level 1 of both groups,
+    then level 2. 2 to 4 kbit/s.
+
+        codec = load_codec("academicodec_hifi_16k_320d")
+        audio = codec.decode(codec.encode("talk.wav"))
 
     Attributes:
-        peak_normalise: scale each clip to a peak of 0.95 before it is coded, and back after (see above).
+        peak_normalise: scale each clip to a peak of 0.95 before it is coded, and back afterwards. Default False.
     """
 
     Config = AcademiCodecConfig
@@ -215,14 +223,14 @@ class AcademiCodec(BaseCodec):
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
         waveform, side_info = self._normalise(waveform)
-        # A clip shorter than a frame becomes one; what stands behind it is zeros.
+        # A clip shorter than a frame is filled up to one with zeros.
         waveform = F.pad(waveform, (0, max(self.hop_length - waveform.shape[-1], 0)))
         lengths = lengths.clamp(min=self.hop_length)
         latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
         return Encoded(self.quantizer.encode(latent, num_codebooks), lengths // self.hop_length, side_info)
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T], at least a frame of each → what is quantised, [B, dim, floor(T / hop)]."""
+        """[B, 1, T], each item a frame or longer → latent [B, dim, floor(T / hop)]."""
         return self.encoder(waveform, lengths)
 
     def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
@@ -232,38 +240,38 @@ class AcademiCodec(BaseCodec):
         return Decoded(waveform, lengths * self.hop_length)
 
     def _normalise(self, waveform: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """[B, 1, T] at a peak of 0.95 each, and what takes it back; silence stays."""
+        """[B, 1, T] with each item at a peak of 0.95, and the gain back; silence stays silent."""
         if not self.peak_normalise:
             return waveform, {}
         peak = waveform.abs().amax((1, 2))
-        scaled = waveform / torch.where(peak > 0, peak, 1).view(-1, 1, 1) * PEAK
-        return scaled, {"gain": peak / PEAK}
+        scaled = waveform / torch.where(peak > 0, peak, 1).view(-1, 1, 1) * NORMALISED_PEAK
+        return scaled, {"gain": peak / NORMALISED_PEAK}
 
     # -- long clips -----------------------------------------------------------------------------
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        """One clip, exactly. What a stage's norms make of its blocks is known once the blocks' moments over the whole
-        clip are; the clip passes once for each stage's moments, and once more for the codes."""
+        """One clip, exactly. A stage's norms are known once the moments of its blocks over the whole clip are. So the
+        clip is read once for the moments of each stage, and once more for the codes."""
         waveform, side_info = self._normalise(waveform[..., : int(lengths[0])])
-        windows = list(self._windows(waveform.shape[-1], samples))
+        chunks = list(self._chunks(waveform.shape[-1], samples))
         mixtures: list[Tensor] = []
         hop = 1
         for stage in self.encoder.stages:
             hop *= stage.down.stride
             moments = []
-            for window, own in release_memory_between(windows):
-                branches = stage.branches(self.encoder.begin(waveform[..., window], mixtures))
+            for chunk, own in release_memory_between(chunks):
+                branches = stage.branches(self.encoder.first_stages(waveform[..., chunk], mixtures))
                 moments.append(Moments.of([branch[..., _steps(own, hop)] for branch in branches]))
             mixtures.append(stage.mixture(reduce(add, moments)))
         codes = []
-        for window, own in release_memory_between(windows):
-            latent = self.encoder.finish(self.encoder.begin(waveform[..., window], mixtures))
+        for chunk, own in release_memory_between(chunks):
+            latent = self.encoder.finish(self.encoder.first_stages(waveform[..., chunk], mixtures))
             codes.append(self.quantizer.encode(latent[..., _steps(own, hop)], num_codebooks))
         return Encoded(torch.cat(codes, dim=-1), lengths // hop, side_info)
 
-    def _windows(self, total: int, samples: int) -> Iterator[tuple[slice, slice]]:
-        """Windows of `samples` over a clip, and the part of each that sees no seam: one part follows the other. No part
-        is shorter than what stands around it."""
+    def _chunks(self, total: int, samples: int) -> Iterator[tuple[slice, slice]]:
+        """Chunks of a clip with their context, `samples` in all; and within each the chunk itself, whose outputs see
+        nothing beyond the context. No chunk is shorter than its context."""
         hop = self.hop_length
         first, last = self.encoder.receptive_span()
         left, right = -(first // hop) * hop, last // hop * hop
@@ -274,7 +282,7 @@ class AcademiCodec(BaseCodec):
 
 
 def _steps(samples: slice, hop: int) -> slice:
-    """The whole steps of `hop` samples in a stretch that begins with one."""
+    """A slice of samples that begins with a whole frame, as a slice of frames of `hop` samples."""
     return slice(samples.start // hop, samples.stop // hop)
 
 

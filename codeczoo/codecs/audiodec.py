@@ -3,17 +3,17 @@
 Paper: "AudioDec: An Open-source Streaming High-fidelity Neural Audio Codec" (ICASSP 2023). Upstream:
 facebookresearch/AudioDec. The encoder and the quantiser come from one checkpoint (an autoencoder's), the decoder from
 another: a vocoder, or the decoder of that autoencoder after more training ("symmetric", a seventh of the
-multiplications). Its own, in the first checkpoint, was trained without discriminators.
+multiplications). The first checkpoint's own decoder was trained without discriminators.
 
-All of it is causal and looks ahead by nothing: frame i has heard the samples up to 300 * i and no more; the decoder
-guesses the 299 that follow. N = ceil(T / 300). (One model at 48 kHz has frames of 320.)
+Every layer is causal and has no look-ahead: frame i depends on the samples up to 300 * i, and the decoder guesses the
+299 that follow. N = ceil(T / 300). (One model at 48 kHz has frames of 320.)
 
-Where a clip starts. Upstream has three ways, which differ in the first frames only:
-  offline     silence before the encoder, and before the decoder a copy of the first frame at each transposed conv.
-              The default here, of whole clips and of streams alike.
-  zero state  silence before the decoder's convolutions too: upstream's streaming class with its buffers cleared.
-              `codec.start_from_zeros = True`, for whole clips and for streams that are begun after it.
-  primed      the state after some silence went through encoder and decoder, as upstream's demo of files: with
+Upstream starts a clip in three ways, which differ in the first frames only:
+  offline     silence before the encoder; before the decoder, a copy of the first frame at each transposed conv. The
+              default here, for whole clips and for streams.
+  zero state  silence before the decoder's convolutions too, as upstream's streaming class with its buffers cleared.
+              `codec.start_from_zeros = True`, for whole clips and for streams that start after it is set.
+  primed      the state after silence went through encoder and decoder, as in upstream's demo of files: with
               `start_from_zeros`, feed a stream 28 frames of zeros, and their codes, before the clip.
 (Codec-SUPERB's wrapper never clears the decoder's buffers: each clip starts in the tail of the one before it.)
 """
@@ -39,9 +39,9 @@ from codeczoo.nn.seanet import ResidualUnit, SEANetStack, elu
 
 State = Any  # a tree of tensors [B, ...]
 
-KERNEL = 7
-DILATIONS = (1, 3, 9)  # of the autoencoder's residual units
-STAGES = 4
+AUTOENCODER_KERNEL = 7  # steps, of its first and last convolutions and its residual units
+RESIDUAL_DILATIONS = (1, 3, 9)  # of the autoencoder's residual units
+NUM_STRIDES = 4  # of every published model
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class AudioDecConfig:
     vocoder_channels: int = 512
     vocoder_kernels: Sequence[int] = (11,)  # of the residual blocks, whose mean is taken
     vocoder_dilations: Sequence[int] = (1, 3, 5)
-    vocoder_groups: int = 3  # more than one: a single kernel, on so many copies side by side
+    vocoder_groups: int = 3  # more than one: a single kernel, on that many copies side by side
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, bias: bool = False) -> Conv1d:
@@ -69,8 +69,8 @@ def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, 
 
 def _residual_units(channels: int) -> list[nn.Module]:
     return [
-        ResidualUnit(channels, KERNEL, dilation, False, elu, compress=1, padding="causal", bias=False)
-        for dilation in DILATIONS
+        ResidualUnit(channels, AUTOENCODER_KERNEL, dilation, False, elu, compress=1, padding="causal", bias=False)
+        for dilation in RESIDUAL_DILATIONS
     ]
 
 
@@ -80,7 +80,7 @@ class Encoder(SEANetStack):
     def __init__(self, config: AudioDecConfig) -> None:
         super().__init__()
         width = config.filters
-        layers: list[nn.Module] = [_conv(1, width, KERNEL)]
+        layers: list[nn.Module] = [_conv(1, width, AUTOENCODER_KERNEL)]
         for stride in config.strides:
             layers += [*_residual_units(width), _conv(width, 2 * width, 2 * stride, stride, bias=True)]
             width *= 2
@@ -95,12 +95,12 @@ class SymmetricDecoder(SEANetStack):
     def __init__(self, config: AudioDecConfig) -> None:
         super().__init__()
         width = config.filters * 2 ** len(config.strides)
-        layers: list[nn.Module] = [_conv(config.dim, width, KERNEL)]
+        layers: list[nn.Module] = [_conv(config.dim, width, AUTOENCODER_KERNEL)]
         for stride in reversed(config.strides):
             layers += [elu(width, inplace=True)] if config.activated else []
             layers += [CausalConvTranspose1d(width, width // 2, stride), *_residual_units(width // 2)]
             width //= 2
-        last = _conv(width, 1, KERNEL)
+        last = _conv(width, 1, AUTOENCODER_KERNEL)
         self.layers = nn.ModuleList(
             [*layers, elu(width, inplace=True), last, nn.Tanh()] if config.activated else [*layers, last]
         )
@@ -143,10 +143,16 @@ class Vocoder(Generator):
 
 
 class AudioDec(BaseCodec):
-    """Codes [B, K, N] at 80 frames a second (150 or 160 at 48 kHz), K from 1 to 8 (or 16).
+    """AudioDec (2023): a causal streaming codec for speech whose decoder is a vocoder, with 6 to 12 ms of latency.
+
+    Audio [B, 1, T] at 24 or 48 kHz ↔ codes [B, K, N] at 80 frames a second (150 or 160 at 48 kHz), K from 1 to 8 (16 in
+    one model): 6.4 to 24 kbit/s.
+
+        codec = load_codec("audiodec_24k")
+        codes = codec.stream().encode(microphone)  # [1, 1, n * 300] samples
 
     Attributes:
-        start_from_zeros: silence before the decoder's first frame, in place of copies of it (see above).
+        start_from_zeros: silence before the decoder's first frame, in place of copies of that frame. Default False.
     """
 
     Config = AudioDecConfig
@@ -172,7 +178,7 @@ class AudioDec(BaseCodec):
         return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
 
     def encode_latent(self, waveform: Tensor) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
         return self.encoder(waveform)[0]
 
     def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
@@ -201,7 +207,7 @@ class AudioDec(BaseCodec):
 
     def _stream_decode_start(self, batch_size: int) -> State:
         state = self.decoder.initial_state(batch_size)
-        if self.start_from_zeros:  # the zeros in the state are what came before, says every `begun`
+        if self.start_from_zeros:  # each flag `begun` says that the zeros in the state came before the clip
             state = tree_map(lambda t: torch.ones_like(t) if t.dtype == torch.bool else t, state)
         return state
 
@@ -218,13 +224,13 @@ class AudioDec(BaseCodec):
 
 
 def _encoder_rules(file: str, num_codebooks: int, activated: bool) -> Sequence[Rule]:
-    """Rules of encoder and quantiser, whose keys begin with `file`. Codebooks are published as columns."""
-    units, rules = len(DILATIONS), [Rule(r"encoder\.layers\.0\.(.+)", rf"{file}encoder.conv.conv.\1")]
-    for i in range(STAGES):
+    """Rules of encoder and quantiser, whose published keys begin with `file`. Code vectors are published as columns."""
+    units, rules = len(RESIDUAL_DILATIONS), [Rule(r"encoder\.layers\.0\.(.+)", rf"{file}encoder.conv.conv.\1")]
+    for i in range(NUM_STRIDES):
         start, block = 1 + i * (units + 1), f"{file}encoder.conv_blocks.{i}."
         rules += _unit_rules("encoder", start, block)
         rules.append(Rule(rf"encoder\.layers\.{start + units}\.(.+)", rf"{block}conv.conv.\1"))
-    last = 1 + STAGES * (units + 1) + activated
+    last = 1 + NUM_STRIDES * (units + 1) + activated
     rules.append(Rule(rf"encoder\.layers\.{last}\.(.+)", rf"{file}projector.project.conv.\1"))
     names = tuple(f"{file}quantizer.codebook.layers.{k}.embed" for k in range(num_codebooks))
     books = Rule(r"quantizer\.codebooks", names, lambda *books: torch.stack([book.T for book in books]))
@@ -233,19 +239,22 @@ def _encoder_rules(file: str, num_codebooks: int, activated: bool) -> Sequence[R
 
 def _decoder_rules(file: str, activated: bool) -> Sequence[Rule]:
     """Rules of the autoencoder's decoder, whose keys begin with `file`."""
-    units, rules = len(DILATIONS), [Rule(r"decoder\.layers\.0\.(.+)", rf"{file}decoder.conv1.conv.\1")]
+    units, rules = len(RESIDUAL_DILATIONS), [Rule(r"decoder\.layers\.0\.(.+)", rf"{file}decoder.conv1.conv.\1")]
     size = 1 + units + activated
-    for i in range(STAGES):
+    for i in range(NUM_STRIDES):
         up, block = 1 + i * size + activated, f"{file}decoder.conv_blocks.{i}.{'1.' if activated else ''}"
         rules.append(Rule(rf"decoder\.layers\.{up}\.(.+)", rf"{block}conv.deconv.\1"))
         rules += _unit_rules("decoder", up + 1, block)
-    return [*rules, Rule(rf"decoder\.layers\.{1 + STAGES * size + activated}\.(.+)", rf"{file}decoder.conv2.conv.\1")]
+    return [
+        *rules,
+        Rule(rf"decoder\.layers\.{1 + NUM_STRIDES * size + activated}\.(.+)", rf"{file}decoder.conv2.conv.\1"),
+    ]
 
 
 def _unit_rules(ours: str, first: int, block: str) -> Sequence[Rule]:
     return [
         Rule(rf"{ours}\.layers\.{first + j}\.block\.{place}\.(.+)", rf"{block}res_units.{j}.{conv}.\1")
-        for j in range(len(DILATIONS))
+        for j in range(len(RESIDUAL_DILATIONS))
         for place, conv in ((1, "conv1.conv"), (3, "conv2"))
     ]
 
@@ -258,15 +267,15 @@ VOCODER = (
     Rule(r"decoder\.conv_post\.(.+)", r"output_conv.conv.\1"),
     Rule(r"decoder\.(.+)", r"\1"),  # mean, scale, blocks.*.conv_out
 )
-UNUSED = (  # history, and what only training needs
+UNUSED_KEYS = (  # history, and what only training needs
     r"(.+\.)?pad_buffer",
     r"(.+\.)?quantizer\.codebook\.layers\.\d+\.(cluster_size|embed_avg)",
 )
 
 
 def _symmetric(num_codebooks: int, *, activated: bool = False, steps: tuple[int, int] | None = None) -> KeyMap:
-    """Of an autoencoder's file; or, with the `steps` after which they were written, of two: the encoder of one and the
-    decoder of the other."""
+    """The key map of one autoencoder's file; or, with `steps` (training steps, in the names of two files), of the
+    encoder of the first file and the decoder of the second."""
     first, last = (rf"checkpoint-{count}steps." for count in steps) if steps else ("", "")
     others = (rf"{first}decoder\..+", rf"{last}(encoder|projector|quantizer)\..+") if steps else ()
     vocoder = ("mean", "scale", r"(input_conv|upsamples|blocks|output_conv)\..+")
@@ -275,12 +284,12 @@ def _symmetric(num_codebooks: int, *, activated: bool = False, steps: tuple[int,
         + (", activated" if activated else "")
         + (f", of {steps[0]} and {steps[1]} steps" if steps else ""),
         (*_encoder_rules(first, num_codebooks, activated), *_decoder_rules(last, activated)),
-        (*UNUSED, *vocoder, *others),
+        (*UNUSED_KEYS, *vocoder, *others),
     )
 
 
 AudioDec.key_maps = (
-    KeyMap("audiodec with vocoder", (*_encoder_rules("", 8, False), *VOCODER), (*UNUSED, r"decoder\..+")),
+    KeyMap("audiodec with vocoder", (*_encoder_rules("", 8, False), *VOCODER), (*UNUSED_KEYS, r"decoder\..+")),
     _symmetric(8),
     _symmetric(16),
     _symmetric(8, activated=True),

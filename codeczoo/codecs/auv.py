@@ -7,17 +7,17 @@ other weights. Upstream: SWivid/AUV and voidful/llm-codec.
     encoder: STFT; log magnitude and phase of each bin; linear; conformer of 8 layers
     decoder: conformer of 12 layers; linear; log magnitude and phase; inverse STFT
 
-The codebook is nested: in training, kinds of sound were held to rows of their own (`ROWS`). Upstream's public encoder
-searches all of them, and so does this one, unless `codec.wav_type` names the kind.
+The codebook is nested: in training each kind of sound used certain rows (`ROWS_BY_WAV_TYPE`). Upstream's public encoder
+searches all rows, and so does this one, unless `codec.wav_type` names the kind.
 
-Attention is over the whole clip, so there is no stream. Upstream counts floor(T / 320) frames and loses what is left
-over, which comes back as zeros; a clip shorter than a frame is filled up to one, where upstream refuses.
+Attention sees the whole clip, so AUV does not stream. N = floor(T / 320): samples behind the last whole frame are lost,
+as upstream, and come back as zeros. A clip shorter than a frame is filled up to one, where upstream refuses it.
 
-Phase is a delicate feature: it jumps by 2π on the negative real axis and is rounding noise where there is no energy, so
-a frame here and there has another code in float32 than in float64, upstream as here.
+Phase is a delicate feature: it jumps by 2π on the negative real axis and is rounding noise where there is no energy. So
+a frame here and there has another code in float32 than in float64, upstream too.
 
-Long clips go whole up to `min_chunk_seconds`, beyond that in chunks with `CONTEXT` seconds to either side, which is not
-exact: attention would see more.
+Clips up to `min_chunk_seconds` go through the network whole. Longer ones go in chunks with `CONTEXT_SECONDS` to each
+side, which is not exact: attention would see more.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from codeczoo.nn.istft import ISTFTHead
 from codeczoo.nn.padding import pad
 from codeczoo.nn.sequential import Linear
 
-ROWS = {  # of the codebook of 20480, by what upstream calls a wav_type: first and end
+ROWS_BY_WAV_TYPE = {  # of the codebook of 20480: first row and the row after the last, by upstream's wav_type
     "speech": (0, 8192),
     "vocal": (0, 12288),
     "music": (0, 20480),
     "audio": (0, 20480),
     "other": (12288, 20480),
 }
-CONTEXT = 5.0  # seconds to each side of a window of a long clip
+CONTEXT_SECONDS = 5.0  # to each side of a chunk of a long clip
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,24 @@ class STFTHead(nn.Module):
         padded = pad(waveform[:, None], lengths, side, side, "reflect")[:, 0]
         window = torch.hann_window(self.n_fft, dtype=padded.dtype, device=padded.device)
         spectrum = torch.stft(padded, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
-        # Of a real signal. CUDA may leave -0 there, whose phase is not that of 0.
+        # A real signal has real first and last bins. CUDA may leave -0 there, whose phase differs from that of 0.
         spectrum.imag[:, 0] = spectrum.imag[:, -1] = 0
         features = torch.cat([(spectrum.abs() + 1e-5).log(), spectrum.angle()], dim=1)  # [B, n_fft + 2, N]
         return self.inp(features.mT)
 
 
 class AUV(BaseCodec):
-    """Codes [B, 1, N] at 50 frames a second."""
+    """AUV and LLM-Codec (2025, 2026): one codebook of 20480 for speech, voices, music and sound, between two
+    conformers.
+
+    Audio [B, 1, T] at 16 kHz ↔ codes [B, 1, N] at 50 a second: 716 bit/s.
+
+        codec = load_codec("auv")
+        audio = codec.decode(codec.encode("song.wav"))
+
+    Attributes:
+        wav_type: the kind of sound that `encode` expects ("speech", "vocal", "music", "audio", "other"), or None.
+    """
 
     _wav_type: str | None = None
 
@@ -89,14 +99,14 @@ class AUV(BaseCodec):
     config: AUVConfig
     hop_length: int
     approximate_when_long = ("encode", "decode")
-    min_chunk_seconds = 80.0  # the reach of upstream's table of positions
+    min_chunk_seconds = 80.0  # what upstream's table of positions covers
 
     def __init__(self, config: AUVConfig, variant: Variant) -> None:
         super().__init__(config, variant)
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
         self.codebook_sizes = (config.codebook_size,)
         self.codebook_choices = (1,)
-        self.encode_context, self.decode_context = contexts_of(CONTEXT, config.sample_rate, config.hop_length)
+        self.encode_context, self.decode_context = contexts_of(CONTEXT_SECONDS, config.sample_rate, config.hop_length)
         dim, sizes = config.dim, (config.num_heads, config.hidden_dim)
         self.stft_head = STFTHead(dim, config.n_fft, config.hop_length)
         self.encoder = Conformer(dim, config.encoder_layers, *sizes)
@@ -106,24 +116,24 @@ class AUV(BaseCodec):
 
     @property
     def wav_type(self) -> str | None:
-        """The kind of sound whose rows of the codebook `encode` searches; None = all rows. Assign one of `ROWS`."""
+        """The kind of sound whose rows of the codebook `encode` searches, a key of `ROWS_BY_WAV_TYPE`; None = all."""
         return self._wav_type
 
     @wav_type.setter
     def wav_type(self, kind: str | None) -> None:
-        if kind is not None and kind not in ROWS:
+        if kind is not None and kind not in ROWS_BY_WAV_TYPE:
             raise ValueError(
-                f"{self.name} has the wav_types {', '.join(ROWS)}, and None for all; it was given {kind!r}"
+                f"{self.name} has the wav_types {', '.join(ROWS_BY_WAV_TYPE)}, and None for all; it was given {kind!r}"
             )
         self._wav_type = kind
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        rows = (0, None) if self.wav_type is None else ROWS[self.wav_type]
+        rows = (0, None) if self.wav_type is None else ROWS_BY_WAV_TYPE[self.wav_type]
         codes = self.quantizer.encode(self.encode_latent(waveform, lengths), *rows)
         return Encoded(codes[:, None], (lengths // self.hop_length).clamp(min=1))
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, dim, N]."""
+        """[B, 1, T] → latent [B, dim, N]."""
         short = max(self.hop_length - waveform.shape[-1], 0)
         waveform = nn.functional.pad(waveform[:, 0], (0, short))
         lengths = lengths.clamp(min=self.hop_length)

@@ -7,8 +7,8 @@ Aria-K-Alethia/BigCodec.
     decoder: conv; LSTM; for each stride: activation, transposed conv, residual units; activation, conv, tanh
 
 Every activation is anti-aliased SnakeBeta. The LSTMs run forward only, but convolutions and filters look both ways, so
-there is no stream; long clips run in passes that equal the whole. A clip is filled up with zeros to whole frames.
-(Upstream's script adds a whole frame of zeros where the clip is whole already; Codec-SUPERB, like us, does not.)
+BigCodec does not stream; a long clip in chunks equals the whole. A clip is filled up with zeros to whole frames.
+(Upstream's script adds a frame of zeros to a clip of whole frames; Codec-SUPERB and we do not.)
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class BigCodecConfig:
 
 
 def convolutional_encoder(config: BigCodecConfig) -> Layers:
-    """Waveform [B, 1, T], T whole frames → [B, latent_dim, N]. X-Codec 2 has it too, without LSTM."""
+    """Waveform [B, 1, T], T whole frames → [B, latent_dim, N]. X-Codec 2 has the same encoder without LSTM."""
     channels = config.encoder_dim
     layers: list[nn.Module] = [Conv1d(1, channels, 7)]
     for stride in config.strides:
@@ -72,7 +72,13 @@ def _decoder(config: BigCodecConfig) -> Layers:
 
 
 class BigCodec(BaseCodec):
-    """Codes [B, 1, N] at 80 frames a second."""
+    """BigCodec (2024): a speech codec of one codebook of 8192 between large convolutional networks with LSTMs.
+
+    Speech [B, 1, T] at 16 kHz ↔ codes [B, 1, N] at 80 a second: 1.04 kbit/s.
+
+        codec = load_codec("bigcodec")
+        audio = codec.decode(codec.encode("talk.wav"))
+    """
 
     Config = BigCodecConfig
     config: BigCodecConfig
@@ -90,12 +96,12 @@ class BigCodec(BaseCodec):
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
         frames = -(-lengths // self.hop_length)
-        latent = self.encode_latent(waveform, dense_or_none(frames * self.hop_length, self._whole(waveform)))
+        latent = self.encode_latent(waveform, dense_or_none(frames * self.hop_length, self._filled_length(waveform)))
         return Encoded(self.quantizer.encode(latent)[:, None], frames)
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, latent_dim, ceil(T / hop)]; `lengths` are whole frames."""
-        return self.encoder(F.pad(waveform, (0, self._whole(waveform) - waveform.shape[-1])), lengths)
+        """[B, 1, T] → latent [B, latent_dim, ceil(T / hop)]; `lengths` in samples, whole frames each."""
+        return self.encoder(F.pad(waveform, (0, self._filled_length(waveform) - waveform.shape[-1])), lengths)
 
     def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         latent = self.quantizer.decode(codes[:, 0])
@@ -103,38 +109,40 @@ class BigCodec(BaseCodec):
         return Decoded(waveform, lengths * self.hop_length)
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
-        whole, missing = waveform[..., : int(lengths[0])], -int(lengths[0]) % self.hop_length
-        pieces = padded_chunks(whole, max(samples, self.hop_length), missing)
-        latents = run_chunked(self.encoder.layers, pieces)
+        """One clip, exactly: convolutions with the context that they see, and the LSTM from its last state."""
+        clip, missing = waveform[..., : int(lengths[0])], -int(lengths[0]) % self.hop_length
+        chunks = padded_chunks(clip, max(samples, self.hop_length), missing)
+        latents = run_chunked(self.encoder.layers, chunks)
         codes = torch.cat([self.quantizer.encode(latent) for latent in latents], dim=-1)
         return Encoded(codes[:, None], -(-lengths // self.hop_length))
 
     def _decode_long(
         self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
-        pieces = (self.quantizer.decode(piece[:, 0]) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
-        audio = (piece.tanh_() for piece in run_chunked(self.decoder.layers, pieces))
+        latents = (self.quantizer.decode(chunk[:, 0]) for chunk in codes[..., : int(lengths[0])].split(frames, dim=-1))
+        audio = (chunk.tanh_() for chunk in run_chunked(self.decoder.layers, latents))
         return Decoded(join_chunks(audio, int(lengths[0]) * self.hop_length), lengths * self.hop_length)
 
-    def _whole(self, waveform: Tensor) -> int:
+    def _filled_length(self, waveform: Tensor) -> int:
+        """Samples when it is filled up to whole frames."""
         return -(-waveform.shape[-1] // self.hop_length) * self.hop_length
 
 
 # -- key map ------------------------------------------------------------------------------------------
 
-STAGES = 5  # strides of the published model
-UNIT = {"act1": 0, "conv1": 1, "act2": 2, "conv2": 3}
+NUM_STRIDES = 5  # of the published model
+# The layers of a residual unit, and the authors' place of each.
+UNIT_PLACES = {"act1": 0, "conv1": 1, "act2": 2, "conv2": 3}
 
 
 def encoder_stages(ours: str, theirs: str) -> dict[str, str]:
     """Our module names → the authors' places in nested sequences, for the encoder's stages and first convolution."""
     names = {f"{ours}.layers.0": f"{theirs}.0"}
-    for i in range(STAGES):
+    for i in range(NUM_STRIDES):
         down, first = f"{theirs}.{i + 1}.block", 3 * i + 1
         names |= {f"{ours}.layers.{first + 1}": f"{down}.3", f"{ours}.layers.{first + 2}": f"{down}.4"}
         for j in range(3):
-            for part, place in UNIT.items():
+            for part, place in UNIT_PLACES.items():
                 names[f"{ours}.layers.{first}.{j}.{part}"] = f"{down}.{j}.block.{place}"
     return names
 
@@ -143,15 +151,15 @@ def _modules() -> dict[str, str]:
     """All of our module names → the authors'."""
     names = encoder_stages("encoder", "CodecEnc.block")
     for i in range(3):  # LSTM, activation, convolution
-        names[f"encoder.layers.{3 * STAGES + 1 + i}"] = f"CodecEnc.block.{STAGES + 1 + i}"
+        names[f"encoder.layers.{3 * NUM_STRIDES + 1 + i}"] = f"CodecEnc.block.{NUM_STRIDES + 1 + i}"
     for i in range(2):
         names[f"decoder.layers.{i}"] = f"generator.model.{i}"
-        names[f"decoder.layers.{3 * STAGES + 2 + i}"] = f"generator.model.{STAGES + 2 + i}"
-    for i in range(STAGES):
+        names[f"decoder.layers.{3 * NUM_STRIDES + 2 + i}"] = f"generator.model.{NUM_STRIDES + 2 + i}"
+    for i in range(NUM_STRIDES):
         up, first = f"generator.model.{i + 2}.block", 3 * i + 2
         names |= {f"decoder.layers.{first}": f"{up}.0", f"decoder.layers.{first + 1}": f"{up}.1"}
         for j in range(3):
-            for part, place in UNIT.items():
+            for part, place in UNIT_PLACES.items():
                 names[f"decoder.layers.{first + 2}.{j}.{part}"] = f"{up}.{j + 2}.block.{place}"
     return names
 

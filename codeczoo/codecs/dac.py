@@ -154,7 +154,17 @@ class Decoder(nn.Module):
 
 
 class DAC(BaseCodec):
-    """Codes [B, K, N], any number of the first codebooks."""
+    """DAC, the Descript Audio Codec (2023): convolutions with snake and a residual quantiser, for music, speech and
+    sound.
+
+    Audio [B, 1, T] at 16, 24 or 44.1 kHz ↔ codes [B, K, N] at 50, 75 or 86 frames a second, any number K of the first
+    codebooks: up to 6, 24 and 7.75 (or 15.5) kbit/s.
+
+        codec = load_codec("dac_44k")
+        audio = codec.decode(codec.encode("song.wav", num_codebooks=4))
+
+    `compress` and `decompress` are upstream's file mode, with other codes (see the module).
+    """
 
     Config = DACConfig
     config: DACConfig
@@ -331,10 +341,10 @@ class DAC(BaseCodec):
         """
         published = dict(metadata.get("metadata", {}).get("kwargs", {}))
         if not published:
-            return  # the transformers form says nothing
+            return  # the checkpoints of transformers say nothing of the network
         if "encoder_dim" in published and "encoder_rates" in published:
             published.setdefault("latent_dim", published["encoder_dim"] << len(published["encoder_rates"]))
-        here = {name: getattr(self.config, name) for name in SAME_IN_KWARGS}
+        here = {name: getattr(self.config, name) for name in SAME_NAMED_SETTINGS}
         here |= {"n_codebooks": self.config.num_codebooks, "latent_dim": self.config.latent_channels}
         compare_settings(published, here)
 
@@ -374,12 +384,12 @@ def _gain(decibels: Tensor, like: Tensor) -> Tensor:
 # -- key maps -----------------------------------------------------------------------------------------
 
 # Arguments that a checkpoint's metadata name as our config does.
-SAME_IN_KWARGS = (
+SAME_NAMED_SETTINGS = (
     "sample_rate", "encoder_dim", "encoder_rates", "decoder_dim", "decoder_rates", "codebook_size", "codebook_dim",
 )  # fmt: skip
 
-STAGES = 4  # strides of every published model
-UNIT = ("snake1", "conv1", "snake2", "conv2")
+NUM_STRIDES = 4  # of every published model
+UNIT_LAYERS = ("snake1", "conv1", "snake2", "conv2")
 
 
 def _descript() -> dict[str, str]:
@@ -387,16 +397,16 @@ def _descript() -> dict[str, str]:
     names: dict[str, str] = {}
     for side, sequence in (("encoder", "encoder.block"), ("decoder", "decoder.model")):
         names[f"{side}.first"] = f"{sequence}.0"
-        names[f"{side}.last.snake"] = f"{sequence}.{STAGES + 1}"
-        names[f"{side}.last.conv"] = f"{sequence}.{STAGES + 2}"
+        names[f"{side}.last.snake"] = f"{sequence}.{NUM_STRIDES + 1}"
+        names[f"{side}.last.conv"] = f"{sequence}.{NUM_STRIDES + 2}"
         parts = ("units.0", "units.1", "units.2", "snake", "down")
         if side == "decoder":
             parts = ("snake", "up", "units.0", "units.1", "units.2")
-        for i in range(STAGES):
+        for i in range(NUM_STRIDES):
             for j, part in enumerate(parts):
                 ours, theirs = f"{side}.blocks.{i}.{part}", f"{sequence}.{i + 1}.block.{j}"
                 if part.startswith("units"):
-                    names |= {f"{ours}.{layer}": f"{theirs}.block.{k}" for k, layer in enumerate(UNIT)}
+                    names |= {f"{ours}.{layer}": f"{theirs}.block.{k}" for k, layer in enumerate(UNIT_LAYERS)}
                 else:
                     names[ours] = theirs
     return names
@@ -409,11 +419,11 @@ def _transformers() -> dict[str, str]:
         names[f"{side}.first"] = f"{side}.conv1"
         names[f"{side}.last.snake"] = f"{side}.snake1"
         names[f"{side}.last.conv"] = f"{side}.conv2"
-        for i in range(STAGES):
+        for i in range(NUM_STRIDES):
             ours, theirs = f"{side}.blocks.{i}", f"{side}.block.{i}"
             names |= {f"{ours}.snake": f"{theirs}.snake1", f"{ours}.{resampling}": f"{theirs}.{theirs_resampling}"}
             for j in range(3):
-                names |= {f"{ours}.units.{j}.{layer}": f"{theirs}.res_unit{j + 1}.{layer}" for layer in UNIT}
+                names |= {f"{ours}.units.{j}.{layer}": f"{theirs}.res_unit{j + 1}.{layer}" for layer in UNIT_LAYERS}
     return names
 
 

@@ -1,16 +1,18 @@
 """EnCodec: SEANet with an LSTM and up to 32 levels of residual quantisation; one network for 24 kHz, one for 48 kHz.
 
 Paper: "High Fidelity Neural Audio Compression" (arXiv 2210.13438). Upstream: facebookresearch/encodec, and the same
-models in Hugging Face transformers; the checkpoints of both load. Its `.ecdc` files are read and written by ecdc.py.
+models in Hugging Face transformers; the checkpoints of both load. formats/ecdc.py reads and writes its `.ecdc` files.
 
-encodec_24k: mono, causal, the whole clip at once. It streams, which upstream never offered. Its convolutions mirror the
-first samples of a clip, so that the first frame comes with the seventh; from then on each frame comes with its own hop.
+encodec_24k: mono, causal, the whole clip at once. It streams, which upstream does not offer. Its convolutions mirror
+the first samples of a clip, so that the first frame is ready with the seventh; from then on each frame is ready with
+its last sample.
 
-encodec_48k: stereo, looks ahead, normalised (GroupNorm) over time. So it works on segments of 1 s that start every
-0.99 s, each brought to a level of 1, coded, decoded, brought back and faded into its neighbours. The level is sent with
-the codes, as the side value `scale`. A clip ends with one or two shorter segments, with statistics of their own.
+encodec_48k: stereo, with look-ahead and a GroupNorm over time. So it works on segments of 1 s that start every 0.99 s.
+Each is brought to a level of 1, coded, decoded, brought back to its level and faded into its neighbours. The level goes
+with the codes, as the side information `scale`. A clip ends with one or two shorter segments.
 
-Told nothing, upstream uses all codebooks, transformers the fewest, and upstream's command line 6 kbit/s: so do we.
+The default rate is 6 kbit/s, as in upstream's command line. (Upstream's API takes all codebooks, transformers the
+fewest.)
 """
 
 from __future__ import annotations
@@ -45,12 +47,18 @@ class EncodecConfig:
     codebook_size: int = 1024
     causal: bool = True
     norm: bool = False  # GroupNorm after each convolution
-    segment: int = 0  # samples; 0 = the clip is not cut
+    segment: int = 0  # samples; 0 = no segments
     segment_stride: int = 0  # samples from the start of a segment to the next one's
 
 
 class Encodec(BaseCodec):
-    """Codes [B, K, N] at 75 frames a second, K one of 2, 4, 8, 16, 32."""
+    """EnCodec at 24 kHz (Meta, 2022): a causal streaming codec for any sound, with up to 32 residual codebooks.
+
+    Audio [B, 1, T] at 24 kHz ↔ codes [B, K, N] at 75 frames a second, K one of 2, 4, 8, 16, 32: 1.5 to 24 kbit/s.
+
+        codec = load_codec("encodec_24k")
+        audio = codec.decode(codec.encode("song.wav", bitrate=3000))
+    """
 
     Config = EncodecConfig
     config: EncodecConfig
@@ -83,7 +91,7 @@ class Encodec(BaseCodec):
         return Decoded(waveform, lengths * self.hop_length)
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, C, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        """[B, C, T] → latent [B, dim, ceil(T / hop)]."""
         return self.encoder(waveform, lengths)[0]
 
     def decode_latent(self, latent: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -132,18 +140,18 @@ class Encodec(BaseCodec):
 
 
 class Segment(NamedTuple):
-    """A stretch of one clip that goes through the network by itself."""
+    """One segment of a clip: samples that the network sees without their neighbours."""
 
     row: int  # of the batch
     number: int  # in the clip
     frame: int  # where it begins in the clip's codes
     frames: int
-    samples: int  # of audio in it, as many as its frames give if that is not known
+    samples: int  # of audio in it; frames * hop where that is not known
 
 
 def segments_of_clip(config: EncodecConfig, row: int, samples: int) -> list[Segment]:
-    """The segments of a clip of so many samples. The last is shorter than the others, and so is the one before it if it
-    reaches beyond the end."""
+    """The segments of a clip of `samples`. The last is shorter than the others, and so is the last but one if it
+    reaches beyond the end of the clip."""
     segments: list[Segment] = []
     frame, hop = 0, math.prod(config.strides)
     for number, start in enumerate(range(0, samples, config.segment_stride)):
@@ -154,12 +162,18 @@ def segments_of_clip(config: EncodecConfig, row: int, samples: int) -> list[Segm
 
 
 class SegmentedEncodec(Encodec):
-    """Codes [B, K, N] of segments of up to 150 frames, one after the other, and the side value `scale` [B, S], one a
-    segment, NaN where a clip has fewer. Codes without it decode at a scale of 1: the sound, not its level.
+    """EnCodec at 48 kHz (Meta, 2022): a stereo codec for music, in segments of 1 s that overlap by 1 %.
 
-    A clip of T samples has ceil(T / 47520) segments, so that its codes are about 1 % more than 150 a second. Upstream
-    cannot decode its own codes of a clip that ends 161 to 320 samples after the start of a segment, because the segment
-    before it reaches further; here the clip ends where its last segment does.
+    Audio [B, 2, T] at 48 kHz ↔ codes [B, K, N] at 150 frames a second, K one of 2, 4, 8, 16 (3 to 24 kbit/s), and the
+    side information `scale` [B, S], the level of each segment, NaN where a clip has fewer segments than another.
+
+        codec = load_codec("encodec_48k")
+        audio = codec.decode(codec.encode("song.wav"))
+
+    Codes of the segments, up to 150 frames each, stand one after the other. Codes without `scale` decode at a scale of
+    1: the sound, not its level. A clip of T samples has ceil(T / 47520) segments, so that it has about 1 % more codes
+    than 150 a second. Upstream cannot decode its own codes of a clip that ends 161 to 320 samples after the start of a
+    segment, because the segment before it reaches further; here the clip ends where its last segment does.
     """
 
     def __init__(self, config: EncodecConfig, variant: Variant) -> None:
@@ -172,13 +186,13 @@ class SegmentedEncodec(Encodec):
         counts = [sum(segment.frames for segment in clip) for clip in clips]
         codes = waveform.new_zeros(len(clips), num_codebooks, max(counts), dtype=torch.int64)
         scale = waveform.new_full((len(clips), max(map(len, clips))), torch.nan)
-        for group in release_memory_between(self._passes(clips)):
+        for group in release_memory_between(self._segment_batches(clips)):
             starts = [segment.number * self.config.segment_stride for segment in group]
-            pieces = [
+            samples = [
                 waveform[segment.row, :, start : start + segment.samples]
                 for segment, start in zip(group, starts, strict=True)
             ]
-            x, own = pad_stack(pieces)
+            x, own = pad_stack(samples)
             level = self.level(x, own)
             latent = self.encode_latent(x / level[:, None, None], dense_or_none(own, x.shape[-1]))
             found = self.quantizer.encode(latent, num_codebooks)
@@ -196,23 +210,23 @@ class SegmentedEncodec(Encodec):
         stride, hop = self.config.segment_stride, self.hop_length
         ends = [(len(clip) - 1) * stride + clip[-1].frames * hop for clip in clips]
         out = self._anchor.new_zeros(len(clips), self.config.channels, max(ends))
-        for group in release_memory_between(self._passes(clips)):
-            pieces = [codes[segment.row, :, segment.frame : segment.frame + segment.frames] for segment in group]
-            x, own = pad_stack(pieces)
+        for group in release_memory_between(self._segment_batches(clips)):
+            coded = [codes[segment.row, :, segment.frame : segment.frame + segment.frames] for segment in group]
+            x, own = pad_stack(coded)
             y = self.decode_latent(self.quantizer.decode(x), dense_or_none(own, x.shape[-1]))
             for segment, decoded in zip(group, y, strict=True):
                 decoded = decoded[:, : segment.frames * hop]
                 if scale is not None:
                     decoded = decoded * scale[segment.row, segment.number]
                 clip = clips[segment.row]
-                self._join(out[segment.row, :, : ends[segment.row]], decoded, segment, clip)
+                self._fade_in(out[segment.row, :, : ends[segment.row]], decoded, segment, clip)
         return Decoded(out, lengths.new_tensor(ends))
 
     def level(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B, C, T], zeros behind each item → [B]: the root mean square of the mean of the channels."""
+        """[B, C, T], zeros behind each item → [B]: root mean square of the channels' mean."""
         return (x.mean(1).square().sum(-1) / lengths).sqrt() + 1e-8
 
-    # Bounded memory and exact, because segments do not see each other.
+    # Segments do not see each other, so that long clips are exact in bounded memory.
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         return self._encode(waveform, lengths, num_codebooks)
@@ -225,10 +239,10 @@ class SegmentedEncodec(Encodec):
     # -- segments -------------------------------------------------------------------------------
 
     def segments_of(self, row: int, frames: int, samples: int | None, scale: Tensor | None) -> list[Segment]:
-        """The segments of a clip of so many frames, of which the number of samples may not be known.
+        """The segments of a clip of `frames`, whose number of samples may be unknown.
 
-        Then all of them are full but the last. Only 149 frames and 1 more look like a full segment: the number of
-        scales tells.
+        If it is, all segments but the last are taken as full. Only a segment of 149 frames followed by one of 1 frame
+        looks like a full one: the number of scales tells them apart.
 
         Raises:
             ValueError: the numbers do not belong together, or a scale is missing.
@@ -252,8 +266,8 @@ class SegmentedEncodec(Encodec):
             raise ValueError(f"{self.name}: item {row} has {len(segments)} segments and {count} scales")
         return segments
 
-    def _passes(self, clips: Sequence[Sequence[Segment]]) -> Iterator[list[Segment]]:
-        """Full segments, as many at once as a pass may hold; then the shorter ones, which end their clips."""
+    def _segment_batches(self, clips: Sequence[Sequence[Segment]]) -> Iterator[list[Segment]]:
+        """Full segments, in batches of at most `max_chunk_seconds`; then the shorter ones, which end their clips."""
         size = max(int(self._seconds_per_pass() * self.sample_rate) // self.config.segment, 1)
         everything = [segment for clip in clips for segment in clip]
         whole = [segment for segment in everything if segment.samples == self.config.segment]
@@ -262,16 +276,16 @@ class SegmentedEncodec(Encodec):
             for i in range(0, len(kind), size):
                 yield kind[i : i + size]
 
-    def _join(self, out: Tensor, decoded: Tensor, segment: Segment, clip: Sequence[Segment]) -> None:
-        """Put a decoded segment in its place in the clip [C, T], faded into what the one before has left there."""
+    def _fade_in(self, out: Tensor, decoded: Tensor, segment: Segment, clip: Sequence[Segment]) -> None:
+        """Put a decoded segment in its place in the clip [C, T], faded into the segment before it."""
         stride, hop = self.config.segment_stride, self.hop_length
         place = out[:, segment.number * stride :][:, : decoded.shape[-1]]
-        decoded = decoded[:, : place.shape[-1]]  # the last but one may reach beyond the end
+        decoded = decoded[:, : place.shape[-1]]  # the last but one may reach beyond the end of the clip
         overlap = 0
         if segment.number:
             before = clip[segment.number - 1].frames * hop
             overlap = min(before - stride, place.shape[-1])
-            # The published weights are a triangle over the length of the first segment; only their ratio counts.
+            # The published weights are a triangle over the length of the first segment; only their ratio matters.
             rises = torch.arange(1, overlap + 1, device=out.device, dtype=out.dtype)
             falls = clip[0].frames * hop + 1 - stride - rises
             share = rises / (rises + falls)
@@ -281,7 +295,7 @@ class SegmentedEncodec(Encodec):
 
 # -- key maps ---------------------------------------------------------------------------------------
 
-UNUSED = (r"quantizer\..+\.(embed_avg|cluster_size|inited)",)  # of training
+TRAINING_KEYS = (r"quantizer\..+\.(embed_avg|cluster_size|inited)",)  # of training
 
 
 def _authors(num_codebooks: int) -> KeyMap:
@@ -292,7 +306,7 @@ def _authors(num_codebooks: int) -> KeyMap:
             *seanet_rules("decoder", "decoder.model", (3, 6, 9, 12)),
             codebook_rule(r"quantizer\.codebooks", "quantizer.vq.layers.{}._codebook.embed", num_codebooks),
         ),
-        UNUSED,
+        TRAINING_KEYS,
     )
 
 
@@ -304,7 +318,7 @@ def _transformers(num_codebooks: int) -> KeyMap:
             *seanet_rules_transformers("decoder", "decoder.layers"),
             codebook_rule(r"quantizer\.codebooks", "quantizer.layers.{}.codebook.embed", num_codebooks),
         ),
-        UNUSED,
+        TRAINING_KEYS,
     )
 
 

@@ -3,22 +3,23 @@
 Paper: "FunCodec: A Fundamental, Reproducible and Integrable Open-source Toolkit for Neural Speech Codec" (arXiv
 2309.07405). Upstream: modelscope/FunCodec.
 
-A clip is divided by its RMS, a side value of the codes (`codes.side_info["scale"]`, [B, 1]), which is multiplied on
-again at the end. The integers alone do not carry the loudness: a bare tensor of codes is decoded with a scale of 1, and
-a warning says so once.
+A clip is divided by its RMS before it is coded and multiplied by it after it is decoded. The RMS is side information of
+the codes (`codes.side_info["scale"]`, [B, 1]). The integers alone do not carry the loudness: a bare tensor of codes is
+decoded with a scale of 1, and a warning says so once.
 
 Time models ("nq32"): EnCodec's SEANet without causality, with a group norm after each convolution. Frequency models
-("gr1", "gr8"): log magnitudes and phases of an STFT through 2-D convolutions. These give 2N - 1 STFT hops for N frames,
+("gr1", "gr8"): log magnitudes and phases of an STFT through 2-D convolutions. They give 2N - 1 STFT hops for N frames,
 up to 320 samples fewer than the clip had; those samples are zeros. Clips too short to be mirrored at their ends, which
 upstream refuses, are lengthened by zeros (`nn.padding.pad`).
 
-How sure the numbers are: those of the time models are published; those of the frequency models were found from the
-parameter and operation counts of their model cards. So the `config.yaml` beside a checkpoint has the last word: where
-it differs the network is built as it says, and a warning tells (`funcodec_config`).
+The numbers of the time models are published. Those of the frequency models were found from the parameter and operation
+counts of their model cards. So the `config.yaml` beside a checkpoint has the last word: where it differs, the network
+is built as the file says, with a warning (formats/funcodec_yaml.py).
 
-Long clips. Every norm sees the whole clip, so passes cannot be exact. Up to `WHOLE_SECONDS` (or what
-`max_chunk_seconds` says, but no less than `LEAST_SECONDS`) a clip is one pass; beyond that it runs in windows of
-that length, which overlap by `OVERLAP_SECONDS` and have norms of their own. The scale is always the whole clip's.
+Long clips. Every norm sees the whole clip, so no cut is exact. A clip of up to `DEFAULT_WINDOW_SECONDS` goes through
+the network whole (`max_chunk_seconds` changes that number, down to `MIN_WINDOW_SECONDS`). A longer one runs in windows
+of that length, which overlap by `WINDOW_OVERLAP_SECONDS`; each window has its own norms. The scale is always the whole
+clip's.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ from codeczoo.nn.stft import istft, stft
 
 log = logging.getLogger(__name__)
 
-WHOLE_SECONDS = 120.0  # the longest clip in one pass unless max_chunk_seconds says otherwise
-LEAST_SECONDS = 8.0  # no window is shorter
-OVERLAP_SECONDS = 4.0  # of neighbouring windows
-FADE_SECONDS = 0.4  # of those, over which one window's audio gives way to the next one's
-PIECE = 1 << 20  # samples whose energy is summed in one go
+DEFAULT_WINDOW_SECONDS = 120.0  # unless max_chunk_seconds is set; clips up to this length are not cut
+MIN_WINDOW_SECONDS = 8.0
+WINDOW_OVERLAP_SECONDS = 4.0  # of neighbouring windows
+WINDOW_FADE_SECONDS = 0.4  # of the overlap, over which one window's audio fades into the next one's
+RMS_BLOCK_SAMPLES = 1 << 20  # whose energy is summed at once
 SCALE_FLOOR = 1e-8  # added to the RMS, so that silence can be divided by it
 MAGNITUDE_FLOOR = 1e-6  # of a spectrum
 
@@ -65,7 +66,7 @@ MAGNITUDE_FLOOR = 1e-6  # of a spectrum
 class SpectralEncoder(SEANetEncoder2d):
     """Waveform [B, 1, T] → latents [B, dim, N], N = ceil((T // stft_hop + 1) / 2).
 
-    The waveform may be of a finer type than the weights: in bins that are almost empty, rounding decides on the phase.
+    The waveform may have a finer dtype than the weights: in bins that are almost empty, rounding decides on the phase.
     """
 
     def __init__(self, config: FunCodecConfig, n_fft: int) -> None:
@@ -115,7 +116,14 @@ class SpectralDecoder(SEANetDecoder2d):
 
 
 class FunCodec(BaseCodec):
-    """Codes [B, K, N] at 50 or 25 frames a second, K from 1 to 32, and a scale [B, 1] beside them."""
+    """FunCodec (Alibaba, 2023): speech codecs of 32 residual codebooks, from samples or from spectra.
+
+    Speech [B, 1, T] at 16 kHz ↔ codes [B, K, N] at 50 or 25 frames a second, K from 1 to 32 (up to 16 kbit/s), and the
+    side information `scale` [B, 1], the clip's RMS.
+
+        codec = load_codec("funcodec")
+        audio = codec.decode(codec.encode("talk.wav", num_codebooks=8))
+    """
 
     Config = FunCodecConfig
     config: FunCodecConfig
@@ -155,7 +163,7 @@ class FunCodec(BaseCodec):
         else:
             items = zip(waveform, level[:, None], lengths.tolist(), strict=True)
             latent, _ = pad_stack([self._encode_in_windows(item[None, :, :n], own)[0] for item, own, n in items])
-        codes = [self.quantizer.encode(part, num_codebooks) for part in latent.split(window, dim=-1)]
+        codes = [self.quantizer.encode(chunk, num_codebooks) for chunk in latent.split(window, dim=-1)]
         steps = lengths // self.config.stft_hop + 1 if self.config.n_fft else lengths
         return Encoded(torch.cat(codes, dim=-1), self.encoder.out_length(steps), {"scale": scale})
 
@@ -163,24 +171,24 @@ class FunCodec(BaseCodec):
         return self._encode(waveform, lengths, num_codebooks)
 
     def _at_level(self, waveform: Tensor, level: Tensor) -> Tensor:
-        """[B, 1, T] of RMS `level` [B, 1] → at an RMS of 1. What looks at spectra looks at them in float64."""
+        """[B, 1, T] of RMS `level` [B, 1] → at an RMS of 1; in float64 for the frequency models."""
         scaled = waveform.to(level.dtype) / level[..., None]
         return scaled if self.config.n_fft else scaled.to(self.dtype)
 
     def _encode_in_windows(self, waveform: Tensor, level: Tensor) -> Tensor:
         """One clip [1, 1, T] of RMS `level` [1, 1] → latents [1, dim, N].
 
-        All windows end on the same part of a hop, because in a frequency model the number of STFT columns, odd or even,
-        decides on which of them the frames lie.
+        All windows have the same length modulo the hop. In a frequency model the number of STFT columns, odd or even,
+        decides on which columns the frames lie.
         """
         hop, window = self.hop_length, self._frames_per_window()
         whole, rest = divmod(waveform.shape[-1], hop)
-        starts = window_starts(whole, window, self._frames_in(OVERLAP_SECONDS))
+        starts = window_starts(whole, window, self._frames_in(WINDOW_OVERLAP_SECONDS))
         windows = (
             waveform[..., start * hop : (start + window) * hop + rest] for start in release_memory_between(starts)
         )
-        pieces = (self.encoder(self._at_level(part, level))[0] for part in windows)
-        return join(pieces, starts)
+        latents = (self.encoder(self._at_level(window, level))[0] for window in windows)
+        return join(latents, starts)
 
     # -- decode ---------------------------------------------------------------------------------
 
@@ -205,13 +213,13 @@ class FunCodec(BaseCodec):
     def _decode_in_windows(self, codes: Tensor) -> Tensor:
         """One clip [1, K, N] → [1, 1, T] of RMS 1."""
         window = self._frames_per_window()
-        starts = window_starts(codes.shape[-1], window, self._frames_in(OVERLAP_SECONDS))
+        starts = window_starts(codes.shape[-1], window, self._frames_in(WINDOW_OVERLAP_SECONDS))
         windows = (codes[..., start : start + window] for start in release_memory_between(starts))
-        pieces = (self.decoder(self.quantizer.decode(part))[0] for part in windows)
-        return join(pieces, [start * self.hop_length for start in starts], round(FADE_SECONDS * self.sample_rate))
+        audio = (self.decoder(self.quantizer.decode(window))[0] for window in windows)
+        return join(audio, [start * self.hop_length for start in starts], round(WINDOW_FADE_SECONDS * self.sample_rate))
 
     def _frames_per_window(self) -> int:
-        return self._frames_in(max(self.max_chunk_seconds or WHOLE_SECONDS, LEAST_SECONDS))
+        return self._frames_in(max(self.max_chunk_seconds or DEFAULT_WINDOW_SECONDS, MIN_WINDOW_SECONDS))
 
     def _frames_in(self, seconds: float) -> int:
         return int(seconds * self.sample_rate / self.hop_length)
@@ -219,8 +227,7 @@ class FunCodec(BaseCodec):
     # -- weights --------------------------------------------------------------------------------
 
     def configure(self, metadata: Mapping[str, Any]) -> None:
-        """The network that the `config.yaml` beside a checkpoint describes. Those of the frequency models were never
-        seen by us.
+        """Build the network that the `config.yaml` beside a checkpoint describes, if it is not this one.
 
         Raises:
             ValueError: a network that FunCodec's published models are not.
@@ -236,16 +243,16 @@ class FunCodec(BaseCodec):
             self.to(device, dtype)
 
     def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raises ValueError if the codebooks were never filled: upstream would then fill them from what it is given."""
+        """Raises ValueError if the codebooks were never filled: upstream would fill them from the audio it is given."""
         if not bool(tensors.get("quantizer.rq.model.inited", torch.ones(())).all()):
             raise ValueError("its codebooks were never trained (quantizer.rq.model.inited is 0)")
 
 
 def rms(waveform: Tensor, lengths: Tensor) -> Tensor:
-    """[B, 1, T], zeros behind each item's length → [B, 1], and a floor; in float64 where the device has it."""
+    """[B, 1, T], zeros behind each item's length → RMS plus a floor, [B, 1]; in float64 where the device has it."""
     dtype = waveform.dtype if waveform.device.type == "mps" else torch.float64
-    parts = waveform[:, 0].split(PIECE, dim=-1)
-    energy = torch.stack([part.to(dtype).square().sum(-1, keepdim=True) for part in parts]).sum(0)
+    blocks = waveform[:, 0].split(RMS_BLOCK_SAMPLES, dim=-1)
+    energy = torch.stack([block.to(dtype).square().sum(-1, keepdim=True) for block in blocks]).sum(0)
     return (energy / lengths[:, None]).sqrt() + SCALE_FLOOR
 
 

@@ -1,9 +1,9 @@
-"""G.711, the telephone's code since 1972: one byte a sample, logarithmic, at 8 kHz.
+"""G.711, the telephone's code since 1972: one byte a sample on a logarithmic scale, at 8 kHz.
 
-Source: ITU-T Recommendation G.711 (11/1988), tables 1 and 2, https://www.itu.int/rec/T-REC-G.711.
-Codes are the octets as they are transmitted: μ-law with all bits inverted, A-law with every other bit, so that
-silence is 255 and 213. Full scale 1 is 32768 on the usual scale of 16 bits; the largest levels are 32124 and 32256.
-Runs on the codec's device. Each code depends on its own sample alone: nothing else is as easy to stream.
+Source: ITU-T Recommendation G.711 (11/1988), tables 1 and 2, https://www.itu.int/rec/T-REC-G.711. Codes are the octets
+as transmitted: μ-law with all bits inverted, A-law with every other bit inverted, so that silence is 255 and 213. Full
+scale 1 is 32768 on the 16-bit scale; the largest levels are 32124 and 32256. Each code depends on one sample, so that a
+stream needs no state.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from torch import Tensor
 
 from codeczoo.base import BaseCodec, Decoded, Encoded, Variant
 
-FULL_SCALE = 32768
-SIGN = 128
+FULL_SCALE = 32768  # 1.0 on the 16-bit scale
+SIGN = 128  # bit of an octet; set = positive
 
 
 @dataclass(frozen=True)
 class G711Config:
+    """Which of the two laws."""
+
     law: Literal["mu", "a"]
 
 
 def magnitudes(law: str) -> tuple[list[int], list[int]]:
-    """The 128 magnitudes of a law in ascending order, on the 16-bit scale: (where each begins, what it decodes to).
+    """The 128 magnitudes of a law in ascending order, on the 16-bit scale: (smallest sample of each, its decoded
+    level).
 
     Eight segments of 16 steps. A step of A-law is as wide in segment 0 as in segment 1; the steps of μ-law double
     from segment to segment, and its first is cut in half at zero.
@@ -48,7 +51,13 @@ def magnitudes(law: str) -> tuple[list[int], list[int]]:
 
 
 class G711(BaseCodec):
-    """μ-law or A-law. Codes [B, 1, N]: one a sample, 64 kbit/s, and that is that."""
+    """G.711 (ITU-T, 1972): the telephone's μ-law or A-law, one byte a sample.
+
+    Speech [B, 1, T] at 8 kHz ↔ codes [B, 1, T], 0 to 255: 64 kbit/s. It has no weights.
+
+        codec = load_codec("g711_ulaw")
+        audio = codec.decode(codec.encode("call.wav"))
+    """
 
     Config = G711Config
 
@@ -67,7 +76,7 @@ class G711(BaseCodec):
         self.inverted = 0x7F if config.law == "mu" else 0x55
         octets = torch.arange(256)
         magnitude = torch.tensor(levels, dtype=torch.int32)[(octets ^ self.inverted) & 127]
-        # Integers, because a change of the codec's floating point type must not round them.
+        # Integers, because a change of the codec's floating-point dtype must not round them.
         self.register_buffer("begins", torch.tensor(begins[1:], dtype=torch.int32), persistent=False)
         self.register_buffer("levels", torch.where(octets >= SIGN, magnitude, -magnitude), persistent=False)
         self.begins: Tensor
@@ -93,7 +102,7 @@ class G711(BaseCodec):
         """Codes [B, 1, N] → waveform [B, 1, N]."""
         return self.levels[codes].to(self.dtype) / FULL_SCALE
 
-    # -- streaming: there is nothing to remember, and the state is empty [B, 0] -----------------
+    # -- streaming: the state is empty, [B, 0] --------------------------------------------------
 
     def _stream_encode_start(self, batch_size: int) -> Tensor:
         return torch.zeros(batch_size, 0, device=self.device)

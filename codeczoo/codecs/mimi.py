@@ -4,11 +4,12 @@ Paper: "Moshi: a speech-text foundation model for real-time dialogue" (arXiv 241
 and the same model in Hugging Face transformers; the checkpoints of both load.
 
 SEANet and a transformer on each side, 12.5 frames a second, and a split quantiser: the first codebook was trained to
-carry meaning, the others quantise the same latent, not what the first one left. All of it is causal, so that clips of a
-ragged batch cannot reach each other and lengths need no care inside; a clip is filled up with zeros to whole frames.
+carry meaning, and the others quantise the same latent, not the first one's residual. Every layer is causal, so that
+values behind an item's length reach no other value and blocks need no lengths. A clip is filled up with zeros to whole
+frames.
 
-The attention window holds 250 steps of 40 ms, in a stream as in a whole clip. (Upstream's stream forgets up to a
-chunk's steps of it from 10 s on; this one does not.)
+Attention sees 250 steps of 40 ms, in a stream and in a whole clip alike. (From 10 s on, upstream's stream forgets up to
+a chunk of these steps.)
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class MimiConfig:
 
 
 class Branch(nn.Module):
-    """A residual quantiser in a space of its own."""
+    """A residual quantiser between two projections."""
 
     def __init__(self, dim: int, num_codebooks: int, codebook_size: int, codebook_dim: int) -> None:
         super().__init__()
@@ -95,7 +96,14 @@ class SplitQuantizer(nn.Module):
 
 
 class Mimi(BaseCodec):
-    """Codes [B, K, N] at 12.5 frames a second, K from 1 to 32."""
+    """Mimi (Kyutai, 2024): the streaming speech codec of Moshi, one semantic and up to 31 acoustic codebooks, 80 ms
+    latency.
+
+    Speech [B, 1, T] at 24 kHz ↔ codes [B, K, N] at 12.5 frames a second, K from 1 to 32 (default 8): 1.1 kbit/s.
+
+        codec = load_codec("mimi")
+        audio = codec.decode(codec.encode("talk.wav"))
+    """
 
     Config = MimiConfig
     config: MimiConfig
@@ -134,7 +142,7 @@ class Mimi(BaseCodec):
         return Decoded(self.decode_latent(self.quantizer.decode(codes)), lengths * self.hop_length)
 
     def encode_latent(self, waveform: Tensor) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
         x, _ = self.encoder(F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length)))
         return self.downsample(self.encoder_transformer(x.mT).mT)
 
@@ -157,7 +165,7 @@ class Mimi(BaseCodec):
         steps_so_far, _ = state["transformer"]
         y, transformer = self.encoder_transformer.step(x.mT, state["transformer"])
         y = y.mT
-        # Before an item's first step stands that step itself, repeated.
+        # The padding before an item's first step is that step, repeated.
         past = torch.where(steps_so_far.view(-1, 1, 1) == 0, y[..., :1], state["downsample"])
         latent, downsample = self.downsample.step(y, past)
         after = {"encoder": encoder, "transformer": transformer, "downsample": downsample}
@@ -212,7 +220,7 @@ TRANSFORMER = r"(encoder|decoder)_transformer\.layers\.(\d+)\."  # ours
 
 
 def _codebooks(branch: str, prefix: str, total: str, usage: str) -> Rule:
-    """`prefix` with "{}" for the number of the codebook; `total` and `usage` as the two tensors are called in it."""
+    """`prefix`: with "{}" for the number of the codebook. `total`, `usage`: published names of the two tensors."""
     ours = rf"quantizer\.{branch}\.vq\.codebooks"
     return mean_codebook_rule(ours, prefix + total, prefix + usage, CODEBOOKS[branch])
 

@@ -3,14 +3,14 @@
 Papers: CosyVoice (arXiv 2407.05407), FunAudioLLM (arXiv 2407.04051), CosyVoice 2 (arXiv 2412.10117). Upstream: the ONNX
 files of the CosyVoice models, and xingchensong/S3Tokenizer in PyTorch; the weights of both load.
 
-Whisper's log-mel spectrogram and encoder, and one codebook: 4096 vectors by direction (v1), or 8 digits of 3 values
-(v2, v3), which also turn their queries and keys by position and remember values through a depthwise convolution.
-Turning tokens into sound takes CosyVoice's flow model, a vocoder and a voice to imitate: that is synthesis, not
-decoding.
+Whisper's log-mel spectrogram and encoder, and one codebook: 4096 vectors compared by direction (v1), or 8 digits of 3
+values (v2, v3). v2 and v3 also have rotary positions and a depthwise convolution over the values of attention. Turning
+tokens into sound takes CosyVoice's flow model, a vocoder and a voice to imitate: that is synthesis, not decoding.
 
-Attention sees at most 30 s. A longer clip is cut into windows of 30 s every 26 s, and of each overlap either
-side's outer 2 s are dropped; that is the published definition, but for one thing: upstream opens one more window where
-the last one has reached the end already, and so may lose up to 2 s of tokens. This one does not.
+Attention sees at most 30 s. A longer clip is cut into windows of 30 s every 26 s; in each overlap of 4 s, the first
+window gives the tokens of the first 2 s and the second window those of the last 2 s. That is the published definition,
+with one exception: upstream opens another window after one that has reached the end of the clip already, and so may
+lose up to 2 s of tokens. This one does not.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from codeczoo.nn.rvq import ResidualVQ
 from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import FeedForward
 
-WINDOW, STEP = 3000, 2600  # mel frames of a window of a long clip, and from one to the next
-MEMORY_KERNEL = 31
+WINDOW_FRAMES = 3000  # mel frames of a window of a long clip
+WINDOW_STEP = 2600  # mel frames from the start of a window to the next one's
+MEMORY_KERNEL = 31  # steps of the convolution over the values of attention
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,15 @@ class S3TokenizerConfig:
 
 
 class MemoryAttention(Attention):
-    """Attention, and beside it a depthwise convolution over the values (FSMN, arXiv 1512.08301)."""
+    """Attention, plus a depthwise convolution over the values (FSMN, arXiv 1512.08301)."""
 
     def __init__(self, dim: int, num_heads: int, memory: bool) -> None:
         super().__init__(dim, num_heads, bias=True)
         self.memory = Conv1d(dim, dim, MEMORY_KERNEL, groups=dim, bias=False) if memory else None
 
-    def attend(self, x: Tensor, lengths: Tensor | None, sight: AttentionMask, rotation: Rotation | None) -> Tensor:
+    def attend(self, x: Tensor, lengths: Tensor | None, mask: AttentionMask, rotation: Rotation | None) -> Tensor:
         q, k, v = self.project(x, rotation)
-        out = self.merge(sight(q, k, v))
+        out = self.merge(mask(q, k, v))
         if self.memory is None:
             return out
         values = v.transpose(1, 2).flatten(2).contiguous()  # [B, T, dim]
@@ -80,8 +81,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.dim)
         self.feed_forward = FeedForward(config.dim, config.hidden_dim, bias=True)
 
-    def forward(self, x: Tensor, lengths: Tensor | None, sight: AttentionMask, rotation: Rotation | None) -> Tensor:
-        x = x + self.attention.attend(self.norm1(x), lengths, sight, rotation)
+    def forward(self, x: Tensor, lengths: Tensor | None, mask: AttentionMask, rotation: Rotation | None) -> Tensor:
+        x = x + self.attention.attend(self.norm1(x), lengths, mask, rotation)
         return x + self.feed_forward(self.norm2(x))
 
 
@@ -107,18 +108,18 @@ class Encoder(nn.Module):
         if self.positions is not None:
             x = x + self.positions[:steps]
         rotation = self.rotary(torch.arange(steps, device=x.device), x.dtype) if self.rotary else None
-        sight = everything(steps, lengths)
+        mask = everything(steps, lengths)
         for layer in self.layers:
-            x = layer(x, lengths, sight, rotation)
+            x = layer(x, lengths, mask, rotation)
         return x
 
     def tokens(self, frames: Tensor) -> Tensor:
-        """How many tokens so many mel frames give."""
+        """The number of tokens of `frames` mel frames."""
         return self.conv2.out_length(self.conv1.out_length(frames))
 
 
 class DirectionVQ(nn.Module):
-    """The nearest vector to the direction of the latent."""
+    """Quantiser of version 1: the vector that is nearest to the latent at length 1."""
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ class DirectionVQ(nn.Module):
 
 
 class Ternary(nn.Module):
-    """Eight numbers, each rounded to -1, 0 or 1: the digits of the code, the first counting ones."""
+    """Quantiser of version 2: numbers rounded to -1, 0 or 1 are the digits of the code in base 3, the lowest first."""
 
     def __init__(self, dim: int, num_digits: int) -> None:
         super().__init__()
@@ -143,7 +144,14 @@ class Ternary(nn.Module):
 
 
 class S3Tokenizer(BaseCodec):
-    """Codes [B, 1, N] at 25 or 50 frames a second."""
+    """S3Tokenizer (CosyVoice, 2024): a tokenizer of what is said, for speech synthesis and recognition. It only
+    encodes.
+
+    Speech [B, 1, T] at 16 kHz → codes [B, 1, N] at 25 or 50 a second: 300 to 600 bit/s.
+
+        codec = load_codec("s3tokenizer_v2_25hz")
+        tokens = codec.encode("talk.wav").codes
+    """
 
     Config = S3TokenizerConfig
     config: S3TokenizerConfig
@@ -172,7 +180,7 @@ class S3Tokenizer(BaseCodec):
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
         frames = (lengths // HOP).clamp(min=1)
         mel = whisper_log_mel(waveform[:, 0], dense_or_none(lengths, waveform.shape[-1]), self.config.mels)
-        if mel.shape[-1] <= WINDOW:
+        if mel.shape[-1] <= WINDOW_FRAMES:
             x = self.encoder(mel, dense_or_none(frames, mel.shape[-1]))
             return Encoded(self.quantizer(x)[:, None], self.encoder.tokens(frames))
         items = [self._in_windows(item[:, :n]) for item, n in zip(mel, frames.tolist(), strict=True)]
@@ -180,21 +188,23 @@ class S3Tokenizer(BaseCodec):
         return Encoded(nn.utils.rnn.pad_sequence(items, batch_first=True)[:, None], counts)
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        return self._encode(waveform, lengths, num_codebooks)  # its windows are its definition
+        return self._encode(waveform, lengths, num_codebooks)  # which cuts windows as published
 
     def _in_windows(self, mel: Tensor) -> Tensor:
         """One clip's mel [mels, F] → tokens [N], in windows that overlap by 4 s."""
         total = mel.shape[-1]
         starts = [0]
-        while starts[-1] + WINDOW < total:
-            starts.append(starts[-1] + STEP)
-        dropped = int((WINDOW - STEP) // 2 * HOP // self.hop_length)  # tokens at a side that has a neighbour
-        together = max(int(self._seconds_per_pass() * self.sample_rate / HOP / WINDOW), 1)
+        while starts[-1] + WINDOW_FRAMES < total:
+            starts.append(starts[-1] + WINDOW_STEP)
+        dropped = int(
+            (WINDOW_FRAMES - WINDOW_STEP) // 2 * HOP // self.hop_length
+        )  # tokens at a side that has a neighbour
+        together = max(int(self._seconds_per_pass() * self.sample_rate / HOP / WINDOW_FRAMES), 1)
         kept = []
         for first in release_memory_between(range(0, len(starts), together)):
             group = starts[first : first + together]
-            lengths = torch.tensor([min(WINDOW, total - start) for start in group], device=mel.device)
-            windows = [F.pad(mel[:, s : s + WINDOW], (0, max(s + WINDOW - total, 0))) for s in group]
+            lengths = torch.tensor([min(WINDOW_FRAMES, total - start) for start in group], device=mel.device)
+            windows = [F.pad(mel[:, s : s + WINDOW_FRAMES], (0, max(s + WINDOW_FRAMES - total, 0))) for s in group]
             batch = torch.stack(windows)[..., : int(lengths.max())]
             tokens = self.quantizer(self.encoder(batch, dense_or_none(lengths, batch.shape[-1])))
             for start, row, n in zip(group, tokens, self.encoder.tokens(lengths).tolist(), strict=True):
@@ -208,7 +218,7 @@ LAYER = r"encoder\.layers\.(\d+)\."
 
 
 def _qkv_bias(query: Tensor, value: Tensor) -> Tensor:
-    return torch.cat([query, torch.zeros_like(query), value])  # keys have none
+    return torch.cat([query, torch.zeros_like(query), value])  # keys have no bias
 
 
 def _key_map(name: str, prefix: str = "", unused: Sequence[str] = ()) -> KeyMap:
@@ -237,7 +247,7 @@ def _key_map(name: str, prefix: str = "", unused: Sequence[str] = ()) -> KeyMap:
 
 S3Tokenizer.key_maps = (
     _key_map("s3tokenizer"),
-    # In a file of Chatterbox (s3gen.safetensors), beside the models that make sound of the tokens.
+    # In a file of Chatterbox (s3gen.safetensors), beside the models that make sound from the tokens.
     _key_map("s3tokenizer in chatterbox", "tokenizer.", (r"tokenizer\.(_mel_filters|window)", r"(?!tokenizer\.).+")),
 )
 

@@ -3,13 +3,13 @@
 Paper: "SNAC: Multi-Scale Neural Audio Codec" (arXiv 2410.14411). Upstream: hubertsiuzdak/snac.
 
 DAC with depthwise convolutions in its residual units, attention inside windows of 32 frames in the 32 and 44 kHz
-models, and a quantiser whose level k has one code for each `vq_strides[k]` frames: `Codes.strides`, and
-`Codes.level(k)` for one level's codes. A clip is filled up with zeros to whole windows, as upstream does (2048 samples
-at 24 kHz, 12288 at 32 and 44.1), so a short clip has many codes of silence.
+models, and a quantiser whose level k has one code for each `vq_strides[k]` frames: `Codes.strides` says so, and
+`Codes.level(k)` gives the codes of one level. A clip is filled up with zeros to whole windows, as upstream does (2048
+samples at 24 kHz, 12288 at 32 and 44.1), so that a short clip has many codes of silence.
 
-The decoder adds noise, scaled by what it decodes. Upstream draws it anew at every call. Here it is a function of
-`noise_seed` and of the place in the clip alone, so that decoding is repeatable, in a batch, alone and in passes;
-`codec.noise_seed = None` switches it off, another number gives another draw.
+The decoder adds noise, scaled by a function of its input. Upstream draws other noise at each call. Here the noise
+depends on `noise_seed` and the place in the clip only, so that decoding is repeatable: in a batch, alone and in chunks.
+`codec.noise_seed = None` switches the noise off; another number gives other noise.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 from codeczoo.nn.rotary import Rotary
 from codeczoo.nn.snake import Snake, SnakeDown, SnakeUnits
 
-NOISE_BLOCK = 4096  # samples that are drawn at once
-HEAD_DIM = 64
+NOISE_BLOCK_SAMPLES = 4096  # drawn from one generator
+HEAD_DIM = 64  # of attention
 
 Noise = Callable[[int, int, int], Tensor]  # (block, first step, last step) -> [steps] or [B, 1, steps]
 
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
         self.last = Conv1d(channels, 1, 7)
 
     def forward(self, latent: Tensor, lengths: Tensor | None = None, noise: Noise | None = None, at: int = 0) -> Tensor:
-        """`at`: the frame of the clip at which `latent` begins, which the noise depends on."""
+        """`at`: frame of the clip at which `latent` begins; the noise depends on it."""
         x = self.attention(self.widen(self.first(latent, lengths)))
         for i, block in enumerate(self.blocks):
             stride = int(block.up.stride)
@@ -176,7 +176,18 @@ class MultiScaleVQ(nn.Module):
 
 
 class SNAC(BaseCodec):
-    """Codes [B, K, N] whose level k has one code for each `strides[k]` frames, at the left of its row."""
+    """SNAC (2024): a multi-scale codec for speech, music and sound, whose coarse codebooks have fewer codes a second.
+
+    Audio [B, 1, T] at 24, 32 or 44.1 kHz ↔ codes [B, K, N], K up to 3 or 4, N at 47, 83 or 115 frames a second. Level k
+    has one code for each `strides[k]` frames, at the left of its row: 0.98, 1.9 or 2.6 kbit/s.
+
+        codec = load_codec("snac_24khz")
+        codes = codec.encode("talk.wav")
+        coarse, audio = codes.level(0), codec.decode(codes)
+
+    Attributes:
+        noise_seed: of the decoder's noise; None = without noise. Default 0.
+    """
 
     Config = SNACConfig
     config: SNACConfig
@@ -213,28 +224,28 @@ class SNAC(BaseCodec):
         return self.quantizer.encode(self.encode_latent(waveform, lengths))
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, C, N]."""
+        """[B, 1, T] → latent [B, C, N]."""
         unit = self.window * self.hop_length
         waveform = F.pad(waveform, (0, -waveform.shape[-1] % unit))
         whole = self._frames(lengths) * self.hop_length
         return self.encoder(waveform, dense_or_none(whole, waveform.shape[-1]))
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        """One clip, exactly, in stretches of whole windows with the context that they see."""
+        """One clip, exactly, in chunks of whole windows with the context that they see."""
         total, hop = int(self._frames(lengths)[0]), self.hop_length
         waveform = waveform[..., : int(lengths[0])]
-        pieces: list[list[Tensor]] = []
-        for first, start, stop, last in release_memory_between(self._stretches(total, samples // hop, self._reach)):
+        chunks: list[list[Tensor]] = []
+        for first, start, stop, last in release_memory_between(self._chunks(total, samples // hop, self._reach)):
             own = waveform[..., first * hop : last * hop]
             own = F.pad(own, (0, (last - first) * hop - own.shape[-1]))
             levels = self.encode_levels(own, lengths.new_tensor([own.shape[-1]]))
             cuts = zip(levels, self.strides, strict=True)
-            pieces.append([level[:, (start - first) // s : (stop - first) // s] for level, s in cuts])
-        levels = [torch.cat(parts, dim=-1) for parts in zip(*pieces, strict=True)]
+            chunks.append([level[:, (start - first) // s : (stop - first) // s] for level, s in cuts])
+        levels = [torch.cat(level, dim=-1) for level in zip(*chunks, strict=True)]
         return Encoded(self._pack(levels[:num_codebooks]), self._frames(lengths))
 
     def _pack(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels [B, N / stride] as [B, K, N], at the left of their rows."""
+        """Levels [B, N / stride] → [B, K, N], each at the left of its row."""
         frames = levels[0].shape[-1] * self.strides[0]
         return torch.stack([F.pad(level, (0, frames - level.shape[-1])) for level in levels], dim=1)
 
@@ -251,15 +262,15 @@ class SNAC(BaseCodec):
     ) -> Decoded:
         levels, total = self._unpack(codes), int(self._whole_windows(lengths)[0])
 
-        def pieces() -> Iterator[Tensor]:
-            for first, start, stop, last in release_memory_between(self._stretches(total, frames, self._decoder_reach)):
+        def chunks() -> Iterator[Tensor]:
+            for first, start, stop, last in release_memory_between(self._chunks(total, frames, self._decoder_reach)):
                 cuts = zip(levels, self.strides, strict=False)
                 latent = self.quantizer.decode([level[:, first // s : last // s] for level, s in cuts])
-                piece = self.decoder(latent, None, self._noise(), first)
-                yield piece[..., (start - first) * self.hop_length : (stop - first) * self.hop_length]
+                audio = self.decoder(latent, None, self._noise(), first)
+                yield audio[..., (start - first) * self.hop_length : (stop - first) * self.hop_length]
 
         samples = total * self.hop_length
-        return Decoded(join_chunks(pieces(), samples), lengths.new_tensor([samples]))
+        return Decoded(join_chunks(chunks(), samples), lengths.new_tensor([samples]))
 
     def _unpack(self, codes: Tensor) -> list[Tensor]:
         """[B, K, N] → levels [B, N / stride], filled up with code 0 to whole windows."""
@@ -287,9 +298,9 @@ class SNAC(BaseCodec):
             metadata.get("config", {}), {theirs: getattr(self.config, ours) for theirs, ours in SETTINGS.items()}
         )
 
-    def _stretches(self, total: int, frames: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
-        """(first, start, stop, last) in frames: stretches `start` to `stop` within their context, whole windows."""
-        # What is wrong at a seam spreads over a whole window of attention before the convolutions carry it on.
+    def _chunks(self, total: int, frames: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
+        """(first, start, stop, last) in frames: chunk `start` to `stop` in its context, in whole windows."""
+        # A wrong value at a seam spreads over its whole window of attention before the convolutions carry it on.
         around = (-(-reach // self.window) + bool(self.config.window)) * self.window
         step = max((frames - 2 * around) // self.window, 1) * self.window
         for start in range(0, total, step):
@@ -298,18 +309,18 @@ class SNAC(BaseCodec):
 
 
 def seeded_noise(seed: int, block: int, first: int, last: int) -> Tensor:
-    """Standard normal noise of a decoder block from step `first` to `last` of a clip, [steps] float32 on the CPU."""
-    begin = first // NOISE_BLOCK
+    """Standard normal noise of decoder block `block`, for steps `first` to `last` of a clip: [steps] float32, CPU."""
+    begin = first // NOISE_BLOCK_SAMPLES
     draws = []
-    for i in range(begin, -(-last // NOISE_BLOCK)):
+    for i in range(begin, -(-last // NOISE_BLOCK_SAMPLES)):
         generator = np.random.Generator(np.random.Philox(key=[seed, (block << 48) + i]))
-        draws.append(torch.from_numpy(generator.standard_normal(NOISE_BLOCK, dtype=np.float32)))
-    return torch.cat(draws)[first - begin * NOISE_BLOCK : last - begin * NOISE_BLOCK]
+        draws.append(torch.from_numpy(generator.standard_normal(NOISE_BLOCK_SAMPLES, dtype=np.float32)))
+    return torch.cat(draws)[first - begin * NOISE_BLOCK_SAMPLES : last - begin * NOISE_BLOCK_SAMPLES]
 
 
 # -- checkpoints --------------------------------------------------------------------------------------
 
-# What the config.json beside a checkpoint says, and our name of it. Windows and strides leave no trace in the tensors.
+# Keys of the config.json beside a checkpoint → our names. The shapes of tensors tell neither windows nor strides.
 SETTINGS = {
     "sampling_rate": "sample_rate",
     "attn_window_size": "window",
@@ -317,26 +328,26 @@ SETTINGS = {
                                "codebook_size", "codebook_dim")},
 }  # fmt: skip
 
-STAGES = 4
-UNIT = ("snake1", "conv1", "snake2", "conv2")
+NUM_STRIDES = 4  # of every published model
+UNIT_LAYERS = ("snake1", "conv1", "snake2", "conv2")
 
 
 def _key_map(attention: bool) -> KeyMap:
-    """The authors' places in nested sequences; with attention everything behind it lies one place further."""
+    """Rules for the authors' places in nested sequences; with attention, the layers after it are one place further."""
     names = {"encoder.first": "encoder.block.0", "decoder.first": "decoder.model.0", "decoder.widen": "decoder.model.1"}
-    names["encoder.last"] = f"encoder.block.{STAGES + 1 + attention}"
-    names["decoder.snake"] = f"decoder.model.{STAGES + 2 + attention}"
-    names["decoder.last"] = f"decoder.model.{STAGES + 3 + attention}"
-    for i in range(STAGES):
+    names["encoder.last"] = f"encoder.block.{NUM_STRIDES + 1 + attention}"
+    names["decoder.snake"] = f"decoder.model.{NUM_STRIDES + 2 + attention}"
+    names["decoder.last"] = f"decoder.model.{NUM_STRIDES + 3 + attention}"
+    for i in range(NUM_STRIDES):
         down, up = f"encoder.block.{i + 1}.block", f"decoder.model.{i + 2 + attention}.block"
         names |= {f"encoder.blocks.{i}.snake": f"{down}.3", f"encoder.blocks.{i}.down": f"{down}.4"}
         names |= {f"decoder.blocks.{i}.snake": f"{up}.0", f"decoder.blocks.{i}.up": f"{up}.1"}
         names[f"decoder.blocks.{i}.noise_gain"] = f"{up}.2.linear"
         for j in range(3):
-            for n, part in enumerate(UNIT):
+            for n, part in enumerate(UNIT_LAYERS):
                 names[f"encoder.blocks.{i}.units.{j}.{part}"] = f"{down}.{j}.block.{n}"
                 names[f"decoder.blocks.{i}.units.{j}.{part}"] = f"{up}.{j + 3}.block.{n}"
-    places = (("encoder", f"encoder.block.{STAGES + 1}"), ("decoder", "decoder.model.2"))
+    places = (("encoder", f"encoder.block.{NUM_STRIDES + 1}"), ("decoder", "decoder.model.2"))
     level = r"quantizer\.levels\.(\d+)\."
     return KeyMap(
         "snac" + (" with attention" if attention else ""),

@@ -1,21 +1,22 @@
-"""Opus, Vorbis and MP3, encoded and decoded by libsndfile: what every neural codec should be seen beside.
+"""Opus, Vorbis and MP3, encoded and decoded by libsndfile: the codecs to compare every neural one with.
 
-A clip's codes are the bytes of its compressed file, [B, 1, bytes] over an alphabet of 256: written to disk, they play
-anywhere. So `Codes.bitrate` is the bitrate as measured, header and all; the nominal one is what the encoder was asked
-for. Ogg files are reduced to what the clip needs (see `base.ogg`), which also makes them the same in every run.
+A clip's codes are the bytes of its compressed file, [B, 1, bytes], 0 to 255: written to disk, they play anywhere. So
+`Codes.bitrate` is the measured bitrate, with the header; the nominal bitrate is what the encoder was asked for. Ogg
+files are reduced to what the clip needs (formats/ogg.py), which also makes them the same in every run.
 
-- **Opus** (RFC 6716; libopus): variable bitrate of its own choice. Its speech coder works at 8 kHz up to 8 kbit/s and
-  at 16 kHz above that, and resamples what comes at another rate, which shifts the clip by up to 3.5 samples of 48 kHz.
-  So up to 8 kbit/s run at 8 kHz here, 12 and 16 at 16 kHz, and where a clip at 48 kHz is mostly coded as speech, its
-  file says how many samples to skip with that shift counted in; decoders everywhere obey. libsndfile offers 6 kbit/s
-  a channel and more, so what has less than 12 is mono.
-- **Vorbis** (Vorbis I; libvorbis): a quality, not a bitrate, is all that can be asked for. The nominal bitrate is about
-  that of speech in mono and of a mixture of music and speech in stereo; 3 to 4 kB of codebooks at the file's head weigh
-  on short clips.
+- **Opus** (RFC 6716; libopus): variable bitrate, which the encoder chooses. Its speech coder works at 8 kHz up to 8
+kbit/s
+  and at 16 kHz above, and resamples audio of another rate, which shifts the clip by up to 3.5 samples of 48 kHz. So the
+  variants up to 8 kbit/s run at 8 kHz here, and those of 12 and 16 at 16 kHz. A file at 48 kHz that is mostly coded as
+  speech counts the shift among the samples that a decoder must skip. libsndfile offers 6 kbit/s a channel and more, so
+  that variants below 12 kbit/s are mono.
+- **Vorbis** (Vorbis I; libvorbis): a quality is asked for, not a bitrate. The nominal bitrate is about that of speech
+in
+  mono and of a mixture of music and speech in stereo. 3 to 4 kB of codebooks at the file's head weigh on short clips.
 - **MP3** (ISO/IEC 11172-3 and 13818-3, layer III; LAME, mpg123): constant bitrate.
 
-Encoders look at a whole clip, so there is no streaming here, though Opus itself could: its `latency` is a frame of
-20 ms and 6.5 ms of look-ahead.
+Encoders look at a whole clip, so none of them streams here. (Opus itself could: its `latency` is a frame of 20 ms and
+6.5 ms of look-ahead.)
 """
 
 from __future__ import annotations
@@ -35,25 +36,25 @@ from codeczoo.base import BaseCodec, Codes, Decoded, Encoded, Variant, pad_stack
 from codeczoo.base.audio import stack
 from codeczoo.codecs.formats import ogg
 
-BLOCK = 1 << 16  # samples read at once: a damaged file may announce any length
+READ_BLOCK_SAMPLES = 1 << 16  # read at once, because a damaged file may announce any length
 
 # Opus, in libsndfile: from 256 kbit/s a channel (level 0) down to 6 (level 1).
-OPUS_MOST, OPUS_LEAST = 256_000, 6_000
+OPUS_MAX_BITRATE, OPUS_MIN_BITRATE = 256_000, 6_000
 
-# The five upper bits of an Opus packet tell how it is made: below 16 the speech coder (SILK) has a part in it. At
-# 48 kHz that coder is 2.3 samples ahead of what the encoder announces.
+# The five upper bits of an Opus packet tell its coder: below 16 the speech coder (SILK) takes part. At 48 kHz that
+# coder is 2.3 samples earlier than the encoder announces.
 OPUS_FIRST_CELT, OPUS_SPEECH_LEAD = 16, 2
 
 # MP3, in libsndfile: the bitrates of MPEG-1 (from 32 kHz on) and MPEG-2, kbit/s.
-MPEG_1, MPEG_2 = (32, 320), (8, 160)
+MPEG_1_KBPS, MPEG_2_KBPS = (32, 320), (8, 160)
 
-# LAME's filter bank and window hold a sample back by 576, a decoder's by 529.
+# LAME's filter bank and window delay a sample by 576, a decoder's by 529.
 MP3_DELAY = 576 + 529
 
 
 @dataclass(frozen=True)
 class SndfileConfig:
-    """`levels`: libsndfile's compression level for one channel and for two, where no formula gives it."""
+    """Rate of a variant. `levels`: libsndfile's compression level for mono and stereo, where no formula gives it."""
 
     sample_rate: int
     bitrate: float  # nominal, bit/s
@@ -61,7 +62,7 @@ class SndfileConfig:
 
 
 class SndfileCodec(BaseCodec):
-    """What the formats share."""
+    """Base of `Opus`, `Vorbis` and `Mp3`: codes [B, 1, bytes] are the bytes of a compressed file."""
 
     Config = SndfileConfig
     container: ClassVar[str]  # libsndfile's names
@@ -78,15 +79,15 @@ class SndfileCodec(BaseCodec):
         self.bitrate = float(config.bitrate)
 
     def compression(self, channels: int) -> dict[str, Any]:
-        """What soundfile is told about the bitrate."""
+        """Arguments of `soundfile.write` that set the bitrate."""
         raise NotImplementedError
 
     def pack(self, file: bytes) -> bytes:
-        """The file as it becomes codes."""
+        """The file that becomes codes."""
         return file
 
     def delay(self, file: bytes) -> int:
-        """Samples that stand before the clip in what libsndfile decodes."""
+        """Samples before the clip in the audio that libsndfile decodes."""
         return 0
 
     def encode(
@@ -96,7 +97,7 @@ class SndfileCodec(BaseCodec):
         num_codebooks: int | None = None,
         bitrate: float | None = None,
     ) -> Codes:
-        """As `BaseCodec.encode`. A file knows its own channels, so mono clips stay mono beside stereo ones."""
+        """As `BaseCodec.encode`. A file tells its channels, so that mono clips stay mono beside stereo ones."""
         clips = [stack([clip.waveform], clip.sample_rate) for clip in read_clips(audio, sample_rate)]
         by_channels: dict[int, list[int]] = {}
         for i, clip in enumerate(clips):
@@ -117,15 +118,17 @@ class SndfileCodec(BaseCodec):
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
         samples = waveform.float().cpu().numpy()
-        files = _each(self._compress, (row[:, :n].T for row, n in zip(samples, lengths.tolist(), strict=True)))
+        files = _map_in_threads(
+            self._compress, (row[:, :n].T for row, n in zip(samples, lengths.tolist(), strict=True))
+        )
         codes, sizes = pad_stack([torch.from_numpy(np.frombuffer(file, np.uint8).astype(np.int64)) for file in files])
         return Encoded(codes[:, None].to(self.device), sizes.to(self.device))
 
     def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         rows = codes[:, 0].to(torch.uint8).cpu().numpy()
         work = zip(range(len(rows)), rows, lengths.tolist(), num_samples.tolist(), strict=True)
-        clips = _each(lambda item: self._item(item[0], item[1][: item[2]].tobytes(), item[3]), work)
-        channels = max(len(clip) for clip in clips)  # a mono file among stereo ones plays on both sides
+        clips = _map_in_threads(lambda item: self._decompress(item[0], item[1][: item[2]].tobytes(), item[3]), work)
+        channels = max(len(clip) for clip in clips)  # a mono file among stereo ones is copied to both channels
         waveform, counts = pad_stack([clip.expand(channels, -1).to(self.device, self.dtype) for clip in clips])
         return Decoded(waveform, counts)
 
@@ -133,7 +136,7 @@ class SndfileCodec(BaseCodec):
         return self._encode(waveform, lengths, num_codebooks)  # libsndfile goes through a clip frame by frame
 
     def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
-        return [slice(0, len(lengths))]  # no pass is too large: each clip goes alone, some side by side
+        return [slice(0, len(lengths))]  # all at once: each clip is a file, and several are written side by side
 
     # -- one clip -------------------------------------------------------------------------------
 
@@ -150,8 +153,8 @@ class SndfileCodec(BaseCodec):
         )
         return self.pack(buffer.getvalue())
 
-    def _item(self, index: int, file: bytes, num_samples: int) -> Tensor:
-        """A file → [C, T]. `num_samples` -1 = not known."""
+    def _decompress(self, index: int, file: bytes, num_samples: int) -> Tensor:
+        """A file → [C, T]. `num_samples`: -1 if unknown."""
         what = f"{self.name}: item {index}: these codes are not a whole {self.subtype} file"
         try:
             with sf.SoundFile(io.BytesIO(file)) as source:
@@ -159,13 +162,13 @@ class SndfileCodec(BaseCodec):
                 if found != (self.container, self.subtype, self.sample_rate) or source.channels > 2:
                     raise ValueError(f"{what} of {self.sample_rate} Hz, but {found}, {source.channels} channels")
                 found_channels, blocks = source.channels, []
-                while len(block := source.read(BLOCK, dtype="float32", always_2d=True)):
+                while len(block := source.read(READ_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
                     blocks.append(block)
         except sf.LibsndfileError as error:
             raise ValueError(f"{what} ({error.error_string})") from error
         clip = np.empty((found_channels, sum(map(len, blocks))), np.float32)
         end = clip.shape[-1]
-        while blocks:  # none is kept longer than it is needed: an hour of audio is there once, not three times
+        while blocks:  # each is freed once it is copied, so that an hour of audio is in memory once
             block = blocks.pop()
             clip[:, end - len(block) : end] = block.T
             end -= len(block)
@@ -176,17 +179,25 @@ class SndfileCodec(BaseCodec):
 
 
 class Opus(SndfileCodec):
+    """Opus (RFC 6716, 2012): the internet's codec for speech and music, by libopus. It has no weights.
+
+    Audio [B, C, T] at 8, 16 or 48 kHz, C 1 or 2 ↔ codes [B, 1, bytes] of an Ogg file, 6 to 128 kbit/s by variant.
+
+        codec = load_codec("opus_12k")
+        audio = codec.decode(codec.encode("talk.wav"))
+    """
+
     container, subtype = "OGG", "OPUS"
     latency = 0.0265
 
     def __init__(self, config: SndfileConfig, variant: Variant) -> None:
         super().__init__(config, variant)
-        if config.bitrate < 2 * OPUS_LEAST:
+        if config.bitrate < 2 * OPUS_MIN_BITRATE:
             self.channels = (1,)
 
     def compression(self, channels: int) -> dict[str, Any]:
         each = self.bitrate / channels
-        return {"compression_level": (OPUS_MOST - each) / (OPUS_MOST - OPUS_LEAST)}
+        return {"compression_level": (OPUS_MAX_BITRATE - each) / (OPUS_MAX_BITRATE - OPUS_MIN_BITRATE)}
 
     def pack(self, file: bytes) -> bytes:
         head, tags, *audio = ogg.minimal(file)
@@ -201,6 +212,14 @@ class Opus(SndfileCodec):
 
 
 class Vorbis(SndfileCodec):
+    """Vorbis (Xiph.Org, 2000): a codec for music with a variable bitrate, by libvorbis. It has no weights.
+
+    Audio [B, C, T], C 1 or 2 ↔ codes [B, 1, bytes] of an Ogg file.
+
+        codec = load_codec("vorbis_64k")
+        audio = codec.decode(codec.encode("song.wav"))
+    """
+
     container, subtype = "OGG", "VORBIS"
 
     def __init__(self, config: SndfileConfig, variant: Variant) -> None:
@@ -215,20 +234,28 @@ class Vorbis(SndfileCodec):
 
 
 class Mp3(SndfileCodec):
+    """MP3 (MPEG-1/2 layer III, 1993): the classic codec for music at a constant bitrate, by LAME. It has no weights.
+
+    Audio [B, C, T], C 1 or 2 ↔ codes [B, 1, bytes] of an MP3 file.
+
+        codec = load_codec("mp3_64k")
+        audio = codec.decode(codec.encode("song.wav"))
+    """
+
     container, subtype = "MP3", "MPEG_LAYER_III"
 
     def compression(self, channels: int) -> dict[str, Any]:
-        least, most = MPEG_1 if self.sample_rate >= 32000 else MPEG_2
+        least, most = MPEG_1_KBPS if self.sample_rate >= 32000 else MPEG_2_KBPS
         # libsndfile rounds down, and LAME takes the next bitrate that exists.
         level = (most - self.bitrate / 1000 - 0.5) / (most - least)
         return {"compression_level": max(level, 0.0), "bitrate_mode": "CONSTANT"}
 
     def delay(self, file: bytes) -> int:
-        # LAME writes the delay into a frame of its own, where that fits in one; mpg123 then takes it off itself.
+        # LAME writes the delay into an "Info" frame if that fits into one frame; mpg123 then removes it.
         return 0 if b"Info" in file[:64] else MP3_DELAY
 
 
-def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """Every item, as many side by side as torch may use threads: libsndfile runs without Python's lock."""
+def _map_in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """`function` of each item, in as many threads as torch may use: libsndfile runs without Python's lock."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return list(pool.map(function, items))

@@ -3,12 +3,12 @@
 Paper: "SpeechTokenizer: Unified Speech Tokenizer for Speech Language Models" (arXiv 2308.16692). Upstream:
 ZhangXInFD/SpeechTokenizer; a second checkpoint with snake activations came with AnyGPT.
 
-EnCodec's SEANet, wider, without causality, and with an LSTM over the whole clip in both directions in the encoder: the
-first code depends on the last sample, so there is no stream. Codebook 0 carries content and codebooks 1 to 7 the rest;
-decoding some of them alone is a use of its own (`decode_levels`).
+EnCodec's SEANet, wider, not causal, and with an LSTM over the whole clip in both directions in the encoder: the first
+code depends on the last sample, so that it does not stream. Codebook 0 carries content, codebooks 1 to 7 the rest;
+`decode_levels` decodes some of them alone.
 
-Long clips. The decoder is exact in passes: its LSTM runs forward only. The encoder cannot be exact, and takes windows
-with `LSTM_CONTEXT` seconds of surroundings on either side, far more than what its LSTM was seen to remember.
+Long clips. The decoder is exact in chunks: its LSTM runs forward only. The encoder is not: it takes chunks with
+`LSTM_CONTEXT_SECONDS` of context on each side, far more than its LSTM was seen to remember.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, elu, seanet_rules
 from codeczoo.nn.snake import Snake
 
-# What the published settings say besides, alike in all models.
-FIXED = {"lstm_layers": 2, "bidirectional": True, "residual_kernel_size": 3, "n_residual_layers": 1}
-LSTM_CONTEXT = 4.0  # seconds to each side of a window of a long clip
+# Settings that all published models share.
+COMMON_SETTINGS = {"lstm_layers": 2, "bidirectional": True, "residual_kernel_size": 3, "n_residual_layers": 1}
+LSTM_CONTEXT_SECONDS = 4.0  # to each side of a chunk of a long clip
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,15 @@ def _snake(channels: int, inplace: bool) -> nn.Module:
 
 
 class SpeechTokenizer(BaseCodec):
-    """Codes [B, K, N] at 50 frames a second, K from 1 to 8."""
+    """SpeechTokenizer (2023): a speech codec whose first codebook was distilled from HuBERT, so that it tells what is
+    said.
+
+    Speech [B, 1, T] at 16 kHz ↔ codes [B, K, N] at 50 frames a second, K from 1 to 8: up to 4 kbit/s.
+
+        codec = load_codec("speechtokenizer")
+        codes = codec.encode("talk.wav")
+        content = codec.decode_levels(codes.codes[:, :1], first=0)  # without the voice
+    """
 
     Config = SpeechTokenizerConfig
     config: SpeechTokenizerConfig
@@ -74,7 +82,7 @@ class SpeechTokenizer(BaseCodec):
         self.hop_length = math.prod(config.strides)
         self.codebook_sizes = (config.codebook_size,) * config.num_codebooks
         self.codebook_choices = tuple(range(1, config.num_codebooks + 1))
-        context = round(LSTM_CONTEXT * config.sample_rate)
+        context = round(LSTM_CONTEXT_SECONDS * config.sample_rate)
         self.encode_context = Context(context, context)
 
         act = {"elu": elu, "snake": _snake}[config.activation]
@@ -88,7 +96,7 @@ class SpeechTokenizer(BaseCodec):
         return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
         return self.encoder(waveform, lengths)[0]
 
     def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
@@ -101,16 +109,16 @@ class SpeechTokenizer(BaseCodec):
     def _decode_long(
         self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
-        """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
-        pieces = (self.quantizer.decode(piece) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
-        waveform = join_chunks(run_chunked(self.decoder.layers, pieces), int(lengths[0]) * self.hop_length)
+        """One clip, exactly: convolutions with the context that they see, and the LSTM from its last state."""
+        latents = (self.quantizer.decode(chunk) for chunk in codes[..., : int(lengths[0])].split(frames, dim=-1))
+        waveform = join_chunks(run_chunked(self.decoder.layers, latents), int(lengths[0]) * self.hop_length)
         return Decoded(waveform, lengths * self.hop_length)
 
     @torch.no_grad()
     def decode_levels(self, codes: Tensor, first: int) -> Tensor:
         """Audio of some codebooks alone: codes [B, K, N] of the codebooks `first` to `first` + K - 1 → [B, 1, N * hop].
 
-        Codebook 0 alone is content without a voice; codebooks 1 to 7 alone are what is left.
+        Codebook 0 alone is content without a voice; codebooks 1 to 7 alone are the rest.
         """
         last = first + codes.shape[1]
         if not 0 <= first < last <= len(self.codebook_sizes):
@@ -133,12 +141,12 @@ class SpeechTokenizer(BaseCodec):
         here = {
             "sample_rate": config.sample_rate,
             "n_filters": config.filters,
-            "strides": config.strides[::-1],  # there in the decoder's order
+            "strides": config.strides[::-1],  # published in the decoder's order
             "dimension": config.dim,
             "codebook_size": config.codebook_size,
             "n_q": config.num_codebooks,
             "activation": config.activation,
-            **FIXED,
+            **COMMON_SETTINGS,
         }
         compare_settings(published, here)
 

@@ -6,15 +6,15 @@ Paper: "One Quantizer is Enough: Toward a Lightweight Audio Codec" (arXiv 2504.0
     decoder: local transformer; conv; for each rate: units, enhance block, conv, upsampling, norm; snakes, conv, tanh
 
 The two lowest rates merge 3 or 2 frames into a token, with a wider transformer outside of the merge. Upstream fills a
-clip up with zeros to whole windows of the transformer (0.45 to 4.5 s) and codes those too; so do we, because the
-enhance blocks normalise over all of them: without the padding's codes the clip would sound different.
+clip up with zeros to whole windows of the transformer (0.45 to 4.5 s) and codes the zeros too. So do we, because the
+enhance blocks normalise over the filled clip: without the codes of the padding it would sound different.
 
-Upstream's global response norm divides one number by its own mean: it is an affine map, and lies folded in the layer
-behind it. Its settings of 12kbps_24khz say 16 kHz, which is wrong: all else says 24 kHz.
+Upstream's global response norm divides one number by its own mean: an affine map, which is folded into the next layer
+here. Upstream's settings of 12kbps_24khz say 16 kHz, which is wrong: everything else says 24 kHz.
 
-The encoder sees a bounded stretch, and long clips run through it in passes that equal the whole. So does the decoder,
-but in several rounds, about 2.5 times the work: one for each enhance block, which must know its mean and variance over
-the whole clip before the next can begin. Hence `min_chunk_seconds`.
+Long clips are exact in chunks. The encoder's receptive field is finite. The decoder reads the codes several times,
+about 2.5 times the work: once for each enhance block, whose mean and variance over the whole clip the next one needs.
+Hence `min_chunk_seconds`.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ class Unit(ConvNeXtBlock):
         return super().forward(x.mT, lengths).mT
 
     def pointwise(self, y: Tensor) -> Tensor:
-        """On a CPU stretch by stretch, so that the widened steps, at the waveform's rate, stay in its cache."""
+        """On a CPU tile by tile, so that the widened steps, at the waveform's rate, stay in its cache."""
         widened = self.pwconv1.out_features * y.shape[0] * y.shape[1]
         if y.device.type != "cpu" or widened <= 16 * TILE_VALUES:
             return super().pointwise(y)
-        for stretch in y.split(max(y.shape[1] * TILE_VALUES * torch.get_num_threads() // widened, 1), dim=1):
-            stretch.copy_(super().pointwise(stretch))
+        for tile in y.split(max(y.shape[1] * TILE_VALUES * torch.get_num_threads() // widened, 1), dim=1):
+            tile.copy_(super().pointwise(tile))
         return y
 
 
@@ -181,7 +181,7 @@ class Enhance(nn.Module):
         return gain.add_(1).mul_(x)
 
     def of_whole(self, trends: Iterable[Tensor]) -> Enhance:
-        """The block with mean and variance of a whole clip, given its trend [1, channels, t] in pieces."""
+        """The block with mean and variance of a whole clip, given its trend in chunks [1, channels, t]."""
         return Enhance(self.trend, KnownNorm(self.norm, *_mean_and_variance(trends)), self.merge)
 
 
@@ -197,18 +197,18 @@ class KnownNorm(nn.Module):
         return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, eps=self.eps)
 
 
-def _mean_and_variance(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Over time, of a signal [1, C, t] in pieces → [C] each. (Chan, Golub and LeVeque's update, in float64.)"""
+def _mean_and_variance(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Over time, of a signal in chunks [1, C, t] → [C] each. (Chan, Golub and LeVeque's update, in float64.)"""
     count, mean, squares = 0, torch.zeros(()), torch.zeros(())
-    for piece in pieces:
-        values = piece[0].cpu().double()
+    for chunk in chunks:
+        values = chunk[0].cpu().double()
         steps = values.shape[-1]
         variance, here = torch.var_mean(values, dim=-1, correction=0)
         apart = here - mean
         squares = squares + variance * steps + apart.square() * (count * steps / (count + steps))
         count += steps
         mean = mean + apart * (steps / count)
-    return mean.to(piece), (squares / count).to(piece)
+    return mean.to(chunk), (squares / count).to(chunk)
 
 
 class Last(nn.Module):
@@ -268,12 +268,19 @@ def _decoder(config: SQCodecConfig) -> Layers:
 
 
 class SQCodec(BaseCodec):
-    """Codes [B, 1, N], N a multiple of the window: those of the clip and of the zeros behind it."""
+    """SQCodec (2025): a light speech codec with one scalar quantiser, in seven models from 0.75 to 24 kbit/s.
+
+    Speech [B, 1, T] at 16 or 24 kHz ↔ codes [B, 1, N] at 44 to 1333 a second. N is a multiple of the transformer's
+    window: codes of the clip and of the zeros behind it.
+
+        codec = load_codec("sqcodec_16k_3kbps")
+        audio = codec.decode(codec.encode("talk.wav"))
+    """
 
     Config = SQCodecConfig
     config: SQCodecConfig
     hop_length: int
-    min_chunk_seconds = 60.0  # in one pass the decoder does not need its rounds
+    min_chunk_seconds = 60.0  # a clip that is decoded whole has its codes read once
 
     def __init__(self, config: SQCodecConfig, variant: Variant) -> None:
         super().__init__(config, variant)
@@ -286,7 +293,7 @@ class SQCodec(BaseCodec):
         self.decoder = _decoder(config)
 
     def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
-        """By what the clips are filled up to."""
+        """By the lengths that the clips are filled up to."""
         return super()._groups(self._filled(lengths) if samples_each == 1 else lengths, samples_each)
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
@@ -294,7 +301,7 @@ class SQCodec(BaseCodec):
         return Encoded(self.quantizer.encode(latent)[:, None], self._filled(lengths) // self.hop_length)
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, dim, N]."""
+        """[B, 1, T] → latent [B, dim, N]."""
         waveform = self._fill(waveform)
         return self.encoder(waveform, dense_or_none(self._filled(lengths), waveform.shape[-1]))
 
@@ -304,18 +311,19 @@ class SQCodec(BaseCodec):
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip, exactly: convolutions with the context that they see, attention with the window before."""
-        whole, missing = waveform[..., : int(lengths[0])], int((self._filled(lengths) - lengths)[0])
-        pieces = padded_chunks(whole, max(samples, self.hop_length), missing)
-        codes = torch.cat([self.quantizer.encode(latent) for latent in run_chunked(self.encoder, pieces)], dim=-1)
+        clip, missing = waveform[..., : int(lengths[0])], int((self._filled(lengths) - lengths)[0])
+        chunks = padded_chunks(clip, max(samples, self.hop_length), missing)
+        codes = torch.cat([self.quantizer.encode(latent) for latent in run_chunked(self.encoder, chunks)], dim=-1)
         return Encoded(codes[:, None], self._filled(lengths) // self.hop_length)
 
     def _decode_long(
         self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
-        """One clip, exactly: a round for each enhance block, to know its statistics, and one for the waveform."""
+        """One clip, exactly: the codes are read once for the statistics of each enhance block, and once for the
+        audio."""
 
         def latents() -> Iterator[Tensor]:
-            return (self.quantizer.decode(piece[:, 0]) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
+            return (self.quantizer.decode(chunk[:, 0]) for chunk in codes[..., : int(lengths[0])].split(frames, dim=-1))
 
         layers = list(self.decoder)
         for i, layer in enumerate(layers):
@@ -325,7 +333,7 @@ class SQCodec(BaseCodec):
         return Decoded(waveform, lengths * self.hop_length)
 
     def _filled(self, samples: Tensor) -> Tensor:
-        """Lengths in samples → what upstream fills them up to: whole windows, one at least."""
+        """Lengths in samples → the lengths that upstream fills them up to: whole windows, at least one."""
         unit = self.hop_length * self.config.window
         return (-(-samples // unit)).clamp(min=1) * unit
 
@@ -338,7 +346,7 @@ class SQCodec(BaseCodec):
 
 
 def _fold(weight: Tensor, gamma: Tensor) -> Tensor:
-    """Of the linear layer behind the global response norm, which is x · (1 + gamma) + beta."""
+    """Weight of the linear layer after the global response norm, which is x · (1 + gamma) + beta."""
     return (weight.double() * (1 + gamma.double())).to(weight)
 
 
@@ -371,7 +379,7 @@ def _transformer_rules(ours: str, theirs: str) -> tuple[Rule, ...]:
 
 
 def _key_map(strides: int) -> KeyMap:
-    """Of the models with so many strides, and one upsampling more: places in the authors' lists depend on that."""
+    """Key map of the models with that number of strides (and one more upsampling): the authors' places depend on it."""
     encoder, decoder = r"encoder\.layers\.", r"decoder\.layers\."
     trend, last = "encoder.blocks.0.", f"decoder.blocks.{3 * strides + 4}.block."
     rules = [

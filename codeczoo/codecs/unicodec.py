@@ -1,15 +1,14 @@
-"""UniCodec: one codebook of 16384 in which speech, music and other sound have their own parts.
+"""UniCodec: one codebook of 16384, of which speech, music and other sound each use a range.
 
 Paper: "UniCodec: Unified Audio Codec with Single Domain-Adaptive Codebook" (ACL 2025, arXiv 2502.20067). Upstream:
 Jiang-Yidi/UniCodec. (The package `unicodec` on PyPI is something else.)
 
 EnCodec's SEANet encoder without LSTM, a transformer with a mixture of experts, one codebook that is searched in the
-part of the clip's domain, and WavTokenizer's decoder. The domain is `codec.domain`: "speech" (as Codec-SUPERB has it,
-and the default), "music", "audio", or None for the whole codebook; it acts in the search only, and a code tells its
-domain.
+range of the clip's domain, and WavTokenizer's decoder. The domain is `codec.domain`: "speech" (the default, as in
+Codec-SUPERB), "music", "audio", or None for the whole codebook. It acts in the search only: a code tells its domain.
 
-Attention is over the whole clip on both sides, and the choice of experts is a hard one: long clips go whole up to a
-minute, beyond that in windows, whose codes need not be those of the whole.
+Attention sees the whole clip on both sides, and the choice of experts is discrete. Clips up to a minute go through the
+network whole; longer ones go in chunks with context, and their codes may differ from those of the whole.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from codeczoo.nn.rvq import at_least_float32, nearest
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
 from codeczoo.nn.transformer import Transformer, TransformerLayer
 
-DOMAINS = {"speech": (0, 4), "music": (4, 8), "audio": (8, 16), None: (0, 16)}  # sixteenths of the codebook
-CONTEXT = 5.0  # seconds to each side of a window of a long clip
+DOMAIN_SIXTEENTHS = {"speech": (0, 4), "music": (4, 8), "audio": (8, 16), None: (0, 16)}  # of the codebook
+CONTEXT_SECONDS = 5.0  # to each side of a chunk of a long clip
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,18 @@ class UniCodecConfig(WavTokenizerConfig):
 
 
 class UniCodec(WavTokenizer):
-    """Codes [B, 1, N] at 75 a second. The decoder is WavTokenizer's."""
+    """UniCodec (2025): one codebook of 16384 for speech, music and sound, by a mixture of experts and WavTokenizer's
+    decoder.
+
+    Audio [B, 1, T] at 24 kHz ↔ codes [B, 1, N] at 75 a second: 1.05 kbit/s.
+
+        codec = load_codec("unicodec")
+        codec.domain = "music"
+        audio = codec.decode(codec.encode("song.wav"))
+
+    Attributes:
+        domain: the range of the codebook that `encode` searches: "speech" (default), "music", "audio", or None for all.
+    """
 
     Config = UniCodecConfig
     config: UniCodecConfig
@@ -58,7 +68,7 @@ class UniCodec(WavTokenizer):
     def __init__(self, config: UniCodecConfig, variant: Variant) -> None:
         super().__init__(config, variant)
         self.domain: str | None = "speech"
-        context = round(CONTEXT * config.sample_rate)
+        context = round(CONTEXT_SECONDS * config.sample_rate)
         self.encode_context = Context(context, context)
         self.encoder = SEANetEncoder(1, config.dim, config.filters, config.strides, causal=False, lstm_layers=0)
         self.transformer = Transformer(
@@ -78,25 +88,25 @@ class UniCodec(WavTokenizer):
         latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
         return Encoded(self.search(latent), -(-lengths // self.hop_length))
 
-    _encode_long = BaseCodec._encode_long  # its encoder has no LSTM to carry on, but attention
+    _encode_long = BaseCodec._encode_long  # not WavTokenizer's: this encoder has attention in place of the LSTM
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
         x, lengths = self.encoder(waveform, lengths)
         return self.transformer(x.mT, lengths).mT
 
     def search(self, latent: Tensor) -> Tensor:
-        """[B, dim, N] → codes [B, 1, N] of the nearest vectors of the domain's part."""
-        if self.domain not in DOMAINS:
-            raise ValueError(f"codec.domain is one of {', '.join(map(repr, DOMAINS))}; it is {self.domain!r}")
-        first, last = (self.config.codebook_size * part // 16 for part in DOMAINS[self.domain])
+        """[B, dim, N] → codes [B, 1, N]: the nearest vectors in the domain's range."""
+        if self.domain not in DOMAIN_SIXTEENTHS:
+            raise ValueError(f"codec.domain is one of {', '.join(map(repr, DOMAIN_SIXTEENTHS))}; it is {self.domain!r}")
+        first, last = (self.config.codebook_size * part // 16 for part in DOMAIN_SIXTEENTHS[self.domain])
         book = at_least_float32(self.quantizer.codebooks[0, first:last])
         with matmul_precision("exact"):
             index = nearest(latent.mT.flatten(0, 1).to(book.dtype), book)
         return (index + first).view(len(latent), 1, -1)
 
     def domains_of(self, codes: Tensor) -> Tensor:
-        """The domain that each code belongs to: 0 speech, 1 music, 2 other sound; of codes of any shape."""
+        """The domain of each code: 0 speech, 1 music, 2 other sound. Any shape → the same shape."""
         return (codes * 4 // self.config.codebook_size).clamp(max=2)
 
 

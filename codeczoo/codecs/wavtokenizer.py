@@ -4,16 +4,15 @@ Paper: "WavTokenizer: an Efficient Acoustic Discrete Codec Tokenizer for Audio L
 Upstream: jishengpeng/WavTokenizer. Six checkpoints of two architectures, told apart by their hop of 600 or 320 samples;
 "small", "medium" and "large" name the training data, not the network.
 
-EnCodec's SEANet encoder without causality, one codebook of 4096, and a Vocos decoder with group norms and attention
-over the whole clip. Upstream runs one clip at a time; here every clip of a ragged batch has its own statistics, its own
-keys and its own ends.
+EnCodec's SEANet encoder, not causal, one codebook of 4096, and a Vocos decoder with group norms and attention over the
+whole clip. Upstream runs one clip at a time; here each clip of a ragged batch has its own statistics, keys and ends.
 
-Long clips. The encoder is exact in passes: its convolutions see a finite stretch, and its LSTM runs forward only.
-The decoder cannot be: every sample depends on every code. It takes up to `WHOLE_SECONDS` in one pass (or what
-`max_chunk_seconds` says), and beyond that windows of that length, which overlap and are faded into each other.
-Each window then has norms and attention of its own. The authors trained on clips of 3 s and blame noise in long ones
-on attention over more than that, so shorter windows need not be worse; they are another signal, though. How far from
-that of one pass (signal-to-difference ratio; not measured with the published weights):
+Long clips. The encoder is exact in chunks: its convolutions have a finite receptive field, and its LSTM runs forward
+only. The decoder is not, because every sample depends on every code. It decodes up to `DEFAULT_WINDOW_SECONDS` (or
+`max_chunk_seconds`) at once, and longer clips in windows of that length, which overlap and are faded into each other;
+each window has its own norms and attention. The authors trained on clips of 3 s and blame noise in long clips on
+attention over more than that, so shorter windows need not sound worse. But they give another signal. Its
+signal-to-difference ratio to the clip decoded whole (not measured with the published weights):
 
     random weights, 32 s in windows of 6, 10, 20, 30 s     17, 21, 27 to 28, 30 to 31 dB
     golden weights, 40 s in windows of 6, 10, 20, 30 s     9 to 11, 12 to 14, 16 to 18, 20 to 22 dB
@@ -39,9 +38,9 @@ from codeczoo.nn.overlap_add import join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
 
-WHOLE_SECONDS = 120.0  # the longest clip that is decoded in one pass unless max_chunk_seconds says otherwise
-FADE_SECONDS = 0.4  # over which one window gives way to the next
-LEAST_SECONDS = 6.0  # no window is shorter
+DEFAULT_WINDOW_SECONDS = 120.0  # of the decoder, unless max_chunk_seconds is set; clips up to this length are not cut
+WINDOW_FADE_SECONDS = 0.4  # over which one window fades into the next
+MIN_WINDOW_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,13 @@ class WavTokenizerConfig:
 
 
 class WavTokenizer(BaseCodec):
-    """Codes [B, 1, N] at 40 or 75 a second."""
+    """WavTokenizer (2024): one codebook of 4096 for speech, music and sound, decoded by attention over the whole clip.
+
+    Audio [B, 1, T] at 24 kHz ↔ codes [B, 1, N] at 40 or 75 a second: 0.48 or 0.9 kbit/s.
+
+        codec = load_codec("wavtokenizer_large_40")
+        audio = codec.decode(codec.encode("talk.wav"))
+    """
 
     Config = WavTokenizerConfig
     config: WavTokenizerConfig
@@ -87,13 +92,13 @@ class WavTokenizer(BaseCodec):
         return Encoded(self.quantizer.encode(latent), -(-lengths // self.hop_length))
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
+        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
         return self.encoder(waveform, lengths)[0]
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
-        pieces = waveform[..., : int(lengths[0])].split(max(samples, self.hop_length), dim=-1)
-        codes = [self.quantizer.encode(latent) for latent in run_chunked(self.encoder.layers, pieces)]
+        """One clip, exactly: convolutions with the context that they see, and the LSTM from its last state."""
+        chunks = waveform[..., : int(lengths[0])].split(max(samples, self.hop_length), dim=-1)
+        codes = [self.quantizer.encode(latent) for latent in run_chunked(self.encoder.layers, chunks)]
         return Encoded(torch.cat(codes, dim=-1), -(-lengths // self.hop_length))
 
     # -- decode ---------------------------------------------------------------------------------
@@ -112,32 +117,32 @@ class WavTokenizer(BaseCodec):
         return self._decode(codes, lengths, side_info, num_samples)
 
     def decode_whole(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, N] → [B, N * hop] in one pass."""
+        """[B, 1, N] → [B, N * hop], each clip at once."""
         return self.head(self.backbone(self.quantizer.decode(codes), lengths), lengths)
 
     def decode_in_windows(self, codes: Tensor) -> Tensor:
-        """One clip [1, 1, N] → [1, N * hop], in windows of equal length that overlap; in one pass if one holds it.
+        """One clip [1, 1, N] → [1, N * hop], in windows of equal length that overlap; at once if one window holds it.
 
-        Where two meet, each is far enough from its edge that its convolutions see nothing but real frames, and one is
-        faded into the other. Statistics of the group norms and the reach of attention are each window's own.
+        Two windows are faded into each other where both are far enough from their ends that convolutions see real
+        frames only. Each window has its own statistics of group norms and its own attention.
         """
-        window, fade = self._frames_per_window(), math.ceil(FADE_SECONDS * self.sample_rate / self.hop_length)
+        window, fade = self._frames_per_window(), math.ceil(WINDOW_FADE_SECONDS * self.sample_rate / self.hop_length)
         overlap = 2 * (self.backbone.reach + self.config.windows_per_hop // 2) + fade
         starts = window_starts(codes.shape[-1], window, overlap)
-        pieces = (self.decode_whole(codes[..., start : start + window]) for start in release_memory_between(starts))
-        return join(pieces, [start * self.hop_length for start in starts], fade * self.hop_length)
+        audio = (self.decode_whole(codes[..., start : start + window]) for start in release_memory_between(starts))
+        return join(audio, [start * self.hop_length for start in starts], fade * self.hop_length)
 
     def _frames_per_window(self) -> int:
-        seconds = max(self.max_chunk_seconds or WHOLE_SECONDS, LEAST_SECONDS)
+        seconds = max(self.max_chunk_seconds or DEFAULT_WINDOW_SECONDS, MIN_WINDOW_SECONDS)
         return int(seconds * self.sample_rate / self.hop_length)
 
     # -- weights --------------------------------------------------------------------------------
 
     def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Say so if these are weights of the other architecture.
+        """Refuse weights of the other architecture.
 
         Raises:
-            ValueError: they are; the message names their hop.
+            ValueError: the weights have another hop; the message names it.
         """
         if "head.out.bias" not in tensors:
             return

@@ -7,12 +7,13 @@ Upstream: the hub repository HKUSTAudio/xcodec2 and its package xcodec2.
     quantiser: eight digits of four values
     decoder: residual blocks, a transformer without positions, residual blocks; inverse STFT
 
-Followed as published: a whole frame of zeros is added where the clip is whole already; the quantiser bounds twice; the
-adapter's skip carries the rectified value. Not followed: features of a batch are each item's own, and the stored second
-parameter of the activations is used (upstream loses it under newer versions of transformers). The decoder's rotary
-positions turn with the head, not with time, so they cancel and are left out.
+As published: a clip of whole frames gets another frame of zeros; the quantiser bounds twice; the adapter's skip carries
+the rectified value. Not as published: features are normalised for each item of a batch, and the stored second parameter
+of the activations is used (upstream loses it under newer versions of transformers). The decoder's rotary positions turn
+with the head, not with time, so that they cancel; they are left out.
 
-Features, attention and group norms see the whole clip: long clips go whole up to a minute, beyond that in windows.
+Features, attention and group norms see the whole clip. Clips up to a minute go through the network whole, longer ones
+in chunks with context, which is not exact.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, contexts_of, dense_or_none
-from codeczoo.codecs.bigcodec import STAGES, UNIT, BigCodecConfig, convolutional_encoder, encoder_stages, module_rules
+from codeczoo.codecs.bigcodec import (
+    NUM_STRIDES,
+    UNIT_PLACES,
+    BigCodecConfig,
+    convolutional_encoder,
+    encoder_stages,
+    module_rules,
+)
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.fbank import BANDS, HOP, w2v_bert_features
@@ -39,7 +47,7 @@ from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import FeedForward, Transformer, TransformerLayer
 from codeczoo.nn.w2v_bert import W2vBert, w2v_bert_rules
 
-CONTEXT = 5.0  # seconds to each side of a window of a long clip
+CONTEXT_SECONDS = 5.0  # to each side of a chunk of a long clip
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,14 @@ class Backbone(nn.Module):
 
 
 class XCodec2(BaseCodec):
-    """Codes [B, 1, N] at 50 frames a second."""
+    """X-Codec 2 (2025): one codebook of 65536 for speech, from w2v-BERT 2.0 and a convolutional encoder; Llasa's
+    tokenizer.
+
+    Speech [B, 1, T] at 16 kHz ↔ codes [B, 1, N] at 50 a second: 0.8 kbit/s.
+
+        codec = load_codec("xcodec2")
+        audio = codec.decode(codec.encode("talk.wav"))
+    """
 
     Config = XCodec2Config
     config: XCodec2Config
@@ -122,7 +137,7 @@ class XCodec2(BaseCodec):
         self.hop_length = math.prod(config.strides)
         self.codebook_sizes = (math.prod(config.digits),)
         self.codebook_choices = (1,)
-        self.encode_context, self.decode_context = contexts_of(CONTEXT, config.sample_rate, self.hop_length)
+        self.encode_context, self.decode_context = contexts_of(CONTEXT_SECONDS, config.sample_rate, self.hop_length)
         dim = config.dim
         self.semantic = W2vBert(2 * BANDS, dim, config.semantic_layers, config.semantic_heads, config.semantic_hidden)
         self.adapter = SemanticAdapter(dim)
@@ -139,7 +154,7 @@ class XCodec2(BaseCodec):
         return Encoded(self.quantizer.encode(self.encode_latent(waveform, lengths))[:, None], self._frames(lengths))
 
     def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, 2 * dim, N]."""
+        """[B, 1, T] → latent [B, 2 * dim, N]."""
         frames = self._frames(lengths)
         longest = waveform.shape[-1] // self.hop_length + 1
         waveform = F.pad(waveform, (0, longest * self.hop_length - waveform.shape[-1]))
@@ -176,7 +191,7 @@ def _acoustic() -> dict[str, str]:
     """Our module names → the authors'."""
     names = encoder_stages("acoustic", "CodecEnc.conv_blocks")
     for i in range(2):
-        names[f"acoustic.layers.{3 * STAGES + 1 + i}"] = f"CodecEnc.conv_final_block.{i}"
+        names[f"acoustic.layers.{3 * NUM_STRIDES + 1 + i}"] = f"CodecEnc.conv_final_block.{i}"
     return names
 
 
@@ -184,13 +199,13 @@ def _acoustic_transformers() -> dict[str, str]:
     """Our module names → those of Hugging Face transformers, which are DAC's."""
     theirs = "acoustic_encoder"
     names = {"acoustic.layers.0": f"{theirs}.conv1"}
-    for i in range(STAGES):
+    for i in range(NUM_STRIDES):
         block, first = f"{theirs}.block.{i}", 3 * i + 1
         names |= {f"acoustic.layers.{first + 1}": f"{block}.snake1", f"acoustic.layers.{first + 2}": f"{block}.conv1"}
         for j in range(3):
-            for part in UNIT:
+            for part in UNIT_PLACES:
                 names[f"acoustic.layers.{first}.{j}.{part}"] = f"{block}.res_unit{j + 1}.{part.replace('act', 'snake')}"
-    last = 3 * STAGES + 1
+    last = 3 * NUM_STRIDES + 1
     return {**names, f"acoustic.layers.{last}": f"{theirs}.snake1", f"acoustic.layers.{last + 1}": f"{theirs}.conv2"}
 
 
@@ -227,7 +242,7 @@ def _authors() -> KeyMap:
 
 
 def _transformers() -> KeyMap:
-    """Its rows of q and k stand in another order, the same in both, which their products do not notice."""
+    """Key map of transformers. Its rows of q and k are in another order, the same in both, so that q · k is too."""
     decoder = "acoustic_decoder."
     layer = decoder + r"layers.\1."
     qkv = tuple(f"{layer}self_attn.{x}_proj.weight" for x in "qkv")

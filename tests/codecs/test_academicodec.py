@@ -44,7 +44,7 @@ def small(dtype: torch.dtype) -> AcademiCodec:
 
 
 def noise(samples: int, peak: float = 0.3) -> Tensor:
-    """[T] float64, louder and quieter in turn, so that no stretch has the statistics of the whole."""
+    """[T] float64, louder and quieter in turn, so that no chunk has the statistics of the whole."""
     x = torch.randn(samples, generator=torch.Generator().manual_seed(samples), dtype=torch.float64)
     x *= torch.linspace(0, 40, samples, dtype=torch.float64).sin().exp()
     return x * (peak / x.abs().max())
@@ -93,7 +93,7 @@ def test_a_long_clip_has_the_statistics_of_its_whole(peak_normalise: bool) -> No
     clip = noise(5 * codec.sample_rate + 77)
     whole = codec.encode(clip, codec.sample_rate)
     codec.max_chunk_seconds = 1.0
-    assert len(list(codec._windows(len(clip), codec.sample_rate))) >= 5
+    assert len(list(codec._chunks(len(clip), codec.sample_rate))) >= 5
     in_chunks = codec.encode(clip, codec.sample_rate)
     assert torch.equal(in_chunks.codes, whole.codes)
     assert in_chunks.side_info.keys() == whole.side_info.keys()

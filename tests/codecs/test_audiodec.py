@@ -111,8 +111,8 @@ def test_golden_of_the_streaming_starts() -> None:
     stream = codec.stream()
     stream.decode(stream.encode(torch.zeros(1, 1, 28 * HOP)))
     audio, whole = case["audio"], case["audio"].shape[-1] // HOP * HOP
-    pieces = [stream.encode(chunk).codes for chunk in audio[..., :whole].split(1500, dim=-1)]
-    codes = torch.cat([*pieces, stream.flush(audio[..., whole:]).codes], dim=-1)
+    chunks = [stream.encode(chunk).codes for chunk in audio[..., :whole].split(1500, dim=-1)]
+    codes = torch.cat([*chunks, stream.flush(audio[..., whole:]).codes], dim=-1)
     assert_codes_agree(codes, case["primed_codes"], case["primed_codes_stable"])
     out = [stream.decode(chunk).waveform for chunk in case["primed_codes"].split(5, dim=-1)]
     assert_audio_agrees(torch.cat(out, dim=-1), case["primed_reconstruction"])

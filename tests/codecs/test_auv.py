@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from codeczoo import load_codec
-from codeczoo.codecs.auv import ROWS
+from codeczoo.codecs.auv import ROWS_BY_WAV_TYPE
 from tests.support.golden import assert_audio_agrees, assert_codes_agree, golden_case, golden_codec, golden_state_dict
 from tests.support.packagings import Packaging, Tensors, flat_pickle
 
@@ -74,7 +74,7 @@ def test_a_kind_of_sound_has_rows_of_its_own(name: str) -> None:
     projected = codec.quantizer.in_proj(codec.encode_latent(clip, torch.tensor([clip.shape[-1]])))[0].T.double()
     table = torch.nn.functional.normalize(codec.quantizer.codebook.double(), dim=1)
     distance = torch.cdist(torch.nn.functional.normalize(projected, dim=1), table)
-    for kind, (first, end) in ROWS.items():
+    for kind, (first, end) in ROWS_BY_WAV_TYPE.items():
         codec.wav_type = kind
         codes = codec.encode(clip, 16000).codes
         assert torch.equal(codes[0, 0], distance[:, first:end].argmin(1) + first)

@@ -203,7 +203,7 @@ def test_a_short_clip_is_compressed_whole():
 
 
 def test_windows_are_coded_by_themselves():
-    """A window's codes do not depend on what lies outside of it; and a longer pass is only a faster loop."""
+    """A window's codes do not depend on the audio around it; and more windows at once are only a faster loop."""
     codec, clip = small(), noise(1, 1, 60000)
     file = codec.compress(clip, 24000, normalize_db=None, num_codebooks=3)
     assert (file.chunk_length, file.codes.shape) == (59, (1, 3, 5 * 59))  # windows start every 13346 samples

@@ -270,9 +270,9 @@ def test_mono_is_coded_as_two_equal_channels(segmented: SegmentedEncodec) -> Non
 def test_a_stream_gives_its_first_frame_with_the_seventh() -> None:
     codec = codec_of("encodec_24k", "small", torch.float64)
     stream, clip = codec.stream(), noise(1, 1, 320 * 9)
-    pieces = [stream.encode(clip[..., i : i + 320]) for i in range(0, 320 * 9, 320)]
-    assert [int(codes.lengths) for codes in pieces] == [0, 0, 0, 0, 0, 0, 7, 1, 1]
-    codes = torch.cat([codes.codes for codes in pieces], dim=-1)
+    given = [stream.encode(clip[..., i : i + 320]) for i in range(0, 320 * 9, 320)]
+    assert [int(codes.lengths) for codes in given] == [0, 0, 0, 0, 0, 0, 7, 1, 1]
+    codes = torch.cat([codes.codes for codes in given], dim=-1)
     assert torch.equal(codes, codec.encode(clip, 24000).codes)
     heard = [int(stream.decode(codes[..., i : i + 1]).lengths) for i in range(9)]
     assert heard == [0, 0, 0, 0, 0, 0, 7 * 320, 320, 320]
@@ -283,8 +283,8 @@ def test_a_short_clip_through_a_stream(samples: int) -> None:
     codec = codec_of("encodec_24k", "small", torch.float64)
     stream, clip = codec.stream(), noise(1, 1, samples, seed=samples)
     whole = samples // 320 * 320
-    pieces = [stream.encode(clip[..., :whole]).codes] if whole else []
-    codes = torch.cat([*pieces, stream.flush(clip[..., whole:]).codes], dim=-1)
+    given = [stream.encode(clip[..., :whole]).codes] if whole else []
+    codes = torch.cat([*given, stream.flush(clip[..., whole:]).codes], dim=-1)
     assert torch.equal(codes, codec.encode(clip, 24000).codes)
     audio = torch.cat([stream.decode(codes).waveform, stream.drain().waveform], dim=-1)
     torch.testing.assert_close(audio, codec.decode(codec.codes_from_tensor(codes)).waveform)
@@ -382,7 +382,7 @@ def test_only_whole_codes_of_one_clip_are_written() -> None:
         to_ecdc(codes)
     one = codes[1]
     for broken, message in (
-        (replace(one, side_info={}), "side value 'scale'"),
+        (replace(one, side_info={}), "side information 'scale'"),
         (replace(one, side_info={"scale": one.side_info["scale"] * torch.nan}), "finite scales"),
         (replace(one, num_samples=torch.tensor([-1])), "number of samples"),
         (replace(one, num_samples=torch.tensor([5000])), "5000 samples make 16 frames; these codes have 19"),

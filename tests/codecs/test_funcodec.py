@@ -175,8 +175,8 @@ def test_the_end_that_a_frequency_model_drops_is_zeros() -> None:
 @pytest.mark.parametrize("samples", [16000 * 7 + 77, 16000 * 7 + 170])  # an odd and an even number of columns
 def test_windows_are_nearly_the_whole(name: str, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     codec = codec_of(name, "small", torch.float32)
-    monkeypatch.setattr(funcodec, "LEAST_SECONDS", 3.0)
-    monkeypatch.setattr(funcodec, "OVERLAP_SECONDS", 1.0)
+    monkeypatch.setattr(funcodec, "MIN_WINDOW_SECONDS", 3.0)
+    monkeypatch.setattr(funcodec, "WINDOW_OVERLAP_SECONDS", 1.0)
     clip = sound(samples)
     codes = codec.encode(clip, 16000)
     whole = codec.decode(codes).waveform

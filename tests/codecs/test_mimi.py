@@ -81,7 +81,7 @@ def test_golden_beyond_the_window(codec: BaseCodec) -> None:
 
 
 def test_a_stream_equals_the_golden_whole_beyond_the_window(codec: BaseCodec) -> None:
-    """Frames one by one where upstream's ring would forget, larger pieces before; so rings are made and written."""
+    """Frames one by one where upstream's ring buffer would forget, larger chunks before."""
     case, _ = golden_case("mimi", "long")
     clip, stream = long_clip(), codec.stream()
     sizes = [2, 50, 5, 60, 1, 1, 1, 3, 4, *[1] * 6, 6]

@@ -144,7 +144,7 @@ def test_the_benchmark_reports_its_codes_and_its_speed(
 
 @pytest.mark.parametrize("seconds", [30.005, 52.0, 52.015, 56.5])
 def test_no_token_of_a_long_clip_is_lost(seconds: float) -> None:
-    """Upstream opens a window too many at lengths such as 52.01 s and loses 2 s of tokens."""
+    """At 52.01 s, for example, upstream opens one window too many and loses 2 s of tokens."""
     codec = codec_of("s3tokenizer_v2_25hz", "small", torch.float32)
     samples = int(seconds * 16000)
     codes = codec.encode(0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(0)), 16000)

@@ -102,7 +102,7 @@ def test_float32_ragged_batch_is_each_clip_alone() -> None:
         assert_audio_agrees(audio.split()[i], codec.decode(alone).waveform[0], 1e-5)
 
 
-def test_passes_of_any_length_equal_the_whole() -> None:
+def test_chunks_of_any_length_equal_the_whole() -> None:
     """Attention remembers its window, and the decoder takes a round for each norm over the whole clip."""
     case, _ = golden_case(SMALLEST)
     codec = load_codec(SMALLEST, weights=golden_state_dict(SMALLEST), device="cpu")

@@ -216,7 +216,7 @@ def test_a_long_clip_beside_a_short_one(in_windows_of_6_s: BaseCodec) -> None:
         torch.testing.assert_close(own, codec.decode(alone).waveform[0, 0], rtol=0, atol=1e-12)
 
 
-def test_the_encoder_is_exact_in_passes(codec: BaseCodec, name: str) -> None:
+def test_the_encoder_is_exact_in_chunks(codec: BaseCodec, name: str) -> None:
     case, _ = golden_case(name)
     try:
         for seconds in (0.02, 0.3, 1.0):

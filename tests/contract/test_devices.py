@@ -108,11 +108,11 @@ def test_a_codec_gives_there_what_it_gives_here(codec: BaseCodec, device: FakeDe
         assert_near(there.decode(loaded), audio)
         assert_near(there.decode(codes), audio)
         assert_near(there.decode(found[1]), codec.decode(codes[1]))
-        assert [str(piece) for piece in found.split()] == [str(piece).replace("cpu", str(DEVICE)) for piece in codes]
+        assert [str(item) for item in found.split()] == [str(item).replace("cpu", str(DEVICE)) for item in codes]
 
 
 def test_a_long_clip_there_is_what_it_is_here(family: BaseCodec, device: FakeDevice) -> None:
-    """In passes."""
+    """In chunks."""
     there, codec = moved(family), copy.deepcopy(family)
     hop = codec.hop_length or codec.sample_rate // 50
     clips = clips_of(codec, [34 * hop + 3, 5 * hop], seed=3)
@@ -124,8 +124,8 @@ def test_a_long_clip_there_is_what_it_is_here(family: BaseCodec, device: FakeDev
 
 
 @pytest.mark.parametrize("name", ["auv", "speech_tokenizer_16k"])
-def test_what_goes_in_one_piece_there_does_so_here(name: str, device: FakeDevice, monkeypatch) -> None:
-    """Where passes are not exact, a device that holds more must not make other codes of a long clip."""
+def test_chunks_there_are_as_long_as_here(name: str, device: FakeDevice, monkeypatch) -> None:
+    """Codecs that are approximate in chunks: a device with more memory must not make other codes of a long clip."""
     codec = copy.deepcopy(codec_of(name, "small", torch.float64))
     codec.min_chunk_seconds = 0.4
     clips = clips_of(codec, [int(seconds * codec.sample_rate) for seconds in (0.9, 1.0, 0.3, 0.2)])
@@ -302,7 +302,7 @@ def test_audio_there_is_shown_cut_mixed_and_kept(device: FakeDevice, tmp_path) -
 
 @pytest.mark.parametrize("seconds", [0.6, 5.0])
 def test_dac_files_are_written_and_read_there(seconds: float, device: FakeDevice, tmp_path) -> None:
-    """In windows, and in one piece."""
+    """In windows, and whole."""
     codec = codec_of("dac_24k", "small", torch.float64)
     clip = sound(24000, 1, 1, 24000)
     here, there = codec.compress(clip, 24000, win_duration=seconds), moved(codec).compress(clip, 24000, seconds)

@@ -40,7 +40,7 @@ PACKAGINGS = collected()
 
 @pytest.fixture(params=PACKAGINGS)
 def packaging(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packaging:
-    """A packaging, with a small network under its codec's name, and a cache of its own."""
+    """A packaging, with a small network under its codec's name, and an empty cache."""
     row = PACKAGINGS[request.param]
     row.tensors()  # is made from the full network too, and kept
     name = find_variant(row.codec).root

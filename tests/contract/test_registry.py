@@ -134,7 +134,7 @@ def test_calls_are_deterministic_and_leave_no_state(codec: BaseCodec) -> None:
     assert not any(p.requires_grad for p in codec.parameters())
 
 
-def test_in_passes_equals_in_one_piece(codec: BaseCodec, size: str) -> None:
+def test_a_long_clip_in_chunks_equals_the_whole(codec: BaseCodec, size: str) -> None:
     """Exact but where a codec says that it is not (attention over everything); there it must still run."""
     seconds = 3.0
     clips = clips_of(codec, [int(seconds * codec.sample_rate) + 123, codec.sample_rate // 2])
@@ -184,13 +184,13 @@ def test_a_stream_is_only_a_patient_call(causal: BaseCodec, size: str, seed: int
     clips = torch.stack(clips_of(causal, [length, length], seed))
     whole = causal.encode(clips, causal.sample_rate)
     stream = causal.stream(batch_size=2, cuda_graph=cuda_graph)
-    pieces, position = [], 0
+    codes, position = [], 0
     for n in fed_in_chunks(length // hop * hop, hop, r):
-        pieces.append(stream.encode(clips[..., position : position + n]))
+        codes.append(stream.encode(clips[..., position : position + n]))
         position += n
-    pieces.append(stream.flush(clips[..., position:]))
+    codes.append(stream.flush(clips[..., position:]))
     for i in range(2):
-        streamed = torch.cat([piece[i].codes for piece in pieces], dim=-1)
+        streamed = torch.cat([chunk[i].codes for chunk in codes], dim=-1)
         assert torch.equal(streamed, whole[i].codes)
 
 
@@ -212,7 +212,7 @@ def test_a_stream_of_codes_is_only_a_patient_call(causal_decoder: BaseCodec, see
         position += n
     out.append(stream.drain())
     for i in range(2):
-        streamed = torch.cat([piece.split()[i] for piece in out], dim=-1)
+        streamed = torch.cat([chunk.split()[i] for chunk in out], dim=-1)
         assert_same_audio(streamed, expected.split()[i], 1e-9)
 
 

@@ -1,6 +1,6 @@
 """How checkpoints are published: `Packaging`, and writers of the forms that several families share.
 
-A family lists its forms in `PACKAGINGS` of tests/codecs/test_FAMILY.py, with writers of its own where it needs them;
+A family lists its forms in `PACKAGINGS` of tests/codecs/test_FAMILY.py, with its own writers where it needs them;
 tests/contract/test_packagings.py takes each of them whole, with four faults in its tensors, and cut short. The networks
 are small ones of the same architecture (tests/support/published.py).
 """

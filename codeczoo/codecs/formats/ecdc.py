@@ -5,8 +5,8 @@ text; then, segment by segment, the scale (48 kHz) and the codes, frame by frame
 the low bit of each byte upward, to whole bytes at the end of a segment. How many frames a segment has is not stored: it
 follows from the number of samples. (Upstream 0.1.1 computes it in floating point and may be one too high.)
 
-Files whose codes went through upstream's language model are refused: to read them takes probabilities equal to the last
-bit, which differ from machine to machine.
+Files whose codes went through upstream's language model are refused. To read them takes that model's probabilities to
+the last bit, and these differ from machine to machine.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from codeczoo.codecs.encodec import EncodecConfig, segments_of_clip
 HEADER = struct.Struct(">4sBI")  # "ECDC", version, length of the JSON text
 SCALE = struct.Struct(">f")
 MAGIC, VERSION = b"ECDC", 0
-BITS = 10  # a code
+BITS_PER_CODE = 10
 MODELS = {"encodec_24khz": "encodec_24k", "encodec_48khz": "encodec_48k"}  # upstream's name → ours
-LONGEST_TEXT = 1 << 16  # bytes
+MAX_HEADER_BYTES = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
 class _Model:
-    """A published model, as far as its files need to know it."""
+    """What a file needs to know of the model that made it."""
 
     published: str
     variant: Variant
@@ -84,12 +84,12 @@ def to_ecdc(codes: Codes) -> bytes:
     if sum(frames) != int(codes.lengths[0]):
         raise ValueError(f"{samples} samples make {sum(frames)} frames; these codes have {int(codes.lengths[0])}")
     values = codes.codes[0, :, : sum(frames)].T.cpu().numpy()  # [N, K]
-    if values.min() < 0 or values.max() >= 1 << BITS:
-        raise ValueError(f"a code of an .ecdc file lies in 0 to {(1 << BITS) - 1}; these reach {values.max()}")
+    if values.min() < 0 or values.max() >= 1 << BITS_PER_CODE:
+        raise ValueError(f"a code of an .ecdc file lies in 0 to {(1 << BITS_PER_CODE) - 1}; these reach {values.max()}")
     scales: list[float] = []
     if model.config.segment:
         if "scale" not in codes.side_info:
-            raise ValueError(f"codes of {variant.root} need their side value 'scale' to be written")
+            raise ValueError(f"codes of {variant.root} need their side information 'scale' to be written")
         scales = codes.side_info["scale"][0, : len(frames)].tolist()
         if len(scales) != len(frames) or not all(map(math.isfinite, scales)):
             raise ValueError(f"{len(frames)} segments need as many finite scales; these are {scales}")
@@ -99,14 +99,18 @@ def to_ecdc(codes: Codes) -> bytes:
     for i, count in enumerate(frames):
         if scales:
             parts.append(SCALE.pack(scales[i]))
-        bits = values[start : start + count].reshape(-1, 1) >> np.arange(BITS) & 1
+        bits = values[start : start + count].reshape(-1, 1) >> np.arange(BITS_PER_CODE) & 1
         parts.append(np.packbits(bits.astype(np.uint8), bitorder="little").tobytes())
         start += count
     return b"".join(parts)
 
 
 def from_ecdc(data: bytes, name: str = ".ecdc data") -> Codes:
-    """What a `.ecdc` file holds; the codec of that name (`Codes.codec`) decodes it. `name` is told in errors.
+    """The codes that a `.ecdc` file holds; `Codes.codec` names the codec that decodes them.
+
+    Args:
+        data: the whole file.
+        name: of the file, for errors.
 
     Raises:
         ValueError: not such a file, of an unknown model or version, cut short, too long, or with impossible numbers.
@@ -117,12 +121,14 @@ def from_ecdc(data: bytes, name: str = ".ecdc data") -> Codes:
     _, version, length = HEADER.unpack_from(data)
     if version != VERSION:
         raise ValueError(f"{name}: version {version} of the form is not known, only {VERSION}")
-    if length > LONGEST_TEXT or HEADER.size + length > len(data):
+    if length > MAX_HEADER_BYTES or HEADER.size + length > len(data):
         raise ValueError(f"{name}: cut short or broken: a header of {length} bytes, {len(data)} bytes in all")
     model, samples, count = _settings(data[HEADER.size : HEADER.size + length], name)
     position, rows, scales = HEADER.size + length, [], []
     frames_of = model.segment_frames(samples) if _plausible(model, samples, count, data) else []
-    needed = sum(-(-frames * count * BITS // 8) + SCALE.size * bool(model.config.segment) for frames in frames_of)
+    needed = sum(
+        -(-frames * count * BITS_PER_CODE // 8) + SCALE.size * bool(model.config.segment) for frames in frames_of
+    )
     if not frames_of or len(data) - position != needed:
         wanted = f"take {needed} bytes" if frames_of else "do not fit in it"
         raise ValueError(
@@ -133,10 +139,12 @@ def from_ecdc(data: bytes, name: str = ".ecdc data") -> Codes:
         if model.config.segment:
             scales.append(SCALE.unpack_from(data, position)[0])
             position += SCALE.size
-        size = -(-frames * count * BITS // 8)
+        size = -(-frames * count * BITS_PER_CODE // 8)
         packed = np.frombuffer(data, np.uint8, size, position)
-        bits = np.unpackbits(packed, bitorder="little")[: frames * count * BITS].reshape(frames, count, BITS)
-        rows.append(bits.astype(np.int64) @ (1 << np.arange(BITS)))
+        bits = np.unpackbits(packed, bitorder="little")[: frames * count * BITS_PER_CODE].reshape(
+            frames, count, BITS_PER_CODE
+        )
+        rows.append(bits.astype(np.int64) @ (1 << np.arange(BITS_PER_CODE)))
         position += size
     if not all(math.isfinite(scale) and scale > 0 for scale in scales):
         raise ValueError(f"{name}: broken: a scale is not a positive number ({scales})")
@@ -159,7 +167,7 @@ def _model(published: str) -> _Model:
 
 
 def _settings(text: bytes, name: str) -> tuple[_Model, int, int]:
-    """The model, the number of samples and of codebooks that a header tells."""
+    """Model, number of samples and number of codebooks, from the JSON text of a header."""
     try:
         settings: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -184,5 +192,5 @@ def _settings(text: bytes, name: str) -> tuple[_Model, int, int]:
 
 
 def _plausible(model: _Model, samples: int, count: int, data: bytes) -> bool:
-    """Whether so many samples can lie in the file: asked before lists as long as that are made."""
-    return samples // model.hop_length * count * BITS <= 8 * len(data)
+    """Whether the file is long enough for `samples`: asked before lists of that length are made."""
+    return samples // model.hop_length * count * BITS_PER_CODE <= 8 * len(data)

@@ -1,7 +1,7 @@
 """FunCodec's numbers, and how they are read from the `config.yaml` that lies beside a published checkpoint.
 
-The names there are those of FunCodec's training recipes, which also say what a network is where the file is silent. It
-describes more networks than were published; what ours cannot be is named.
+The keys are those of FunCodec's training recipes; a key that the file lacks has the recipes' default. The file can
+describe more networks than were published: settings of another network are errors that name them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from codeczoo.base import differing
 
-# What the networks of `nn.seanet` and `nn.seanet2d` are built for: setting → the value that it must have.
-CONVOLUTIONS: Mapping[str, Any] = {
+# Settings that the networks of `nn.seanet` and `nn.seanet2d` are built for → the value that each must have.
+REQUIRED_OF_BOTH: Mapping[str, Any] = {
     "norm": "time_group_norm",
     "causal": False,
     "activation": "ELU",
@@ -25,7 +25,7 @@ CONVOLUTIONS: Mapping[str, Any] = {
     "final_activation": None,
     "trim_right_ratio": 1.0,
 }
-OVER_TIME: Mapping[str, Any] = CONVOLUTIONS | {
+REQUIRED_OF_TIME_MODELS: Mapping[str, Any] = REQUIRED_OF_BOTH | {
     "kernel_size": 7,
     "last_kernel_size": 7,
     "n_residual_layers": 1,
@@ -35,22 +35,22 @@ OVER_TIME: Mapping[str, Any] = CONVOLUTIONS | {
     "double_filters": True,
     "half_filters": True,
 }
-OVER_SPECTRA: Mapping[str, Any] = CONVOLUTIONS | {
+REQUIRED_OF_FREQUENCY_MODELS: Mapping[str, Any] = REQUIRED_OF_BOTH | {
     "kernel_size": 3,
     "last_kernel_size": 3,
     "seq_model": "none",
     "dilation_base": 1,
 }
-# Where FunCodec's own value, when the file is silent, is another one than above.
-UNSAID: Mapping[str, Any] = {
+# FunCodec's value of a setting that the file lacks, where it is not the one above.
+FUNCODEC_DEFAULTS: Mapping[str, Any] = {
     "norm": "weight_norm",
     "kernel_size": 7,
     "last_kernel_size": 7,
     "seq_model": "lstm",
     "dilation_base": 2,
 }
-MODEL: Mapping[str, Any] = {"audio_normalize": True, "segment_dur": None, "bypass_quantizer": False}
-QUANTIZER: Mapping[str, Any] = {"q0_ds_ratio": 1, "codec_range": None}
+REQUIRED_MODEL_CONF: Mapping[str, Any] = {"audio_normalize": True, "segment_dur": None, "bypass_quantizer": False}
+REQUIRED_QUANTIZER_CONF: Mapping[str, Any] = {"q0_ds_ratio": 1, "codec_range": None}
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def read_config(published: Mapping[str, Any]) -> FunCodecConfig:
     """The numbers in a published `config.yaml`.
 
     Raises:
-        ValueError: settings of a network that is not this family's; every one is named.
+        ValueError: settings of a network that is not of this family; each of them is named.
     """
     model, encoder, decoder, quantizer = (
         _table(published, f"{name}_conf") for name in ("model", "encoder", "decoder", "quantizer")
     )
     spectral = published.get("model") == "freq_codec"
-    must = OVER_SPECTRA if spectral else OVER_TIME
+    must = REQUIRED_OF_FREQUENCY_MODELS if spectral else REQUIRED_OF_TIME_MODELS
     shape = "_2d" if spectral else ""
     domain = ["mag_phase", "mag_phase"] if spectral else "time"
     wrong = [
@@ -96,18 +96,18 @@ def read_config(published: Mapping[str, Any]) -> FunCodecConfig:
                 "input_size": 3 if spectral else 1,
             },
         ),
-        *_differ("encoder_conf.", encoder, must, UNSAID),
-        *_differ("decoder_conf.", decoder, must, UNSAID),
+        *_differ("encoder_conf.", encoder, must, FUNCODEC_DEFAULTS),
+        *_differ("decoder_conf.", decoder, must, FUNCODEC_DEFAULTS),
         *_differ("decoder_conf.", decoder, _shared(encoder)),
-        *_differ("model_conf.", model, {**MODEL, "codec_domain": domain}),
-        *_differ("quantizer_conf.", quantizer, QUANTIZER),
+        *_differ("model_conf.", model, {**REQUIRED_MODEL_CONF, "codec_domain": domain}),
+        *_differ("quantizer_conf.", quantizer, REQUIRED_QUANTIZER_CONF),
     ]
     if wrong:
         raise ValueError(
             f"its config.yaml describes a network that FunCodec's published models are not: {'; '.join(wrong)}"
         )
     pairs = encoder.get("ratios", [(4, 1), (4, 1), (4, 2), (4, 1)] if spectral else [8, 5, 4, 2])
-    backward = [tuple(pair) if spectral else (1, pair) for pair in reversed(pairs)]  # there in the decoder's order
+    backward = [tuple(pair) if spectral else (1, pair) for pair in reversed(pairs)]  # the file has the decoder's order
     spectrum = _table(model, "domain_conf")
     return FunCodecConfig(
         sample_rate=published.get("sampling_rate", 16000),
@@ -126,7 +126,7 @@ def read_config(published: Mapping[str, Any]) -> FunCodecConfig:
 
 
 def differences(there: FunCodecConfig, here: FunCodecConfig) -> list[str]:
-    """Every number in which they differ, in words."""
+    """Every number in which two configs differ, in words."""
     return [f"{name} is {one} there and {other} here" for name, one, other in differing(asdict(there), asdict(here))]
 
 
@@ -138,7 +138,7 @@ def _table(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _shared(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """What the decoder must have as the encoder has it."""
+    """The encoder's settings that the decoder must share."""
     return {
         name: encoder[name]
         for name in ("n_filters", "ratios", "n_residual_layers", "conv_group_ratio")
@@ -147,13 +147,13 @@ def _shared(encoder: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ratio(value: int | None) -> int | None:
-    """-1 stands for no groups."""
+    """A group ratio; the file's -1 means no groups."""
     return value if value is not None and value > 0 else None
 
 
 def _differ(
-    where: str, there: Mapping[str, Any], must: Mapping[str, Any], unsaid: Mapping[str, Any] | None = None
+    where: str, there: Mapping[str, Any], must: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """Where `there` has, or by `unsaid` means, another value than it must."""
-    found = differing({**(unsaid or {}), **there}, must)
+    """The settings of `there`, completed by `defaults`, that have another value than in `must`."""
+    found = differing({**(defaults or {}), **there}, must)
     return [f"{where}{name} is {theirs!r}, not {value!r}" for name, theirs, value in found]

@@ -1,8 +1,8 @@
-"""The smallest Ogg file with the same audio packets: a clip then has one encoding, and pays for itself alone.
+"""The smallest Ogg file with the same audio packets, so that a clip always has the same bytes, and few of them.
 
-An encoder's file carries a random serial number, comments (libsndfile reserves almost 800 bytes for those of Opus, as
-much as a second of speech) and short pages. Here the serial number is 0, the comments are empty, and neighbouring
-pages are joined while their segments fit in one. What a decoder makes of the file does not change.
+An encoder's file has a random serial number, comments (libsndfile reserves almost 800 bytes for those of Opus, as much
+as a second of speech) and short pages. Here the serial number is 0, the comments are empty, and neighbouring pages are
+joined while their segments fit in one. Decoders give the same audio.
 
 Sources: RFC 3533 (Ogg), RFC 7845 (Opus in Ogg), the Vorbis I specification.
 """
@@ -18,7 +18,7 @@ PAGE = struct.Struct("<4sBBqIIIB")  # capture pattern, version, flags, granule, 
 CONTINUED, FIRST, LAST = 1, 2, 4
 MAX_SEGMENTS = 255
 
-# identification packet begins with → header packets in all, the second of them without comments
+# start of the identification packet → number of header packets, and the second of them without comments
 HEADERS = {
     b"OpusHead": (2, b"OpusTags" + bytes(8)),
     b"\x01vorbis": (3, b"\x03vorbis" + bytes(8) + b"\x01"),
@@ -28,7 +28,7 @@ _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class Page(NamedTuple):
-    """One page: `granule` is the position at the end of its last whole packet, -1 when none ends on it."""
+    """One page. `granule`: the position at the end of its last whole packet, -1 if no packet ends on it."""
 
     flags: int
     granule: int
@@ -37,7 +37,7 @@ class Page(NamedTuple):
 
 
 def minimal(data: bytes) -> list[Page]:
-    """The pages of a file of one Opus or Vorbis stream, as few and small as they get: two of headers, then audio."""
+    """The pages of a file of one Opus or Vorbis stream, as few and as small as possible: two of headers, then audio."""
     pages = list(read_pages(data))
     count, comments = next(value for start, value in HEADERS.items() if pages[0].body.startswith(start))
     used = next(n for n in range(1, len(pages) + 1) if len(packets(pages[:n])) >= count)
@@ -73,17 +73,17 @@ def write_pages(pages: Iterable[Page]) -> bytes:
 
 
 def packets(pages: Iterable[Page]) -> list[bytes]:
-    """What the pages carry; a last packet that is cut off comes with what there is of it."""
+    """The packets of the pages; a last packet that is cut off comes as far as it goes."""
     found: list[bytes] = []
     for page in pages:
         position, goes_on = 0, bool(page.flags & CONTINUED)
         for size in page.segments:
-            piece = page.body[position : position + size]
+            segment = page.body[position : position + size]
             position += size
             if goes_on:
-                found[-1] += piece
+                found[-1] += segment
             else:
-                found.append(piece)
+                found.append(segment)
             goes_on = size == 255
     return found
 
@@ -91,7 +91,7 @@ def packets(pages: Iterable[Page]) -> list[bytes]:
 def checksum(page: bytes) -> int:
     """Ogg's CRC-32 of a page whose checksum field is zero.
 
-    It has the polynomial of zlib's but takes the bits of a byte in the other order, begins at 0 and is not inverted.
+    It has zlib's polynomial, takes the bits of a byte in the other order, begins at 0 and is not inverted.
     """
     mirrored = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2)

@@ -1,7 +1,8 @@
 """The published form of S3Tokenizer: an ONNX graph whose tensors are found through the nodes that use them.
 
-Only the graph's initializers are read, with the `onnx` package; nothing of the graph runs. A linear layer's matrix has
-a machine-made name and is the right factor of a MatMul, so it stands transposed; its node says which layer it is.
+Only the graph's initializers are read, with the `onnx` package; nothing of the graph runs. The matrix of a linear layer
+has a generated name, so that only the name of its MatMul node says which layer it belongs to; as the right factor of
+the product it is stored transposed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ NODES = (
     (r".*quantizer.*_codebook/Pow_1", None, "quantizer._codebook.embed", True),
     (r".*quantizer.*/MatMul(_\d+)?", 1, "quantizer._codebook.project_down.weight", True),
 )
-# Initializers with names of their own.
+# Initializers whose names say which layer they belong to.
 INITIALIZERS = (
     (r"encoders\.positional_embedding", "encoder.positional_embedding", False),
     (r"encoders\.conv([12])\.(weight|bias)", r"encoder.conv\1.\2", False),
@@ -51,8 +52,10 @@ INITIALIZERS = (
 
 
 def read_onnx(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a speech_tokenizer_*.onnx under the keys of the s3tokenizer package. What belongs to no known part
-    of the network is said (logging), but for the quantiser's, of which most are constants.
+    """The tensors of a speech_tokenizer_*.onnx under the keys of the s3tokenizer package.
+
+    Tensors that belong to no known layer are logged as a warning; those of the quantiser are not, because most of them
+    are constants.
 
     Raises:
         ImportError: the onnx package is missing.

@@ -15,6 +15,7 @@ from benchmarks.published import (
     encodec,
     funcodec,
     mimi,
+    neucodec,
     s3tokenizer,
     snac,
     speechtokenizer,
@@ -29,7 +30,7 @@ CASES: tuple[Case, ...] = (
     *(mimi.CASES + dac.CASES + encodec.CASES + wavtokenizer.CASES),
     *(speechtokenizer.CASES + bigcodec.CASES + sqcodec.CASES + s3tokenizer.CASES + auv.CASES),
     *(academicodec.CASES + audiodec.CASES + funcodec.CASES + unicodec.CASES),
-    *(snac.CASES + xcodec2.CASES),
+    *(snac.CASES + xcodec2.CASES + neucodec.CASES),
 )
 
 __all__ = ["CASES", "Case", "Given", "Published"]

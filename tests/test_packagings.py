@@ -212,15 +212,6 @@ def older_weight_norm(packaging: Packaging, tensors: Tensors, folder: Path) -> P
     return flat_pickle("auv.pt")(packaging, renamed, folder)
 
 
-def two_repositories(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
-    """NeuCodec's pickle beside its speech model's safetensors, in one folder."""
-    number = {entry["key"]: entry["file"] for entry in manifest_of(packaging.folder)["tensors"]}
-    own = [{key: t for key, t in tensors.items() if number[key.removesuffix("_more")] == i} for i in range(2)]
-    torch.save(own[0], folder / "pytorch_model.bin")
-    save_file({key: tensor.contiguous() for key, tensor in own[1].items()}, folder / "model.safetensors")
-    return folder
-
-
 HF = "manifest_hf.json"
 PACKAGINGS = {
     "mimi": Packaging("mimi", "mimi", flat_safetensors("tokenizer-e351c8d8-checkpoint125.safetensors")),
@@ -280,9 +271,6 @@ PACKAGINGS = {
     "sqcodec of two strides": Packaging("sqcodec_24k_24kbps", "sqcodec_24k_24kbps", five_files),
     "snac": Packaging("snac", "snac_24khz", with_settings("pytorch_model.bin", of_snac)),
     "snac with attention": Packaging("snac_44khz", "snac_32khz", with_settings("pytorch_model.bin", of_snac)),
-    "neucodec": Packaging("neucodec", "neucodec_24k", two_repositories),
-    "neucodec of transformers": Packaging("neucodec", "neucodec_24k", of_transformers, HF),
-    "neucodec, distilled": Packaging("distill_neucodec", "distill_neucodec_24k", two_repositories),
     "xcodec2": Packaging("xcodec2", "xcodec2_16k", of_transformers),
 }
 

@@ -36,6 +36,7 @@ class CodecInfo:
     name: str
     family: str
     sample_rate: int
+    output_sample_rate: int  # of decoded audio
     channels: tuple[int, ...]
     frame_rate: float | None
     hop_length: int | None

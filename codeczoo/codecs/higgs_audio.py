@@ -90,9 +90,12 @@ class ProjectedResidualVQ(nn.Module):
 
 
 class HiggsAudio(XCodec):
-    """The tokenizer of Higgs Audio v2 and OmniVoice: codes [B, K, N] at 25 frames a second, K 2, 4, 6 or 8.
+    """The tokenizer of Higgs Audio v2 (Boson AI, 2025): X-Codec's scheme with HuBERT, for speech, music and sound.
 
-    >>> codes = load_codec("higgs_audio_v2").encode("clip.wav")
+    Audio [B, 1, T] at 24 kHz ↔ codes [B, K, N] at 25 frames a second, K 2, 4, 6 or 8.
+
+        codec = load_codec("higgs_audio_v2")
+        audio = codec.decode(codec.encode("talk.wav"))
     """
 
     Config = HiggsAudioConfig

@@ -150,13 +150,15 @@ class Decoder(nn.Module):
 
 
 class NanoCodec(BaseCodec):
-    """A speech codec of few frames a second, whose decoder streams. Codes [B, K, N], always of all K codebooks.
+    """NanoCodec (NVIDIA, 2025): a speech codec of 12.5 or 21.5 frames a second, whose decoder streams.
 
-    codec = load_codec("nanocodec_1k78bps_12hz")
-    codes = codec.encode("speech.wav")           # [1, 13, N] at 12.5 frames a second
-    audio = codec.decode(codes)
-    stream = codec.stream()                      # of codes: the encoder looks ahead
-    chunk = stream.decode(codes.codes[..., :2])  # Audio [1, 1, 3528]
+    Speech [B, 1, T] at 22.05 kHz ↔ codes [B, K, N], always of all K = 4, 8 or 13 codebooks of the variant.
+
+        codec = load_codec("nanocodec_1k78bps_12hz")
+        codes = codec.encode("talk.wav")
+        audio = codec.decode(codes)
+        stream = codec.stream()  # of codes: the encoder looks ahead
+        chunk = stream.decode(codes.codes[..., :2])
     """
 
     Config = NanoCodecConfig

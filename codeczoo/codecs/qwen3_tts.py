@@ -218,13 +218,13 @@ class Decoder(nn.Module):
 
 
 class Qwen3TTS(BaseCodec):
-    """A streaming speech codec at 24 kHz, 2.2 kbit/s: one semantic and 15 acoustic codebooks, 12.5 frames a second.
+    """The tokenizer of Qwen3-TTS (Alibaba, 2026): a streaming speech codec with one semantic and 15 acoustic codebooks.
 
-    Codes are [B, 16, N] with N = ceil(T / 1920); a clip decodes with all 16 codebooks only.
+    Speech [B, 1, T] at 24 kHz ↔ codes [B, 16, N] at 12.5 frames a second, N = ceil(T / 1920): 2.2 kbit/s. A clip
+    decodes with all 16 codebooks only.
 
-        codec = codeczoo.load_codec("qwen3_tts_tokenizer_12hz")
-        codes = codec.encode("speech.wav")
-        audio = codec.decode(codes)
+        codec = load_codec("qwen3_tts_tokenizer_12hz")
+        audio = codec.decode(codec.encode("talk.wav"))
     """
 
     Config = Qwen3TTSConfig

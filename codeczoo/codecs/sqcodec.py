@@ -28,19 +28,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none, join_chunks
-from codeczoo.nn.cache_tiling import TILE_VALUES
 from codeczoo.nn.chunked import padded_chunks, run_chunked
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.convnext import DEPTHWISE_KERNEL, ConvNeXtBlock
 from codeczoo.nn.fsq import ProjectedFSQ
 from codeczoo.nn.group_norm import GroupNorm
-from codeczoo.nn.local_attention import LocalTransformer
-from codeczoo.nn.padding import zero_tail_
+from codeczoo.nn.local_attention import LocalTransformer, local_transformer_rules
 from codeczoo.nn.sequential import Layers
 from codeczoo.nn.snake import Snake, SnakeUnits
+from codeczoo.nn.trend import EPS, PatchConv, Trend, TrendBlock, Unit, trend_rules, unit_rules
 from codeczoo.nn.upsample import LinearUpsample
-
-EPS = 2.0**-23  # of every norm over channels and of snake
 
 
 @dataclass(frozen=True)
@@ -76,90 +72,6 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return super().forward(x.mT).mT
-
-
-class PatchConv(Conv1d):
-    """A convolution as wide as its stride: a linear layer of patches."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
-        super().__init__(in_channels, out_channels, stride, stride, padding=(0, 0))
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        whole = self.out_length(x.shape[-1]) * self.stride
-        patches = x.mT[:, :whole].contiguous().unflatten(1, (-1, self.stride)).flatten(2)  # [B, T', stride * in]
-        return F.linear(patches, self.weight.mT.flatten(1), self.bias).mT
-
-
-class SnakeOfLast(Snake):
-    """Snake of [B, T, C], in place."""
-
-    def forward(self, x: Tensor, inplace: bool = True) -> Tensor:
-        return super().forward(x.mT, inplace).mT
-
-
-class Unit(ConvNeXtBlock):
-    """[B, C, T] → [B, C, T]: ConvNeXt with snake."""
-
-    reach = DEPTHWISE_KERNEL // 2
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, 4 * channels, EPS, SnakeOfLast(4 * channels, EPS), layer_scale=False)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return super().forward(x.mT, lengths).mT
-
-    def pointwise(self, y: Tensor) -> Tensor:
-        """On a CPU tile by tile, so that the widened steps, at the waveform's rate, stay in its cache."""
-        widened = self.pwconv1.out_features * y.shape[0] * y.shape[1]
-        if y.device.type != "cpu" or widened <= 16 * TILE_VALUES:
-            return super().pointwise(y)
-        for tile in y.split(max(y.shape[1] * TILE_VALUES * torch.get_num_threads() // widened, 1), dim=1):
-            tile.copy_(super().pointwise(tile))
-        return y
-
-
-class Trend(nn.Module):
-    """The first channel of [B, C, T] → [B, windows * width, T]: itself, and its envelopes over windows, convolved.
-
-    An envelope is the average of the maximum of |x|. Only the branch of window 1 sees the sign.
-    """
-
-    def __init__(self, windows: Sequence[int], width: int, dilations: Sequence[int]) -> None:
-        super().__init__()
-        self.windows = tuple(windows)
-        self.convs = nn.ModuleList(Conv1d(1, width, 7, dilation=d) for d in dilations)
-        self.reach = max(2 * (w // 2) + 3 * d for w, d in zip(windows, dilations, strict=True))
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        first = x[:, :1].contiguous()
-        magnitude = zero_tail_(first.abs(), lengths, max(self.windows) // 2)
-        branches = []
-        for window, conv in zip(self.windows, self.convs, strict=True):
-            y = first if window == 1 else _envelope(magnitude, lengths, window)
-            branches.append(conv(y, lengths))
-        return torch.cat(branches, dim=1)
-
-
-def _envelope(magnitude: Tensor, lengths: Tensor | None, window: int) -> Tensor:
-    """Of magnitudes, zeros behind each item: no maximum minds them, and averages count them."""
-    peaks = F.max_pool1d(magnitude, window, 1, window // 2)
-    return F.avg_pool1d(zero_tail_(peaks, lengths, window // 2), window, 1, window // 2)
-
-
-class TrendBlock(nn.Module):
-    """Waveform [B, 1, T] → [B, channels, T]."""
-
-    def __init__(self, channels: int, width: int, windows: Sequence[int] = (1, 5, 11, 21, 45)) -> None:
-        super().__init__()
-        self.trend = Trend(windows, width, [1] * len(windows))
-        self.reach = self.trend.reach
-        self.conv1 = PatchConv(len(windows) * width, 4 * len(windows) * width)
-        self.conv2 = PatchConv(4 * len(windows) * width, channels)
-        self.raw = nn.Parameter(torch.empty(channels))  # conv2's weights of one channel more: the waveform
-
-    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        y = self.conv2(F.gelu(self.conv1(self.trend(waveform, lengths))))
-        return torch.addcmul(y.mT, waveform.mT, self.raw).mT
 
 
 class Enhance(nn.Module):
@@ -345,58 +257,21 @@ class SQCodec(BaseCodec):
 # -- key maps ---------------------------------------------------------------------------------------------------------
 
 
-def _fold(weight: Tensor, gamma: Tensor) -> Tensor:
-    """Weight of the linear layer after the global response norm, which is x · (1 + gamma) + beta."""
-    return (weight.double() * (1 + gamma.double())).to(weight)
-
-
-def _fold_bias(bias: Tensor, weight: Tensor, beta: Tensor) -> Tensor:
-    return (bias.double() + weight.double() @ beta[0].double()).to(bias)
-
-
-def _unit_rules(ours: str, theirs: str) -> tuple[Rule, ...]:
-    at, to = rf"{ours}_(\d)\.", rf"{theirs}.\1.module."
-    return (
-        Rule(at + r"activation\.alpha", to + "act.alpha", lambda alpha: alpha.mT),
-        Rule(at + r"pwconv2\.weight", (to + "pw_conv2.weight", to + "grn.gamma"), _fold),
-        Rule(at + r"pwconv2\.bias", (to + "pw_conv2.bias", to + "pw_conv2.weight", to + "grn.beta"), _fold_bias),
-        Rule(at + r"(dw|pw)conv(1?)\.(\w+)", rf"{to}\2_conv\3.\4"),
-        Rule(at + r"norm\.(\w+)", rf"{to}norm.\2"),
-    )
-
-
-def _transformer_rules(ours: str, theirs: str) -> tuple[Rule, ...]:
-    at, to = rf"{ours}\.layers\.(\d)\.", rf"{theirs}.layers.\1."
-    return (
-        Rule(at + r"norm1\.(\w+)", to + r"0.norm.\2"),
-        Rule(at + r"attention\.in_proj\.weight", to + "0.to_qkv.weight"),
-        Rule(at + r"attention\.out_proj\.weight", to + "0.to_out.weight"),
-        Rule(at + r"norm2\.(\w+)", to + r"1.0.\2"),
-        Rule(at + r"feed_forward\.linear1\.weight", to + "1.1.weight"),
-        Rule(at + r"feed_forward\.linear2\.weight", to + "1.4.weight"),
-        Rule(rf"{ours}\.bias\.(.+)", rf"{theirs}.dynamic_pos_bias.\1"),
-    )
-
-
 def _key_map(strides: int) -> KeyMap:
     """Key map of the models with that number of strides (and one more upsampling): the authors' places depend on it."""
     encoder, decoder = r"encoder\.layers\.", r"decoder\.layers\."
-    trend, last = "encoder.blocks.0.", f"decoder.blocks.{3 * strides + 4}.block."
+    last = f"decoder.blocks.{3 * strides + 4}.block."
     rules = [
-        Rule(encoder + r"trend\.trend\.convs\.(\d)\.(\w+)", trend + r"blocks.\1.1.\2"),
-        Rule(encoder + r"trend\.conv1\.(\w+)", trend + r"conv_1.\1"),
-        Rule(encoder + r"trend\.conv2\.weight", trend + "conv_2.weight", lambda weight: weight[:, :-1]),
-        Rule(encoder + r"trend\.raw", trend + "conv_2.weight", lambda weight: weight[:, -1, 0]),
-        Rule(encoder + r"trend\.conv2\.bias", trend + "conv_2.bias"),
+        *trend_rules(encoder + "trend", "encoder.blocks.0"),
         Rule(encoder + r"out\.(\w+)", rf"encoder.blocks.{2 * strides + 2}.\1"),
         Rule(encoder + r"merge\.(\w+)", r"en_encoder.down_trans.down_layer.\1"),
         Rule(decoder + r"conv\.(\w+)", r"decoder.blocks.0.\1"),
         Rule(decoder + r"last\.snake\.alpha", last + "1.alpha"),
         Rule(decoder + r"last\.conv\.(\w+)", last + r"2.\1"),
-        *_transformer_rules(encoder + "wide", "en_encoder.down_trans.trans"),
-        *_transformer_rules(encoder + "local", "en_encoder.local_trans"),
-        *_transformer_rules(decoder + "wide", "en_decoder.up_trans.trans"),
-        *_transformer_rules(decoder + "local", "en_decoder.local_trans"),
+        *local_transformer_rules(encoder + "wide", "en_encoder.down_trans.trans"),
+        *local_transformer_rules(encoder + "local", "en_encoder.local_trans"),
+        *local_transformer_rules(decoder + "wide", "en_decoder.up_trans.trans"),
+        *local_transformer_rules(decoder + "local", "en_decoder.local_trans"),
     ]
     for place, part in enumerate(("snake1", "conv1", "snake2", "conv2")):
         rules.append(Rule(rf"{decoder}last\.units\.(\d)\.{part}\.(\w+)", rf"{last}0.\1.module.block.{place}.\2"))
@@ -404,10 +279,10 @@ def _key_map(strides: int) -> KeyMap:
         down, up = f"encoder.blocks.{2 * i + 2}", f"decoder.blocks.{3 * i + 3}"
         enhance = f"decoder.blocks.{3 * i + 2}."
         rules += [
-            *_unit_rules(rf"{encoder}unit{i}", f"encoder.blocks.{2 * i + 1}"),
+            *unit_rules(rf"{encoder}unit{i}", f"encoder.blocks.{2 * i + 1}"),
             Rule(rf"{encoder}down{i}\.(\w+)", rf"{down}.0.\1"),
             Rule(rf"{encoder}norm{i}\.(\w+)", rf"{down}.1.\1"),
-            *_unit_rules(rf"{decoder}unit{i}", f"decoder.blocks.{3 * i + 1}"),
+            *unit_rules(rf"{decoder}unit{i}", f"decoder.blocks.{3 * i + 1}"),
             Rule(rf"{decoder}enhance{i}\.trend\.convs\.(\d)\.(\w+)", enhance + r"blocks.\1.1.\2"),
             Rule(rf"{decoder}enhance{i}\.norm\.(\w+)", enhance + r"merge_layer.0.\1"),
             Rule(rf"{decoder}enhance{i}\.merge\.(\w+)", enhance + r"merge_layer.1.\1"),

@@ -39,7 +39,7 @@ from codeczoo.base import (
     dense_or_none,
     release_memory_between,
 )
-from codeczoo.codecs.dac import UNIT, DACConfig, DecoderBlock, Encoder, SnakeConv
+from codeczoo.codecs.dac import UNIT_LAYERS, DACConfig, DecoderBlock, Encoder, SnakeConv
 from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d, Length
 from codeczoo.nn.hubert import Hubert, HubertConfig
@@ -120,9 +120,12 @@ class Decoder(nn.Module):
 
 
 class XCodec(BaseCodec):
-    """A DAC that also codes what a speech model hears: codes [B, K, N] at 50 frames a second, K 1, 2, 3, 4 or 8.
+    """X-Codec (AAAI 2025): a DAC whose codes also carry the features of a speech model (HuBERT or WavLM).
 
-    >>> codes = load_codec("xcodec_hubert_librispeech").encode("clip.wav", num_codebooks=4)
+    Audio [B, 1, T] at 16 kHz ↔ codes [B, K, N] at 50 frames a second, K 1, 2, 3, 4 or 8.
+
+        codec = load_codec("xcodec_hubert_librispeech")
+        audio = codec.decode(codec.encode("talk.wav"))
     """
 
     Config = XCodecConfig
@@ -273,7 +276,7 @@ def acoustic_authors(stages: int) -> dict[str, str]:
         for i in range(stages):
             for j, part in enumerate(parts):
                 ours, theirs = f"{side}.blocks.{i}.{part}", f"{sequence}.{i + 1}.block.{j}"
-                inside = {f"{ours}.{layer}": f"{theirs}.block.{k}" for k, layer in enumerate(UNIT)}
+                inside = {f"{ours}.{layer}": f"{theirs}.block.{k}" for k, layer in enumerate(UNIT_LAYERS)}
                 names |= inside if part in units else {ours: theirs}
     return names
 
@@ -289,7 +292,7 @@ def acoustic_transformers(stages: int) -> dict[str, str]:
             ours, theirs = f"{side}.blocks.{i}", f"acoustic_{side}.block.{i}"
             names |= {f"{ours}.snake": f"{theirs}.snake1", f"{ours}.{resample}": f"{theirs}.{theirs_resample}"}
             for j in range(3):
-                names |= {f"{ours}.units.{j}.{layer}": f"{theirs}.res_unit{j + 1}.{layer}" for layer in UNIT}
+                names |= {f"{ours}.units.{j}.{layer}": f"{theirs}.res_unit{j + 1}.{layer}" for layer in UNIT_LAYERS}
     return names
 
 

@@ -18,13 +18,12 @@ in chunks with context, which is not exact.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, contexts_of, dense_or_none
@@ -36,15 +35,17 @@ from codeczoo.codecs.bigcodec import (
     encoder_stages,
     module_rules,
 )
-from codeczoo.nn.attention import Attention
-from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.fbank import BANDS, HOP, w2v_bert_features
 from codeczoo.nn.fsq import ProjectedFSQ
 from codeczoo.nn.istft import ISTFTHead
 from codeczoo.nn.padding import mask_tail
-from codeczoo.nn.resnet1d import EPS, ResNetBlock
+from codeczoo.nn.resnet_transformer import (
+    ResNetTransformer,
+    resnet_transformer_rules,
+    resnet_transformer_rules_of_transformers,
+)
+from codeczoo.nn.semantic_adapter import SemanticAdapter, adapter_rules, adapter_rules_of_transformers
 from codeczoo.nn.sequential import Linear
-from codeczoo.nn.transformer import FeedForward, Transformer, TransformerLayer
 from codeczoo.nn.w2v_bert import W2vBert, w2v_bert_rules
 
 CONTEXT_SECONDS = 5.0  # to each side of a chunk of a long clip
@@ -66,53 +67,6 @@ class XCodec2Config:
     decoder_heads: int = 16
     decoder_hidden: int = 4096
     windows_per_hop: int = 4  # n_fft = that many hops
-
-
-class SemanticAdapter(nn.Module):
-    """[B, dim, N] → [B, dim, N]."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.first = Conv1d(dim, dim, 3, bias=False)
-        self.conv1, self.conv2 = Conv1d(dim, dim, 3), Conv1d(dim, dim, 3)
-        self.last = Conv1d(dim, dim, 3, bias=False)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.first(x, lengths).relu_()
-        y = self.conv2(self.conv1(x, lengths).relu_(), lengths)
-        return self.last(y.add_(x), lengths)
-
-
-class Backbone(nn.Module):
-    """[B, dim, N] → [B, N, dim]."""
-
-    def __init__(self, config: XCodec2Config) -> None:
-        super().__init__()
-        dim = config.dim
-        self.embed = Conv1d(dim, dim, 7)
-        self.prior_net = nn.ModuleList(ResNetBlock(dim) for _ in range(2))
-        self.transformer = Transformer(
-            [
-                TransformerLayer(
-                    dim,
-                    Attention(dim, config.decoder_heads),
-                    FeedForward(dim, config.decoder_hidden, activation=F.silu),
-                    norm=functools.partial(nn.RMSNorm, eps=1e-6),
-                )
-                for _ in range(config.decoder_layers)
-            ]
-        )
-        self.post_net = nn.ModuleList(ResNetBlock(dim) for _ in range(2))
-        self.final_layer_norm = nn.LayerNorm(dim, EPS)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.embed(x, lengths)
-        for block in self.prior_net:
-            x = block(x, lengths)
-        x = self.transformer(x.mT, lengths).mT.contiguous()
-        for block in self.post_net:
-            x = block(x, lengths)
-        return self.final_layer_norm(x.mT)
 
 
 class XCodec2(BaseCodec):
@@ -147,7 +101,7 @@ class XCodec2(BaseCodec):
         self.join = Linear(2 * dim, 2 * dim)
         self.quantizer = ProjectedFSQ(2 * dim, config.digits, bounds=2)
         self.part = Linear(2 * dim, dim)
-        self.backbone = Backbone(config)
+        self.backbone = ResNetTransformer(dim, config.decoder_layers, config.decoder_heads, config.decoder_hidden)
         self.head = ISTFTHead(dim, config.windows_per_hop * self.hop_length, self.hop_length)
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
@@ -184,10 +138,8 @@ class XCodec2(BaseCodec):
 
 # -- key maps -----------------------------------------------------------------------------------------
 
-LAYER = r"backbone\.transformer\.layers\.(\d+)\."
 
-
-def _acoustic() -> dict[str, str]:
+def acoustic_names() -> dict[str, str]:
     """Our module names → the authors'."""
     names = encoder_stages("acoustic", "CodecEnc.conv_blocks")
     for i in range(2):
@@ -195,7 +147,7 @@ def _acoustic() -> dict[str, str]:
     return names
 
 
-def _acoustic_transformers() -> dict[str, str]:
+def acoustic_names_of_transformers() -> dict[str, str]:
     """Our module names → those of Hugging Face transformers, which are DAC's."""
     theirs = "acoustic_encoder"
     names = {"acoustic.layers.0": f"{theirs}.conv1"}
@@ -210,26 +162,16 @@ def _acoustic_transformers() -> dict[str, str]:
 
 
 def _authors() -> KeyMap:
-    adapter, backbone = "SemanticEncoder_module.", "generator.backbone."
-    layer = backbone + r"transformers.\1."
     return KeyMap(
         "xcodec2",
         (
             *w2v_bert_rules("semantic", "semantic_model"),
-            Rule(r"adapter\.first\.weight", f"{adapter}initial_conv.weight"),
-            Rule(r"adapter\.conv1\.(\w+)", rf"{adapter}residual_blocks.1.\1"),
-            Rule(r"adapter\.conv2\.(\w+)", rf"{adapter}residual_blocks.3.\1"),
-            Rule(r"adapter\.last\.weight", f"{adapter}final_conv.weight"),
-            *module_rules(_acoustic()),
+            *adapter_rules("adapter", "SemanticEncoder_module"),
+            *module_rules(acoustic_names()),
             Rule(r"join\.(\w+)", r"fc_prior.\1"),
             Rule(r"quantizer\.(.+)", r"generator.quantizer.\1"),
             Rule(r"part\.(\w+)", r"fc_post_a.\1"),
-            Rule(LAYER + r"norm1\.weight", f"{layer}att_norm.weight"),
-            Rule(LAYER + r"norm2\.weight", f"{layer}ffn_norm.weight"),
-            Rule(LAYER + r"attention\.in_proj\.weight", f"{layer}att.c_attn.weight"),
-            Rule(LAYER + r"attention\.out_proj\.weight", f"{layer}att.c_proj.weight"),
-            Rule(LAYER + r"feed_forward\.linear(\d)\.weight", rf"{layer}mlp.fc\2.weight"),
-            Rule(r"backbone\.(.+)", rf"{backbone}\1"),
+            *resnet_transformer_rules("backbone", "generator.backbone"),
             Rule(r"head\.(.+)", r"generator.head.\1"),
         ),
         unused=(
@@ -241,33 +183,23 @@ def _authors() -> KeyMap:
     )
 
 
-def _transformers() -> KeyMap:
-    """Key map of transformers. Its rows of q and k are in another order, the same in both, so that q · k is too."""
-    decoder = "acoustic_decoder."
-    layer = decoder + r"layers.\1."
-    qkv = tuple(f"{layer}self_attn.{x}_proj.weight" for x in "qkv")
+def transformers_key_map(name: str, unused: tuple[str, ...] = ()) -> KeyMap:
+    """Key map of the network in Hugging Face transformers, which NeuCodec shares. Its rows of q and k are in another
+    order, the same in both, so that q · k is too."""
+    decoder = "acoustic_decoder"
     return KeyMap(
-        "xcodec2 of transformers",
+        name,
         (
             *w2v_bert_rules("semantic", "semantic_encoder"),
-            Rule(r"adapter\.first\.weight", "semantic_adapter.conv1.weight"),
-            Rule(r"adapter\.conv1\.(\w+)", r"semantic_adapter.conv2.\1"),
-            Rule(r"adapter\.conv2\.(\w+)", r"semantic_adapter.conv3.\1"),
-            Rule(r"adapter\.last\.weight", "semantic_adapter.conv4.weight"),
-            *module_rules(_acoustic_transformers()),
+            *adapter_rules_of_transformers("adapter", "semantic_adapter"),
+            *module_rules(acoustic_names_of_transformers()),
             Rule(r"join\.(\w+)", r"fc_encoder.\1"),
-            Rule(r"part\.(\w+)", rf"{decoder}fc.\1"),
-            Rule(LAYER + r"norm1\.weight", f"{layer}input_layernorm.weight"),
-            Rule(LAYER + r"norm2\.weight", f"{layer}post_attention_layernorm.weight"),
-            Rule(LAYER + r"attention\.in_proj\.weight", qkv, lambda *parts: torch.cat(parts)),
-            Rule(LAYER + r"attention\.out_proj\.weight", f"{layer}self_attn.o_proj.weight"),
-            Rule(LAYER + r"feed_forward\.linear(\d)\.weight", rf"{layer}mlp.fc\2.weight"),
-            Rule(r"backbone\.final_layer_norm\.(\w+)", rf"{decoder}norm.\1"),
-            Rule(r"backbone\.(.+)", rf"{decoder}\1"),
-            Rule(r"head\.out\.(\w+)", rf"{decoder}head.linear.\1"),
+            Rule(r"part\.(\w+)", rf"{decoder}.fc.\1"),
+            *resnet_transformer_rules_of_transformers("backbone", decoder),
+            Rule(r"head\.out\.(\w+)", rf"{decoder}.head.linear.\1"),
         ),
-        unused=(r"semantic_encoder\.masked_spec_embed",),
+        unused=(r"semantic_encoder\.masked_spec_embed", *unused),
     )
 
 
-XCodec2.key_maps = (_authors(), _transformers())
+XCodec2.key_maps = (_authors(), transformers_key_map("xcodec2 of transformers"))

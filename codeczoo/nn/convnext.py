@@ -35,7 +35,7 @@ class ConvNeXtBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.dwconv = Conv1d(dim, dim, DEPTHWISE_KERNEL, groups=dim)
-        self.norm = nn.LayerNorm(dim, eps)
+        self.norm: nn.Module = nn.LayerNorm(dim, eps)
         self.pwconv1 = Linear(dim, hidden_dim)
         self.activation = activation
         self.pwconv2 = Linear(hidden_dim, dim)

@@ -7,17 +7,20 @@ import functools
 import torch
 from torch import Tensor
 
+from codeczoo.nn.rvq import at_least_float32
+
 FRAME, HOP, N_FFT, BANDS = 400, 160, 512, 80
 PREEMPHASIS = 0.97
 FLOOR = 1.192092955078125e-07
 
 
 def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """[B, T] at 16 kHz → [B, F // 2, 160] float32-accurate features, F = (T - 400) // 160 + 1 frames, two side by side.
+    """[B, T] at 16 kHz → [B, F // 2, 160] in float32 or better: F = (T - 400) // 160 + 1 frames, two side by side.
 
     Each band is brought to mean 0 and variance 1 over the item's own frames; F must be even for each item. Values
     behind an item are unspecified.
     """
+    waveform = at_least_float32(waveform)
     frames = (waveform * 32768).unfold(-1, FRAME, HOP)  # [B, F, 400]
     frames = frames - frames.mean(-1, keepdim=True)
     frames = torch.cat([frames[..., :1] * (1 - PREEMPHASIS), frames[..., 1:] - PREEMPHASIS * frames[..., :-1]], dim=-1)

@@ -83,6 +83,7 @@ class ProjectedFSQ(FSQ):
 
     def encode(self, z: Tensor) -> Tensor:
         z = self.project_in(z.mT).mT
+        z = z.to(torch.promote_types(z.dtype, torch.float32))
         for _ in range(self.bounds - 1):
             z = self.bound(z)
         return super().encode(z)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.key_map import Rule
 from codeczoo.nn.attention import Attention, AttentionMask
 from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import TransformerLayer
@@ -84,11 +85,12 @@ class LocalTransformer(nn.Module):
         num_heads: int = 6,
         head_dim: int = 64,
         hidden: int | None = None,
+        bias_hidden: int = 128,
     ) -> None:
-        """`hidden`: of the feed-forward; None = 8/3 · dim."""
+        """`hidden`: of the feed-forward; None = 8/3 · dim. `bias_hidden`: of the distances' network."""
         super().__init__()
         self.window = window
-        self.bias = DistanceBias(num_heads)
+        self.bias = DistanceBias(num_heads, bias_hidden)
         hidden = hidden or 8 * dim // 3
         self.layers = nn.ModuleList(
             TransformerLayer(dim, Attention(dim, num_heads, head_dim), GatedFeedForward(dim, hidden))
@@ -120,3 +122,17 @@ class LocalTransformer(nn.Module):
         distance = steps[self.window :, None] - steps  # [window, 2 * window]
         bias = by_distance[:, distance.clamp(min=0)].masked_fill_(distance < 0, -torch.inf)
         return LookBack(window=self.window, bias=bias[None])
+
+
+def local_transformer_rules(ours: str, theirs: str) -> tuple[Rule, ...]:
+    """Rules from a `LocalTransformer` at `ours` to the names of local-attention's at `theirs`."""
+    at, to = rf"{ours}\.layers\.(\d)\.", rf"{theirs}.layers.\1."
+    return (
+        Rule(at + r"norm1\.(\w+)", to + r"0.norm.\2"),
+        Rule(at + r"attention\.in_proj\.weight", to + "0.to_qkv.weight"),
+        Rule(at + r"attention\.out_proj\.weight", to + "0.to_out.weight"),
+        Rule(at + r"norm2\.(\w+)", to + r"1.0.\2"),
+        Rule(at + r"feed_forward\.linear1\.weight", to + "1.1.weight"),
+        Rule(at + r"feed_forward\.linear2\.weight", to + "1.4.weight"),
+        Rule(rf"{ours}\.bias\.(.+)", rf"{theirs}.dynamic_pos_bias.\1"),
+    )

@@ -77,20 +77,21 @@ class W2vBert(nn.Module):
         self.layers = nn.ModuleList(Layer(dim, num_heads, hidden) for _ in range(num_layers))
 
     def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.project(self.feature_norm(features))
+        x = self.project(self.feature_norm(features.to(self.project.weight.dtype)))
         for layer in self.layers:
             x = layer(x, lengths)
         return x
 
 
 def w2v_bert_rules(ours: str, theirs: str) -> tuple[Rule, ...]:
-    """Rules from a `W2vBert` at `ours` to the names of transformers' model at `theirs`."""
-    at, to = rf"{ours}\.layers\.(\d+)\.", rf"{theirs}.encoder.layers.\1."
+    """Rules from a `W2vBert` at `ours` to the names of transformers' model at `theirs` ("" = at the top)."""
+    prefix = f"{theirs}." if theirs else ""
+    at, to = rf"{ours}\.layers\.(\d+)\.", rf"{prefix}encoder.layers.\1."
     attention, conv = to + "self_attn.", to + "conv_module."
     qkv = tuple(f"{attention}linear_{x}" for x in "qkv")
     return (
-        Rule(rf"{ours}\.feature_norm\.(\w+)", rf"{theirs}.feature_projection.layer_norm.\1"),
-        Rule(rf"{ours}\.project\.(\w+)", rf"{theirs}.feature_projection.projection.\1"),
+        Rule(rf"{ours}\.feature_norm\.(\w+)", rf"{prefix}feature_projection.layer_norm.\1"),
+        Rule(rf"{ours}\.project\.(\w+)", rf"{prefix}feature_projection.projection.\1"),
         Rule(at + r"ff(\d)\.linear1\.(\w+)", rf"{to}ffn\2.intermediate_dense.\3"),
         Rule(at + r"ff(\d)\.linear2\.(\w+)", rf"{to}ffn\2.output_dense.\3"),
         Rule(at + r"norm1\.(\w+)", rf"{to}ffn1_layer_norm.\2"),

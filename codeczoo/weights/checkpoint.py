@@ -153,6 +153,8 @@ def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
     there = [path for path in found if path is not None]
     if there and len(set(there)) == len(published):
         return there
+    if [path.name for path in there] == ["model.safetensors"]:
+        return there  # may be Hugging Face transformers' form, which holds in one file what others hold in several
     if there:
         raise ValueError(f"{folder}: of {', '.join(published)} only {', '.join(p.name for p in there)} can be told")
     for name in USUAL:

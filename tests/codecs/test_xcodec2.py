@@ -34,6 +34,7 @@ SMALL: dict[str, object] = {
 }
 TRANSFORMERS = ("xcodec2_16k",)
 
+LICENCE_WARNING = "non-commercial use only"
 PACKAGINGS = {
     "xcodec2": Packaging("xcodec2", "xcodec2_16k", of_transformers),
 }

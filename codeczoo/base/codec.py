@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.audio import Audio, AudioLike, clean, stack
-from codeczoo.base.codes import PAD, Codes, told_weights
+from codeczoo.base.codes import PAD, Codes, describe_weights
 from codeczoo.base.deprecated import Renamed
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.inputs import collate, read_clips
@@ -79,11 +79,12 @@ class BaseCodec(CodecNetwork):
             TypeError, ValueError: audio that cannot be taken, or a rate that the codec lacks.
         """
         count = self.choose_codebooks(num_codebooks, bitrate)
-        with torch.no_grad(), matmul_precision(self.precision):
+        encoded = []
+        with torch.no_grad():
             batch = self.prepare(audio, sample_rate)
-            encoded = []
-            for rows in self._split(batch, batch.waveform.shape[-1], 1):
-                encoded.append(self._encode_batch(rows, count))
+            with matmul_precision(self.precision):
+                for rows in self._split(batch, batch.waveform.shape[-1], 1):
+                    encoded.append(self._encode_batch(rows, count))
         return encoded[0] if len(encoded) == 1 else Codes.cat(encoded)
 
     def decode(self, codes: Codes | Tensor, *, allow_other_weights: bool = False) -> Audio:
@@ -301,12 +302,12 @@ class BaseCodec(CodecNetwork):
             )
         if not self.is_compatible_with(codes.codec):
             raise ValueError(f"these codes were made by {codes.codec}; {self.name} cannot decode them")
-        known = None not in (codes.weights, self.weights_id)
-        if known and codes.weights != self.weights_id and not allow_other_weights:
+        theirs, ours = codes.weights, self.weights_id
+        if None not in (theirs, ours) and theirs != ours and not allow_other_weights:
             raise ValueError(
-                f"{self.name}: these codes were made with other weights ({told_weights(codes.weights)}) than the codec "
-                f"has ({told_weights(self.weights_id)}). Load the codec with those (weights=), or decode all the same "
-                "with allow_other_weights=True (on the command line: --allow-other-weights)"
+                f"{self.name}: these codes were made with other weights ({describe_weights(theirs)}) than the codec has "
+                f"({describe_weights(ours)}). Load the codec with those weights (weights=), or decode all the same with "
+                "allow_other_weights=True (on the command line: --allow-other-weights)"
             )
         count = codes.num_codebooks
         if not 1 <= count <= len(self.codebook_sizes):

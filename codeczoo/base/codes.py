@@ -83,7 +83,7 @@ class Codes(HidesFormerNames):
         if not _holds_integers(num_samples):
             raise TypeError(f"num_samples must be whole numbers; their type is {num_samples.dtype}")
         if bool((num_samples < -1).any()):
-            raise ValueError(f"num_samples must be at least 0, or -1 for not known; they are {self.num_samples}")
+            raise ValueError(f"num_samples must be at least 0, or -1 = not known; they are {self.num_samples}")
         for name, value in self.side_info.items():
             if not isinstance(value, Tensor):
                 raise TypeError(f"side value {name!r} must be a tensor [{batch}, ...]; it is {type(value).__name__}")
@@ -221,7 +221,7 @@ class Codes(HidesFormerNames):
         head = parts[0]
         known = dict.fromkeys(part.weights for part in parts)
         if len(known.keys() - {None}) > 1:
-            told = " and ".join(told_weights(weights) for weights in known if weights)
+            told = " and ".join(describe_weights(weights) for weights in known if weights)
             raise ValueError(
                 f"codes of {head.codec} made with different weights do not join: {told}. To join them all the same, "
                 "put one of these (or None) on all: dataclasses.replace(codes, weights=None)"
@@ -345,7 +345,7 @@ class CodesFile(NamedTuple):
         return cls(meta["codec"], tuple(json.loads(meta["codebook_sizes"])), clips, seconds, meta.get("weights"))
 
 
-def told_weights(weights: str | None) -> str:
+def describe_weights(weights: str | None) -> str:
     """`Codes.weights` in a message."""
     return f"sha256 {weights}" if weights and re.fullmatch("[0-9a-f]{64}", weights) else weights or "not known"
 

@@ -305,9 +305,9 @@ class BaseCodec(CodecNetwork):
         theirs, ours = codes.weights, self.weights_id
         if None not in (theirs, ours) and theirs != ours and not allow_other_weights:
             raise ValueError(
-                f"{self.name}: these codes were made with other weights ({describe_weights(theirs)}) than the codec has "
-                f"({describe_weights(ours)}). Load the codec with those weights (weights=), or decode all the same with "
-                "allow_other_weights=True (on the command line: --allow-other-weights)"
+                f"{self.name}: these codes were made with other weights ({describe_weights(theirs)}) than the codec "
+                f"has ({describe_weights(ours)}). Load the codec with those weights (weights=), or decode all the same "
+                "with allow_other_weights=True (on the command line: --allow-other-weights)"
             )
         count = codes.num_codebooks
         if not 1 <= count <= len(self.codebook_sizes):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from codeczoo.base.catalogue import codec_info, find_variant, list_codecs, register_codec, variants
 from codeczoo.base.codec import BaseCodec
+from codeczoo.base.deprecated import renamed_keyword
 from codeczoo.base.device import PRECISIONS, choose_device
 from codeczoo.weights.load import load_weights
 
@@ -20,6 +21,7 @@ __all__ = ["codec_info", "find_variant", "list_codecs", "load_codec", "register_
 log = logging.getLogger(__name__)
 
 
+@renamed_keyword("max_seconds_per_pass", "max_chunk_seconds")
 def load_codec(
     name: str,
     weights: str | Path | Mapping[str, Tensor] | None = None,

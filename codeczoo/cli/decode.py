@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[CODEC=]PATH",
         help="a file or folder, or random (default: the published ones)",
     )
+    parser.add_argument(
+        "--allow-other-weights",
+        action="store_true",
+        help="decode codes that other weights made, too (default: an error)",
+    )
     parser.add_argument("--sample-rate", type=int, metavar="HZ", help="of the audio (default: the codec's own)")
     parser.add_argument("--format", choices=FORMATS, help="default: by OUT's suffix, else wav")
     add_output(parser, "files", "decoded")
@@ -78,6 +83,7 @@ class _File:
     codec: str
     codebooks: tuple[int, ...]
     seconds: float
+    weights: str | None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -130,7 +136,8 @@ def _look(inputs: Inputs) -> tuple[list[_File], dict[str, str]]:
             broken[clip.id] = "a batch of no clips"
             continue
         names = (clip.name,) if head.clips == 1 else tuple(f"{clip.name}.{i}" for i in range(head.clips))
-        files.append(_File(clip.id, names, clip.key, head.codec, head.codebook_sizes, head.seconds or 0.0))
+        seconds = head.seconds or 0.0
+        files.append(_File(clip.id, names, clip.key, head.codec, head.codebook_sizes, seconds, head.weights))
     return files, broken
 
 
@@ -176,7 +183,13 @@ def _decode_all(
                 continue
             clips = zip(file.names, codes, strict=True)
             items += [(file.id, name, one) for name, one in clips if not outputs.there(name)]
-        work = partial(_decode, codec=codec, form=form, sample_rate=args.sample_rate)
+        work = partial(
+            _decode,
+            codec=codec,
+            form=form,
+            sample_rate=args.sample_rate,
+            allow_other_weights=args.allow_other_weights,
+        )
         for part, made in run_bisecting(work, items):
             if isinstance(made, Exception):
                 report.failed(part[0][0], reason_of(made))
@@ -185,12 +198,12 @@ def _decode_all(
 
 
 def _batches(files: Sequence[_File], count: int, seconds: float) -> Iterator[Sequence[_File]]:
-    """Files of the same codebooks and similar length: at most `count` of them and so many seconds with padding."""
+    """Files of equal codebooks and weights and similar length: at most `count`, and `seconds` with padding."""
     from codeczoo.base.ragged import groups_within
 
-    alike: dict[tuple[int, ...], list[_File]] = {}
+    alike: dict[tuple[tuple[int, ...], str | None], list[_File]] = {}
     for file in files:
-        alike.setdefault(file.codebooks, []).append(file)
+        alike.setdefault((file.codebooks, file.weights), []).append(file)
     for group in alike.values():
         group.sort(key=lambda file: file.seconds)
         for start in range(0, len(group), count):
@@ -204,11 +217,13 @@ def _decode(
     codec: BaseCodec,
     form: Callable[[Tensor, int], Fill],
     sample_rate: int | None,
+    allow_other_weights: bool,
 ) -> list[Made]:
     from codeczoo.base.codes import Codes
     from codeczoo.cli.batch_job import Made
 
-    audio = codec.decode(Codes.cat([codes for _, _, codes in items]))
+    codes = Codes.cat([codes for _, _, codes in items])
+    audio = codec.decode(codes, allow_other_weights=allow_other_weights)
     audio = audio.resample(sample_rate or audio.sample_rate).cpu()
     return [
         Made(

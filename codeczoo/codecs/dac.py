@@ -329,7 +329,7 @@ class DAC(BaseCodec):
     def _window_batches(self, windows: Tensor, samples: int) -> tuple[Tensor, ...]:
         """Windows [B, _, W, _] of `samples` each, in batches that may go through the network together."""
         seconds = len(windows) * samples / self.sample_rate
-        return windows.split(max(int(self._seconds_per_pass() / seconds), 1), dim=2)
+        return windows.split(max(int(self._chunk_seconds() / seconds), 1), dim=2)
 
     # -- checkpoints ----------------------------------------------------------------------------
 

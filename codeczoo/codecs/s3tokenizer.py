@@ -199,7 +199,7 @@ class S3Tokenizer(BaseCodec):
         dropped = int(
             (WINDOW_FRAMES - WINDOW_STEP) // 2 * HOP // self.hop_length
         )  # tokens at a side that has a neighbour
-        together = max(int(self._seconds_per_pass() * self.sample_rate / HOP / WINDOW_FRAMES), 1)
+        together = max(int(self._chunk_seconds() * self.sample_rate / HOP / WINDOW_FRAMES), 1)
         kept = []
         for first in release_memory_between(range(0, len(starts), together)):
             group = starts[first : first + together]

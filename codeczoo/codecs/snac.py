@@ -3,9 +3,9 @@
 Paper: "SNAC: Multi-Scale Neural Audio Codec" (arXiv 2410.14411). Upstream: hubertsiuzdak/snac.
 
 DAC with depthwise convolutions in its residual units, attention inside windows of 32 frames in the 32 and 44 kHz
-models, and a quantiser whose level k has one code for each `vq_strides[k]` frames: `Codes.strides` says so, and
-`Codes.level(k)` gives the codes of one level. A clip is filled up with zeros to whole windows, as upstream does (2048
-samples at 24 kHz, 12288 at 32 and 44.1), so that a short clip has many codes of silence.
+models, and a quantiser whose level k has one code for each `vq_strides[k]` frames: `Codes.strides`, and
+`Codes.codebook(k)` for its codes. A clip is filled up with zeros to whole windows, as upstream does (2048 samples at
+24 kHz, 12288 at 32 and 44.1), so a short clip has many codes of silence.
 
 The decoder adds noise, scaled by a function of its input. Upstream draws other noise at each call. Here the noise
 depends on `noise_seed` and the place in the clip only, so that decoding is repeatable: in a batch, alone and in chunks.

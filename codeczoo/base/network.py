@@ -62,6 +62,7 @@ class CodecNetwork(nn.Module):
     codebook_sizes: tuple[int, ...]
     strides: tuple[int, ...] = ()  # frames a code, by codebook; () = all ones
     codebook_choices: tuple[int, ...]  # numbers of codebooks that may be asked for
+    side_sizes: Mapping[str, int] = {}  # entries of the codebooks that side values index, by their names
     causal: bool = False
     latency: float | None = None  # seconds from a sample to the code that holds it, algorithmic
     encode_context: Context | None = None  # receptive field of the encoder in samples; None = not finite

@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +42,12 @@ class Facts:
     frame_rate: float | None
     codebook_sizes: tuple[int, ...]
     strides: tuple[int, ...]
+    side_sizes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, codes: Codes) -> Facts:
-        return cls(codes.codec, codes.sample_rate, codes.frame_rate, codes.codebook_sizes, codes.strides)
+        common = (codes.codec, codes.sample_rate, codes.frame_rate, codes.codebook_sizes, codes.strides)
+        return cls(*common, codes.side_sizes)
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **vars(self)}, sort_keys=True)

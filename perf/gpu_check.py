@@ -110,7 +110,7 @@ class Check:
         if codec.supports_decode and "reconstruction" in case:
             given = codes
             if "codes" in case:
-                side = {"scale": case["scale"]} if "scale" in case else {}
+                side = {name: case[name] for name in codes.side_info if name in case}
                 given = codec.codes_from_tensor(case["codes"], side_info=side)
             with without_noise(codec):
                 row["error"] = peak_error(codec.decode(given).waveform.cpu(), _cut(case["reconstruction"], codec))

@@ -243,6 +243,7 @@ class BaseCodec(CodecNetwork):
             frame_rate=self.frame_rate,
             strides=strides,
             side_info=encoded.side_info,
+            side_sizes=self.side_sizes,
             weights=self.weights_id,
         )
 
@@ -339,6 +340,13 @@ class BaseCodec(CodecNetwork):
                 f"{self.name}: code {int(codes.codes[b, k, n])} at item {b}, codebook {k}, frame {n} is out of range: "
                 f"that codebook has entries 0 to {self.codebook_sizes[k] - 1} ({count_wrong} codes are out of range)"
             )
+        for name, size in self.side_sizes.items():
+            value = codes.side_info.get(name)
+            if value is not None and bool(((value < 0) | (value >= size)).any()):
+                raise ValueError(
+                    f"{self.name}: side value {name!r} has entries 0 to {size - 1}; "
+                    f"these codes hold {int(value.min())} to {int(value.max())}"
+                )
         return codes
 
     def is_compatible_with(self, codec: str) -> bool:
@@ -380,6 +388,7 @@ class BaseCodec(CodecNetwork):
             frame_rate=self.frame_rate,
             strides=self.strides[:count],
             side_info=side_info or {},
+            side_sizes=self.side_sizes,
             weights=weights,
         )
 

@@ -44,6 +44,8 @@ class Codes(HidesFormerNames):
             of its row. All ones, except in multi-scale codecs (SNAC).
         side_info: values beside the codes without which the audio cannot come back, each [B, ...] (a scale, a gain).
             They are part of the codes: saved with them, counted in their bits. NaN pads items that have fewer.
+        side_sizes: of those side values that are indices into a codebook, by name, its number of entries (BiCodec's
+            voice tokens, 4096). They count log2(size) bits each, and PAD pads them.
         weights: what identifies the weights that made the codes: the sha256 of their file, in hex, or
             "random, seed 0"; None where that is not known, or the codec has no weights. `decode` refuses codes whose
             weights differ from the codec's (None is compared with nothing); allow_other_weights=True insists. Another
@@ -59,6 +61,7 @@ class Codes(HidesFormerNames):
     frame_rate: float | None = None
     strides: tuple[int, ...] = ()
     side_info: Mapping[str, Tensor] = field(default_factory=dict)
+    side_sizes: Mapping[str, int] = field(default_factory=dict)
     weights: str | None = None
 
     side = Renamed("side_info")
@@ -89,6 +92,8 @@ class Codes(HidesFormerNames):
                 raise TypeError(f"side value {name!r} must be a tensor [{batch}, ...]; it is {type(value).__name__}")
             if value.shape[:1] != (batch,):
                 raise ValueError(f"side value {name!r} must be [{batch}, ...]; its shape is {tuple(value.shape)}")
+            if name in self.side_sizes and not _holds_integers(value):
+                raise TypeError(f"side value {name!r} is of a codebook and must be integers; its type is {value.dtype}")
         if not isinstance(self.weights, str | None):
             raise TypeError(f"weights must be a string or None; they are {type(self.weights).__name__}")
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (frozen: set once, here)
@@ -98,7 +103,9 @@ class Codes(HidesFormerNames):
         put("sample_rate", check_rate(self.sample_rate))
         put("codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
         put("strides", tuple(int(stride) for stride in self.strides) or (1,) * codebooks)
-        put("side_info", dict(self.side_info))
+        put("side_sizes", {name: int(size) for name, size in self.side_sizes.items()})
+        sized = {name: value.long() for name, value in self.side_info.items() if name in self.side_sizes}
+        put("side_info", {**self.side_info, **sized})
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -125,12 +132,15 @@ class Codes(HidesFormerNames):
 
     @property
     def num_bits(self) -> Tensor:
-        """[B] float64: log2(codebook size) for each code; 32 for each side value, or the bits of its integer type."""
+        """[B] float64: log2(codebook size) for each code and each side value with a size in `side_sizes`; 32 for each
+        other side value, or the bits of its integer type."""
         per_code = torch.tensor([math.log2(size) for size in self.codebook_sizes], dtype=torch.float64)
         bits = self.counts.double().cpu() @ per_code
-        for value in self.side_info.values():
-            width = 32 if value.is_floating_point() else torch.iinfo(value.dtype).bits
+        for name, value in self.side_info.items():
+            width: float = 32 if value.is_floating_point() else torch.iinfo(value.dtype).bits
             held = torch.isfinite(value) if value.is_floating_point() else torch.ones_like(value, dtype=torch.bool)
+            if name in self.side_sizes:
+                width, held = math.log2(self.side_sizes[name]), value != PAD
             bits = bits + width * held.reshape(len(value), -1).sum(1).double().cpu()
         return bits
 
@@ -259,11 +269,13 @@ class Codes(HidesFormerNames):
             "frame_rate": json.dumps(self.frame_rate),
             "codebook_sizes": json.dumps(self.codebook_sizes),
             "strides": json.dumps(self.strides),
+            **({"side_sizes": json.dumps(self.side_sizes)} if self.side_sizes else {}),
             **({} if self.weights is None else {"weights": self.weights}),
         }
         tensors = {"codes": self.codes.to(narrowest(self.codebook_sizes)), "lengths": self.lengths}
         tensors["num_samples"] = self.num_samples
-        tensors |= {f"side.{name}": value for name, value in self.side_info.items()}
+        for name, value in self.side_info.items():
+            tensors[f"side.{name}"] = value.to(narrowest([size])) if (size := self.side_sizes.get(name)) else value
         # Copies, because safetensors refuses tensors that share memory.
         apart = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
         if isinstance(target, str | os.PathLike):
@@ -305,6 +317,7 @@ class Codes(HidesFormerNames):
             frame_rate=json.loads(meta["frame_rate"]),
             strides=tuple(json.loads(meta["strides"])),
             side_info={key.removeprefix("side."): value for key, value in tensors.items() if key.startswith("side.")},
+            side_sizes=json.loads(meta.get("side_sizes", "{}")),
             weights=meta.get("weights"),
         )
         return codes.to(device)
@@ -382,8 +395,9 @@ def _widen(tensor: Tensor, size: int, value: float) -> Tensor:
 
 
 def _cat_ragged(parts: Sequence[Tensor]) -> Tensor:
-    """Side values [B, ...] on one batch axis; a shorter last axis is filled with NaN."""
+    """Side values [B, ...] on one batch axis; a shorter last axis is filled with NaN, of integers with PAD."""
     if parts[0].ndim == 1:
         return torch.cat(list(parts))
     longest = max(part.shape[-1] for part in parts)
-    return torch.cat([_widen(part, longest, torch.nan) for part in parts])
+    fill = torch.nan if parts[0].is_floating_point() else PAD
+    return torch.cat([_widen(part, longest, fill) for part in parts])

@@ -64,6 +64,7 @@ class CodecNetwork(nn.Module):
     codebook_sizes: tuple[int, ...]
     strides: tuple[int, ...] = ()  # frames a code, by codebook; () = all ones
     codebook_choices: tuple[int, ...]  # the numbers of codebooks that `encode` takes
+    side_sizes: Mapping[str, int] = {}  # entries of the codebooks that side values index, by their names
     causal: bool = False
     causal_decoder: bool = False  # where the encoder looks ahead, whether the decoder does not
     latency: float | None = None  # seconds from a sample to the code that holds it, without computing time

@@ -74,26 +74,49 @@ class CausalConvNeXtBlock(ConvNeXtBlock):
         return torch.addcmul(x, self.gamma, self.pointwise(y.mT))
 
 
+class ConditionedLayerNorm(nn.Module):
+    """[B, T, C] → [B, T, C]: a layer norm with a scale and a shift that are linear in a condition [B, D]."""
+
+    def __init__(self, dim: int, condition_dim: int, eps: float = EPS) -> None:
+        super().__init__()
+        self.eps = eps
+        self.scale, self.shift = Linear(condition_dim, dim), Linear(condition_dim, dim)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        normed = F.layer_norm(x, x.shape[-1:], eps=self.eps)
+        return torch.addcmul(self.shift(condition)[:, None], normed, self.scale(condition)[:, None])
+
+
+class ConditionedBlock(nn.Module):
+    """A ConvNeXt block [B, T, C] → [B, T, C] whose norm a condition [B, D] of the whole clip sets."""
+
+    def __init__(self, dim: int, hidden_dim: int, condition_dim: int) -> None:
+        super().__init__()
+        self.dwconv = Conv1d(dim, dim, DEPTHWISE_KERNEL, groups=dim)
+        self.norm = ConditionedLayerNorm(dim, condition_dim)
+        self.pwconv1, self.pwconv2 = Linear(dim, hidden_dim), Linear(hidden_dim, dim)
+        self.gamma = nn.Parameter(torch.empty(dim))
+
+    def forward(self, x: Tensor, lengths: Tensor | None, condition: Tensor) -> Tensor:
+        y = self.dwconv.depthwise_last(zero_tail_(x.mT, lengths, DEPTHWISE_KERNEL // 2)).mT
+        y = self.pwconv2(F.gelu(self.pwconv1(self.norm(y, condition))))
+        return torch.addcmul(x, self.gamma, y)
+
+
 class VocosBackbone(nn.Module):
     """Latents [B, in_channels, T] → features [B, T, dim] at the same rate.
 
     Between the first convolution and the ConvNeXt blocks stand residual blocks and an attention over the whole clip
-    (WavTokenizer's addition). Adaptive layer norms are plain ones here: see `vocos_rules`.
+    (WavTokenizer's addition), unless `attention` is False. Adaptive layer norms are plain ones here: see `vocos_rules`.
     """
 
-    def __init__(self, in_channels: int, dim: int, hidden_dim: int, num_layers: int) -> None:
+    def __init__(self, in_channels: int, dim: int, hidden_dim: int, num_layers: int, *, attention: bool = True) -> None:
         super().__init__()
         self.embed = Conv1d(in_channels, dim, DEPTHWISE_KERNEL)
-        self.pos_net = nn.ModuleList(
-            [
-                ResNetBlock(dim),
-                ResNetBlock(dim),
-                AttentionBlock(dim),
-                ResNetBlock(dim),
-                ResNetBlock(dim),
-                GroupNorm(GROUPS, dim, EPS),
-            ]
-        )
+        self.pos_net = nn.ModuleList()
+        if attention:
+            self.pos_net.extend([ResNetBlock(dim), ResNetBlock(dim), AttentionBlock(dim)])
+            self.pos_net.extend([ResNetBlock(dim), ResNetBlock(dim), GroupNorm(GROUPS, dim, EPS)])
         self.norm = nn.LayerNorm(dim, EPS)
         self.convnext = nn.ModuleList(ConvNeXtBlock(dim, hidden_dim) for _ in range(num_layers))
         self.final_layer_norm = nn.LayerNorm(dim, EPS)

@@ -23,8 +23,9 @@ def mel_bands(
     return tuple(bands)
 
 
-def mel_filters(sample_rate: int, window: int, mels: int) -> Tensor:
-    """[window / 2 + 1, mels] float64: triangles of equal area, even on Slaney's scale from 0 Hz to half the rate.
+def mel_filters(sample_rate: int, window: int, mels: int, low: float = 0.0) -> Tensor:
+    """[window / 2 + 1, mels] float64: triangles of equal area, even on Slaney's scale from `low` Hz (1000 at most) to
+    half the rate.
 
     Slaney's mel is linear (200/3 Hz each) to 1 kHz and logarithmic above (6.4 times the frequency in 27 mels).
     Source: M. Slaney, "Auditory Toolbox", 1998; the same as `librosa.filters.mel`.
@@ -32,7 +33,7 @@ def mel_filters(sample_rate: int, window: int, mels: int) -> Tensor:
     linear, knee, step = 200 / 3, 15.0, math.log(6.4) / 27
     top = sample_rate / 2
     top_mel = top / linear if top < 1000 else knee + math.log(top / 1000) / step
-    points = torch.linspace(0, top_mel, mels + 2, dtype=torch.float64)
+    points = torch.linspace(low / linear, top_mel, mels + 2, dtype=torch.float64)
     edges = torch.where(points < knee, points * linear, 1000 * torch.exp((points - knee) * step))
     bins = torch.linspace(0, top, window // 2 + 1, dtype=torch.float64)
     rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])

@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,9 @@ class Tokens(NamedTuple):
     codes: Codes
 
 
+LEFT_OUT = ("weights", "side_sizes")  # of a shard's facts where there are none
+
+
 @dataclass(frozen=True)
 class Facts:
     """What all clips of a shard have in common."""
@@ -43,13 +46,15 @@ class Facts:
     codebook_sizes: tuple[int, ...]
     strides: tuple[int, ...]
     weights: str | None = None  # see `Codes`; a shard says nothing of weights that are not known
+    side_sizes: Mapping[str, int] = field(default_factory=dict)  # see `Codes`; left out of a shard if empty
 
     @classmethod
     def of(cls, codes: Codes) -> Facts:
-        return cls(codes.codec, codes.sample_rate, codes.frame_rate, codes.codebook_sizes, codes.strides, codes.weights)
+        common = (codes.codec, codes.sample_rate, codes.frame_rate, codes.codebook_sizes, codes.strides)
+        return cls(*common, codes.weights, codes.side_sizes)
 
     def to_json(self) -> str:
-        facts = {name: value for name, value in vars(self).items() if name != "weights" or value is not None}
+        facts = {name: value for name, value in vars(self).items() if name not in LEFT_OUT or value}
         return json.dumps({"format": FORMAT, **facts}, sort_keys=True)
 
     @classmethod

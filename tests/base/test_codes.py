@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from codeczoo import Codes, load_codec
 from codeczoo.base.codes import PAD, CodesFile
@@ -38,6 +39,21 @@ def multiscale() -> Codes:
     )
 
 
+def voiced() -> Codes:
+    """Two clips with a stream of codes, and three tokens each that are of a clip as a whole (as BiCodec's)."""
+    return Codes(
+        codes=torch.tensor([[[5, 6, 7, 8]], [[1, 2, PAD, PAD]]]),
+        lengths=torch.tensor([4, 2]),
+        num_samples=torch.tensor([40, 20]),
+        sample_rate=10,
+        codec="made_up",
+        codebook_sizes=(1024,),
+        frame_rate=1.0,
+        side_info={"voice": torch.tensor([[9, 4095, 0], [7, 8, 9]], dtype=torch.int32)},
+        side_sizes={"voice": 4096},
+    )
+
+
 def plain(*lengths: int, codec: str = "g711_ulaw", sizes: tuple[int, ...] = (256,)) -> Codes:
     codes = torch.full((len(lengths), len(sizes), max(lengths)), PAD)
     for b, n in enumerate(lengths):
@@ -48,7 +64,7 @@ def plain(*lengths: int, codec: str = "g711_ulaw", sizes: tuple[int, ...] = (256
 def assert_same(one: Codes, other: Codes) -> None:
     for name in ("codes", "lengths", "num_samples"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
-    for name in ("sample_rate", "codec", "codebook_sizes", "frame_rate", "strides"):
+    for name in ("sample_rate", "codec", "codebook_sizes", "frame_rate", "strides", "side_sizes"):
         assert getattr(one, name) == getattr(other, name), name
     assert one.side_info.keys() == other.side_info.keys()
     for name, value in one.side_info.items():
@@ -68,6 +84,16 @@ def test_bits_are_counted_exactly_over_strides_and_side_values() -> None:
     ]
     assert codes.num_bits.tolist() == pytest.approx(expected, rel=1e-12)
     assert codes.bitrate.tolist() == pytest.approx([expected[0] / 0.8, expected[1] / 0.45], rel=1e-12)
+
+
+def test_side_values_of_a_codebook_count_as_its_codes() -> None:
+    codes = voiced()
+    assert codes.side_info["voice"].dtype == torch.int64
+    assert codes.num_bits.tolist() == [4 * 10 + 3 * 12, 2 * 10 + 3 * 12]
+    unsized = Codes(**{**vars(codes), "side_sizes": {}})
+    assert unsized.num_bits.tolist() == [4 * 10 + 3 * 64, 2 * 10 + 3 * 64], "the bits of their type"
+    with pytest.raises(TypeError, match=r"'voice' is of a codebook and must be integers; its type is torch\.float32"):
+        Codes(**{**vars(codes), "side_info": {"voice": torch.ones(2, 3)}})
 
 
 def test_the_bitrate_falls_back_on_frames_and_is_nan_where_nothing_is_known() -> None:
@@ -127,6 +153,15 @@ def test_side_values_of_different_lengths_join_with_nan() -> None:
     assert joined.num_bits.tolist() == multiscale().num_bits[[1, 0]].tolist()
 
 
+def test_side_values_of_a_codebook_are_cut_and_joined() -> None:
+    one, other = voiced()
+    assert_same(Codes.cat([one, other]), voiced())
+    fewer = Codes(**{**vars(other), "side_info": {"voice": other.side_info["voice"][:, :2]}})
+    joined = Codes.cat([one, fewer])
+    assert joined.side_info["voice"].tolist() == [[9, 4095, 0], [7, 8, PAD]]
+    assert joined.num_bits.tolist() == [4 * 10 + 3 * 12, 2 * 10 + 2 * 12], "PAD is no token, and costs nothing"
+
+
 def test_codes_of_different_codecs_do_not_join() -> None:
     with pytest.raises(ValueError, match=r"g711_ulaw.*g711_alaw"):
         Codes.cat([plain(5), plain(5, codec="g711_alaw")])
@@ -166,6 +201,13 @@ def test_a_file_holds_all_of_it(largest: int, tmp_path: Path) -> None:
     assert_same(loaded, wide)
     assert loaded.codes.dtype == torch.int64
     assert loaded.num_bits.tolist() == wide.num_bits.tolist()
+
+
+def test_a_file_holds_side_values_of_a_codebook_as_narrow_as_codes(tmp_path: Path) -> None:
+    voiced().save(tmp_path / "codes.safetensors")
+    assert_same(Codes.load(tmp_path / "codes.safetensors"), voiced())
+    with safe_open(tmp_path / "codes.safetensors", "pt") as file:
+        assert file.get_tensor("side.voice").dtype == torch.int16
 
 
 def test_the_codes_of_a_codec_decode_from_their_file(tmp_path: Path) -> None:

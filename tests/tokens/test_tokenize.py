@@ -75,9 +75,10 @@ def test_every_form_holds_what_encode_gives(form: str, recordings: Path, tmp_pat
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("codec", ["encodec_48k", "snac_24khz"])
+@pytest.mark.parametrize("codec", ["encodec_48k", "snac_24khz", "bicodec"])
 def test_side_values_and_strides_survive(codec: str, form: str, tmp_path: Path) -> None:
-    """Of EnCodec 48 kHz (a scale for each second) and SNAC (codebooks at several rates); also the ragged batch."""
+    """Of EnCodec 48 kHz (a scale for each second), SNAC (codebooks at several rates) and BiCodec (tokens of a whole
+    clip); also the ragged batch."""
     from tests.support.small import codec_of
 
     made = codec_of(codec, "small", torch.float32)

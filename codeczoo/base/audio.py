@@ -6,9 +6,9 @@ import base64
 import html
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -47,8 +47,8 @@ class Audio:
     # -- making ---------------------------------------------------------------------------------
 
     @classmethod
-    def of(cls, audio: Any, sample_rate: int | None = None, *, channels: int | None = None) -> Audio:
-        """Any form that `BaseCodec.encode` takes, as one `Audio`. All rates must agree.
+    def of(cls, audio: AudioLike, sample_rate: int | None = None, *, channels: int | None = None) -> Audio:
+        """Audio in any form (see `AudioLike`) as one `Audio`. All rates must agree.
 
         Args:
             sample_rate: of bare arrays, in Hz; files and dicts say theirs.
@@ -197,6 +197,33 @@ class Audio:
             raise ValueError(f"a batch of {len(self)} clips needs {len(self)} paths; {len(paths)} were given")
         for target, clip in zip(paths, self.split(), strict=True):
             audio_io.write(target, clip, self.sample_rate, **options)
+
+
+class AudioDecoder(Protocol):
+    """torchcodec's `AudioDecoder`, which rows of Hugging Face datasets hold since version 4."""
+
+    def get_all_samples(self) -> Any: ...
+
+
+ClipLike: TypeAlias = (
+    str | os.PathLike[str] | BinaryIO | np.ndarray | Tensor | Audio | Mapping[str, Any] | AudioDecoder
+)  # one clip
+AudioLike: TypeAlias = ClipLike | Sequence[ClipLike] | Iterator[ClipLike]
+"""Audio in any form that `encode`, `reconstruct`, `prepare` and `Audio.of` take. Forms may be mixed in a list.
+
+===================================== =============================== ==================================
+form                                  clips                           sample rate
+===================================== =============================== ==================================
+path, or file open for reading bytes  1                               the file's
+NumPy array or torch tensor           [T] or [C, T] 1; [B, C, T] B    `sample_rate=`, in Hz
+(floating point, full scale 1)
+`Audio`                               its own; 1 inside a list        its own
+dict of Hugging Face datasets         1                               "sampling_rate" beside "array", or
+("array", "bytes" or "path")                                          the file's
+torchcodec's `AudioDecoder`           1                               the file's
+list, tuple or iterator of these      1 each                          of each, as above
+===================================== =============================== ==================================
+"""
 
 
 def check_rate(sample_rate: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.audio import Audio, clean, stack
+from codeczoo.base.audio import Audio, AudioLike, clean, stack
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.inputs import collate, read_clips
@@ -33,7 +33,7 @@ class BaseCodec(CodecNetwork):
     @torch.no_grad()
     def encode(
         self,
-        audio: Any,
+        audio: AudioLike,
         sample_rate: int | None = None,
         num_codebooks: int | None = None,
         bitrate: float | None = None,
@@ -74,7 +74,7 @@ class BaseCodec(CodecNetwork):
 
     def reconstruct(
         self,
-        audio: Any,
+        audio: AudioLike,
         sample_rate: int | None = None,
         num_codebooks: int | None = None,
         bitrate: float | None = None,
@@ -99,7 +99,7 @@ class BaseCodec(CodecNetwork):
         """`decoded` at the rate, lengths and channel count of `original`."""
         return decoded.matched_to(original)
 
-    def forward(self, audio: Any, sample_rate: int | None = None) -> Audio:
+    def forward(self, audio: AudioLike, sample_rate: int | None = None) -> Audio:
         return self.reconstruct(audio, sample_rate)
 
     def stream(
@@ -127,7 +127,7 @@ class BaseCodec(CodecNetwork):
             )
         return Stream(self, batch_size, self.choose_codebooks(num_codebooks, bitrate), cuda_graph)
 
-    def prepare(self, audio: Any, sample_rate: int | None = None) -> Audio:
+    def prepare(self, audio: AudioLike, sample_rate: int | None = None) -> Audio:
         """Audio of any form as the network takes it: one batch, on the device, at the codec's rate and channels."""
         clips = [
             clip._replace(waveform=clip.waveform.to(self.device, self.dtype)) for clip in read_clips(audio, sample_rate)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.base.network import CodecNetwork, Context, Decoded, Encoded
-from codeczoo.base.ragged import join
+from codeczoo.base.ragged import join_chunks
 
 
 def encode_in_windows(
@@ -26,7 +26,7 @@ def encode_in_windows(
     # At least as long as half of its context, lest a pass of little more than context be mostly work for nothing.
     step = max((samples - left - right) // hop, (left + right) // (2 * hop), 1) * hop
     pieces = []
-    for start in one_by_one(range(0, total, step)):
+    for start in release_memory_between(range(0, total, step)):
         first, last = max(start - left, 0), min(start + step + right, total)
         piece = codec._encode(waveform[..., first:last], lengths.new_tensor([last - first]), num_codebooks)
         skip = (start - first) // hop
@@ -52,7 +52,7 @@ def decode_in_windows(
     step = max(frames - context.left - context.right, (context.left + context.right) // 2, 1)
 
     def pieces() -> Iterator[Tensor]:
-        for start in one_by_one(range(0, total, step)):
+        for start in release_memory_between(range(0, total, step)):
             first, last = max(start - context.left, 0), min(start + step + context.right, total)
             piece = codec._decode(codes[..., first:last], lengths.new_tensor([last - first]), side_info, num_samples)
             skip = (start - first) * hop
@@ -60,7 +60,7 @@ def decode_in_windows(
             yield piece.waveform[..., skip:stop]
 
     # Some decoders end a few samples short of the last frame; those samples are zeros, put there without a copy.
-    waveform = join(pieces(), total * hop, least=int(num_samples[0]))
+    waveform = join_chunks(pieces(), total * hop, least=int(num_samples[0]))
     return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))
 
 
@@ -74,7 +74,7 @@ def encode_through_state(
 
     def pieces() -> Iterator[Tensor]:
         state = codec._stream_encode_start(1)
-        for start in one_by_one(range(0, whole, step)):
+        for start in release_memory_between(range(0, whole, step)):
             chunk = waveform[..., start : min(start + step, whole)]
             codes, counts, state = codec._stream_encode_warmup(chunk, state, num_codebooks)
             yield codes if counts is None else codes[..., : int(counts[0])]
@@ -82,7 +82,7 @@ def encode_through_state(
         codes, counts = codec._stream_encode_flush(rest, lengths - whole, state, num_codebooks)
         yield codes if counts is None else codes[..., : int(counts[0])]
 
-    codes = join(pieces(), -(-total // hop))
+    codes = join_chunks(pieces(), -(-total // hop))
     return Encoded(codes, lengths.new_tensor([codes.shape[-1]]))
 
 
@@ -92,11 +92,11 @@ def decode_through_state(codec: CodecNetwork, codes: Tensor, lengths: Tensor, fr
 
     def pieces() -> Iterator[Tensor]:
         state = codec._stream_decode_start(1)
-        for start in one_by_one(range(0, total, frames)):
+        for start in release_memory_between(range(0, total, frames)):
             waveform, counts, state = codec._stream_decode_warmup(codes[..., start : min(start + frames, total)], state)
             yield waveform if counts is None else waveform[..., : int(counts[0])]
         waveform, counts = codec._stream_decode_flush(state)
         yield waveform if counts is None else waveform[..., : int(counts[0])]
 
-    waveform = join(pieces(), total * (codec.hop_length or 1))
+    waveform = join_chunks(pieces(), total * (codec.hop_length or 1))
     return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 
-def one_by_one(items: Iterable[Item]) -> Iterator[Item]:
+def release_memory_between(items: Iterable[Item]) -> Iterator[Item]:
     """The items of a loop over passes. Between two of them the memory that the first has freed goes back to the system.
 
     For the C library of Linux keeps it, and where blocks of many sizes come and go it finds no room between them and

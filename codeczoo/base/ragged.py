@@ -58,7 +58,7 @@ def batch_index(index: Any, batch: int) -> Any:
     return list(index) if isinstance(index, tuple) else index
 
 
-def join(pieces: Iterable[Tensor], most: int, least: int = 0) -> Tensor:
+def join_chunks(pieces: Iterable[Tensor], most: int, least: int = 0) -> Tensor:
     """Pieces [..., t] end to end, at most `most` steps in all, without ever holding them twice; zeros fill up to
     `least`, as far as that is not more than `most`."""
     out, filled = None, 0

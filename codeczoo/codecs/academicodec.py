@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.base.network import Context, Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none
 from codeczoo.nn.conv import Conv1d
@@ -246,12 +246,12 @@ class AcademiCodec(BaseCodec):
         for stage in self.encoder.stages:
             hop *= stage.down.stride
             moments = []
-            for window, own in one_by_one(windows):
+            for window, own in release_memory_between(windows):
                 branches = stage.branches(self.encoder.begin(waveform[..., window], mixtures))
                 moments.append(Moments.of([branch[..., _steps(own, hop)] for branch in branches]))
             mixtures.append(stage.mixture(reduce(add, moments)))
         codes = []
-        for window, own in one_by_one(windows):
+        for window, own in release_memory_between(windows):
             latent = self.encoder.finish(self.encoder.begin(waveform[..., window], mixtures))
             codes.append(self.quantizer.encode(latent[..., _steps(own, hop)], num_codebooks))
         return Encoded(torch.cat(codes, dim=-1), lengths // hop, side_info)

@@ -26,7 +26,7 @@ from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap, Rule
 from codeczoo.base.network import Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, join
+from codeczoo.base.ragged import dense_or_none, join_chunks
 from codeczoo.nn.alias_free import AliasFreeSnake, AliasFreeUnits
 from codeczoo.nn.chunked import padded_chunks, run_chunked
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
@@ -119,7 +119,7 @@ class BigCodec(BaseCodec):
     ) -> Decoded:
         pieces = (self.quantizer.decode(piece[:, 0]) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
         audio = (piece.tanh_() for piece in run_chunked(self.decoder.layers, pieces))
-        return Decoded(join(audio, int(lengths[0]) * self.hop_length), lengths * self.hop_length)
+        return Decoded(join_chunks(audio, int(lengths[0]) * self.hop_length), lengths * self.hop_length)
 
     def _whole(self, waveform: Tensor) -> int:
         return -(-waveform.shape[-1] // self.hop_length) * self.hop_length

@@ -27,7 +27,7 @@ from torch import Tensor
 from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, pad_stack
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
@@ -103,37 +103,37 @@ class Encodec(BaseCodec):
     def _stream_encode_warmup(
         self, waveform: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor | None, State]:
-        latent, counts, state = self._encoder_stream.step(waveform, state)
+        latent, counts, state = self._encoder_stream.warm_up(waveform, state)
         return self.quantizer.encode(latent, num_codebooks), counts, state
 
     def _stream_encode_is_warm(self, state: State) -> bool:
-        return self._encoder_stream.runs(state)
+        return self._encoder_stream.is_warm(state)
 
     def _stream_encode_step(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
-        latent, state = self._encoder_stream.run(waveform, state)
+        latent, state = self._encoder_stream.step(waveform, state)
         return self.quantizer.encode(latent, num_codebooks), state
 
     def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor]:
-        latent, counts = self._encoder_stream.end(rest, lengths, state)
+        latent, counts = self._encoder_stream.flush(rest, lengths, state)
         return self.quantizer.encode(latent, num_codebooks), counts
 
     def _stream_decode_start(self, batch_size: int) -> State:
         return self._decoder_stream.initial_state(batch_size)
 
     def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
-        return self._decoder_stream.step(self.quantizer.decode(codes), state)
+        return self._decoder_stream.warm_up(self.quantizer.decode(codes), state)
 
     def _stream_decode_is_warm(self, state: State) -> bool:
-        return self._decoder_stream.runs(state)
+        return self._decoder_stream.is_warm(state)
 
     def _stream_decode_step(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
-        return self._decoder_stream.run(self.quantizer.decode(codes), state)
+        return self._decoder_stream.step(self.quantizer.decode(codes), state)
 
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, Tensor]:
         held, seen = state["held"], state["seen"]
-        return self._decoder_stream.end(held[..., :0], torch.zeros_like(seen), state)
+        return self._decoder_stream.flush(held[..., :0], torch.zeros_like(seen), state)
 
 
 class Segment(NamedTuple):
@@ -177,7 +177,7 @@ class SegmentedEncodec(Encodec):
         counts = [sum(segment.frames for segment in clip) for clip in clips]
         codes = waveform.new_zeros(len(clips), num_codebooks, max(counts), dtype=torch.int64)
         scale = waveform.new_full((len(clips), max(map(len, clips))), torch.nan)
-        for group in one_by_one(self._passes(clips)):
+        for group in release_memory_between(self._passes(clips)):
             starts = [segment.number * self.config.segment_stride for segment in group]
             pieces = [
                 waveform[segment.row, :, start : start + segment.samples]
@@ -201,7 +201,7 @@ class SegmentedEncodec(Encodec):
         stride, hop = self.config.segment_stride, self.hop_length
         ends = [(len(clip) - 1) * stride + clip[-1].frames * hop for clip in clips]
         out = self._anchor.new_zeros(len(clips), self.config.channels, max(ends))
-        for group in one_by_one(self._passes(clips)):
+        for group in release_memory_between(self._passes(clips)):
             pieces = [codes[segment.row, :, segment.frame : segment.frame + segment.frames] for segment in group]
             x, own = pad_stack(pieces)
             y = self.decode_latent(self.quantizer.decode(x), dense_or_none(own, x.shape[-1]))

@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, pad_stack
 from codeczoo.codecs.formats.funcodec_yaml import FunCodecConfig, differences, read_config
@@ -171,7 +171,9 @@ class FunCodec(BaseCodec):
         hop, window = self.hop_length, self._frames_per_window()
         whole, rest = divmod(waveform.shape[-1], hop)
         starts = window_starts(whole, window, self._frames_in(OVERLAP_SECONDS))
-        windows = (waveform[..., start * hop : (start + window) * hop + rest] for start in one_by_one(starts))
+        windows = (
+            waveform[..., start * hop : (start + window) * hop + rest] for start in release_memory_between(starts)
+        )
         pieces = (self.encoder(self._at_level(part, level))[0] for part in windows)
         return join(pieces, starts)
 
@@ -199,7 +201,7 @@ class FunCodec(BaseCodec):
         """One clip [1, K, N] → [1, 1, T] of RMS 1."""
         window = self._frames_per_window()
         starts = window_starts(codes.shape[-1], window, self._frames_in(OVERLAP_SECONDS))
-        windows = (codes[..., start : start + window] for start in one_by_one(starts))
+        windows = (codes[..., start : start + window] for start in release_memory_between(starts))
         pieces = (self.decoder(self.quantizer.decode(part))[0] for part in windows)
         return join(pieces, [start * self.hop_length for start in starts], round(FADE_SECONDS * self.sample_rate))
 

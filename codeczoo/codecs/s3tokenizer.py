@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.base.network import Encoded
 from codeczoo.base.ragged import dense_or_none
 from codeczoo.nn.attention import Attention, AttentionMask, everything
@@ -196,7 +196,7 @@ class S3Tokenizer(BaseCodec):
         dropped = int((WINDOW - STEP) // 2 * HOP // self.hop_length)  # tokens at a side that has a neighbour
         together = max(int(self._seconds_per_pass() * self.sample_rate / HOP / WINDOW), 1)
         kept = []
-        for first in one_by_one(range(0, len(starts), together)):
+        for first in release_memory_between(range(0, len(starts), together)):
             group = starts[first : first + together]
             lengths = torch.tensor([min(WINDOW, total - start) for start in group], device=mel.device)
             windows = [F.pad(mel[:, s : s + WINDOW], (0, max(s + WINDOW - total, 0))) for s in group]

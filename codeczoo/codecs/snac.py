@@ -29,9 +29,9 @@ from torch.nn import functional as F
 from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap, Rule, compare_settings
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.base.network import Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, join
+from codeczoo.base.ragged import dense_or_none, join_chunks
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
@@ -218,7 +218,7 @@ class SNAC(BaseCodec):
         total, hop = int(self._frames(lengths)[0]), self.hop_length
         waveform = waveform[..., : int(lengths[0])]
         pieces: list[list[Tensor]] = []
-        for first, start, stop, last in one_by_one(self._stretches(total, samples // hop, self._reach)):
+        for first, start, stop, last in release_memory_between(self._stretches(total, samples // hop, self._reach)):
             own = waveform[..., first * hop : last * hop]
             own = F.pad(own, (0, (last - first) * hop - own.shape[-1]))
             levels = self.encode_levels(own, lengths.new_tensor([own.shape[-1]]))
@@ -246,14 +246,14 @@ class SNAC(BaseCodec):
         levels, total = self._unpack(codes), int(self._whole_windows(lengths)[0])
 
         def pieces() -> Iterator[Tensor]:
-            for first, start, stop, last in one_by_one(self._stretches(total, frames, self._decoder_reach)):
+            for first, start, stop, last in release_memory_between(self._stretches(total, frames, self._decoder_reach)):
                 cuts = zip(levels, self.strides, strict=False)
                 latent = self.quantizer.decode([level[:, first // s : last // s] for level, s in cuts])
                 piece = self.decoder(latent, None, self._noise(), first)
                 yield piece[..., (start - first) * self.hop_length : (stop - first) * self.hop_length]
 
         samples = total * self.hop_length
-        return Decoded(join(pieces(), samples), lengths.new_tensor([samples]))
+        return Decoded(join_chunks(pieces(), samples), lengths.new_tensor([samples]))
 
     def _unpack(self, codes: Tensor) -> list[Tensor]:
         """[B, K, N] → levels [B, N / stride], filled up with code 0 to whole windows."""

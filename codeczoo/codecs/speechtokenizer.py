@@ -25,7 +25,7 @@ from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap, compare_settings
 from codeczoo.base.network import Context, Decoded, Encoded
-from codeczoo.base.ragged import dense_or_none, join
+from codeczoo.base.ragged import dense_or_none, join_chunks
 from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, elu, seanet_rules
@@ -97,7 +97,7 @@ class SpeechTokenizer(BaseCodec):
     ) -> Decoded:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from where it stopped."""
         pieces = (self.quantizer.decode(piece) for piece in codes[..., : int(lengths[0])].split(frames, dim=-1))
-        waveform = join(run_chunked(self.decoder.layers, pieces), int(lengths[0]) * self.hop_length)
+        waveform = join_chunks(run_chunked(self.decoder.layers, pieces), int(lengths[0]) * self.hop_length)
         return Decoded(waveform, lengths * self.hop_length)
 
     @torch.no_grad()

@@ -34,7 +34,7 @@ from torch import Tensor
 from codeczoo.base.catalogue import Variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.base.network import Decoded, Encoded
 from codeczoo.base.ragged import dense_or_none, pad_stack
 from codeczoo.nn.chunked import run_chunked
@@ -129,7 +129,7 @@ class WavTokenizer(BaseCodec):
         window, fade = self._frames_per_window(), math.ceil(FADE_SECONDS * self.sample_rate / self.hop_length)
         overlap = 2 * (self.backbone.reach + self.config.windows_per_hop // 2) + fade
         starts = window_starts(codes.shape[-1], window, overlap)
-        pieces = (self.decode_whole(codes[..., start : start + window]) for start in one_by_one(starts))
+        pieces = (self.decode_whole(codes[..., start : start + window]) for start in release_memory_between(starts))
         return join(pieces, [start * self.hop_length for start in starts], fade * self.hop_length)
 
     def _frames_per_window(self) -> int:

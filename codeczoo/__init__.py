@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from codeczoo.version import __version__
 
 if TYPE_CHECKING:
-    from codeczoo.base.audio import Audio
+    from codeczoo.base.audio import Audio, AudioLike
     from codeczoo.base.codec import BaseCodec
     from codeczoo.base.codes import Codes
     from codeczoo.base.info import CodecInfo
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audio",
+    "AudioLike",
     "BaseCodec",
     "CodecInfo",
     "Codes",
@@ -35,6 +36,7 @@ __all__ = [
 # Imported when first asked for: torch takes seconds, and `codeczoo --help` has no use for it.
 _HOMES = {
     "Audio": "base.audio",
+    "AudioLike": "base.audio",
     "BaseCodec": "base.codec",
     "CodecInfo": "base.info",
     "Codes": "base.codes",

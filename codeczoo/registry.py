@@ -12,6 +12,7 @@ from torch import Tensor
 
 from codeczoo.base.catalogue import find_variant, list_codecs, variants
 from codeczoo.base.codec import BaseCodec
+from codeczoo.base.deprecated import renamed_keyword
 from codeczoo.base.device import PRECISIONS, choose_device
 from codeczoo.base.info import CodecInfo
 from codeczoo.weights.load import load_weights
@@ -21,6 +22,7 @@ __all__ = ["codec_info", "list_codecs", "load_codec", "variants"]
 log = logging.getLogger(__name__)
 
 
+@renamed_keyword("max_seconds_per_pass", "max_chunk_seconds")
 def load_codec(
     name: str,
     weights: str | Path | Mapping[str, Tensor] | None = None,

@@ -101,7 +101,7 @@ class Check:
             pairs = [(codes.codes, case["codes"], case["codes_stable"])]
         else:  # codebooks of rates of their own
             pairs = [
-                (torch.stack(codes.level(k)), case[f"codes_{k}"], case[f"codes_stable_{k}"])
+                (torch.stack(codes.codebook(k)), case[f"codes_{k}"], case[f"codes_stable_{k}"])
                 for k in range(codes.num_codebooks)
             ]
         differ = sum(int(((ours.cpu() != truth) & stable).sum()) for ours, truth, stable in pairs)
@@ -165,7 +165,9 @@ class Check:
             chunks = [stream.encode(part) for part in clip.split(2 * hop, dim=-1)]
             codes = torch.cat([p.codes[..., : int(p.lengths[0])] for p in [*chunks, stream.flush()]], dim=-1)
             heard = [stream.decode(part) for part in whole.codes.split(2, dim=-1)]
-            waveform = torch.cat([a.waveform[..., : int(a.lengths[0])] for a in [*heard, stream.drain()]], dim=-1)
+            waveform = torch.cat(
+                [a.waveform[..., : int(a.lengths[0])] for a in [*heard, stream.flush_decoder()]], dim=-1
+            )
             differ, error = int((codes != whole.codes).sum()), peak_error(waveform, audio)
             row = {"graph": cuda_graph, "differ": differ, "of": codes.numel(), "error": error}
             yield {**row, "kept": not differ and error <= TOLERANCE}

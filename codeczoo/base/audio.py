@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 
 from codeczoo.base import audio_io
+from codeczoo.base.deprecated import HidesFormerNames, Renamed
 from codeczoo.base.ragged import batch_index, check_lengths, padded
 from codeczoo.base.resampling import resample, resampled_length
 
-MAX_PLAYERS = 8  # clips shown by a notebook's representation of a batch
+MAX_PLAYERS = 8  # players that a notebook shows of one batch
 
 
 @dataclass(frozen=True, eq=False)
-class Audio:
-    """A batch of waveforms.
+class Audio(HidesFormerNames):
+    """A batch of waveforms, each of its own length, at one sample rate.
+
+        audio = Audio.load(["a.wav", "b.flac"], sample_rate=24000, channels=1)
+        audio[0].save("a.flac")
 
     Attributes:
         waveform: [B, C, T] floating point, full scale = 1. Samples behind an item's length are zero.
@@ -34,6 +38,8 @@ class Audio:
     waveform: Tensor
     lengths: Tensor
     sample_rate: int
+
+    like = Renamed("matched_to")
 
     def __post_init__(self) -> None:
         if not isinstance(self.waveform, Tensor) or not self.waveform.is_floating_point():
@@ -51,8 +57,8 @@ class Audio:
         """Audio in any form (see `AudioLike`) as one `Audio`. All rates must agree.
 
         Args:
-            sample_rate: of bare arrays, in Hz; files and dicts say theirs.
-            channels: mixes (or repeats) to that many; without it all channel counts must agree.
+            sample_rate: of bare arrays, in Hz; files and dicts carry their own.
+            channels: mix (or repeat) to this number; None = all channel counts must agree.
         """
         from codeczoo.base.inputs import collate, read_clips
 
@@ -99,7 +105,7 @@ class Audio:
         return (self[i] for i in range(len(self)))
 
     def split(self) -> list[Tensor]:
-        """A list of B tensors [C, T_b]."""
+        """The clips without padding: a list of B tensors [C, T_b]."""
         return [w[:, :n] for w, n in zip(self.waveform, self.lengths.tolist(), strict=True)]
 
     def numpy(self, index: int = 0) -> np.ndarray:
@@ -108,7 +114,7 @@ class Audio:
         return clip[0] if len(clip) == 1 else clip
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        raise TypeError("an Audio is a batch with lengths, no array: take one clip with .numpy(index), or .waveform")
+        raise TypeError("an Audio is a batch with lengths, not an array: take one clip by .numpy(index), or .waveform")
 
     def __repr__(self) -> str:
         seconds = self.seconds.tolist()
@@ -126,7 +132,7 @@ class Audio:
             buffer = io.BytesIO()
             try:
                 audio_io.write(buffer, item.waveform[0], self.sample_rate, format="FLAC")
-            except ValueError as error:  # no samples, NaN, more channels than FLAC has: say so in the player's place
+            except ValueError as error:  # no samples, NaN, more channels than FLAC has: shown in the player's place
                 players.append(f"<i>{html.escape(str(error))}</i>")
                 continue
             data = base64.b64encode(buffer.getvalue()).decode()
@@ -144,7 +150,7 @@ class Audio:
         return self.to("cpu")
 
     def resample(self, sample_rate: int) -> Audio:
-        """At another rate; each item has ceil(length * new / old) samples. On the device, all items at once."""
+        """At another rate; each item has ceil(length * new / old) samples. All items at once, on their device."""
         if sample_rate == self.sample_rate:
             return self
         waveform = resample(self.waveform, self.sample_rate, sample_rate, lengths=self.lengths)
@@ -153,7 +159,7 @@ class Audio:
     def mix(self, channels: int) -> Audio:
         """With another number of channels: to mono by the mean, from mono by repetition.
 
-        Between two counts above one there is no one right matrix: an error says so.
+        Between two counts above 1 no matrix is the standard one: that is a ValueError.
         """
         if channels == self.channels:
             return self
@@ -164,17 +170,17 @@ class Audio:
         if self.channels == 1:
             return replace(self, waveform=self.waveform.repeat(1, channels, 1))
         raise ValueError(
-            f"no one way leads from {self.channels} to {channels} channels: choose channels by indexing the "
+            f"there is no standard mix from {self.channels} to {channels} channels: choose channels by indexing the "
             "waveform, or mix to mono first with audio.mix(1)"
         )
 
     def trim(self, lengths: Tensor | int) -> Audio:
-        """Each item no longer than its entry of `lengths` [B]."""
+        """Each item cut to at most its entry of `lengths` [B]."""
         lengths = torch.as_tensor(lengths, device=self.device).expand(len(self))
         return clean(self.waveform, torch.minimum(self.lengths, lengths), self.sample_rate)
 
     def matched_to(self, other: Audio) -> Audio:
-        """At the rate, lengths and channel count of `other`, clip by clip; what is too short ends in zeros."""
+        """At the rate, lengths and channel count of `other`, clip by clip; clips that are too short end in zeros."""
         back = self.resample(other.sample_rate)
         if back.channels != other.channels:
             back = back.mix(1).mix(other.channels)
@@ -188,7 +194,7 @@ class Audio:
     def save(
         self, path: str | os.PathLike[str] | BinaryIO | Sequence[str | os.PathLike[str] | BinaryIO], **options: Any
     ) -> None:
-        """Write to one path (a batch of one) or to as many paths as there are items; open files do as well.
+        """Write to one path (a batch of one) or one path for each item; paths or open files.
 
         The format follows the suffix: .wav .flac .ogg .opus .mp3. `options` go to `audio_io.write`.
         """
@@ -227,7 +233,7 @@ list, tuple or iterator of these      1 each                          of each, a
 
 
 def check_rate(sample_rate: Any) -> int:
-    """`sample_rate` as an int, or an error that says what is wrong with it."""
+    """`sample_rate` as an int, or an error if it is not a positive whole number."""
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | float | np.integer | np.floating):
         raise TypeError(f"sample_rate must be a number of Hz; it is {sample_rate!r}")
     if not np.isfinite(sample_rate) or sample_rate != int(sample_rate) or sample_rate <= 0:
@@ -237,7 +243,7 @@ def check_rate(sample_rate: Any) -> int:
 
 def stack(clips: Sequence[Tensor], sample_rate: int) -> Audio:
     """Clips [C, T_b] of one rate and channel count as one batch."""
-    # The lengths are checked before they go to the device, where each look at them has to wait.
+    # The lengths are checked on the CPU: reading them back from a GPU would wait for it.
     return Audio(padded(clips), torch.tensor([clip.shape[-1] for clip in clips]), sample_rate)
 
 

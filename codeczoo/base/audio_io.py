@@ -1,4 +1,4 @@
-"""Audio files, read and written through libsndfile: WAV, FLAC, OGG (Vorbis), Opus, MP3 and whatever else it knows."""
+"""Audio files, read and written by libsndfile: WAV, FLAC, Ogg (Vorbis, Opus), MP3 and the other formats it knows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FORMATS = {
     ".opus": ("OGG", "OPUS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
-# What libsndfile's log says of a header (WAV, AIFF, AU) that announces more bytes of samples than the file has.
-SHORT = re.compile(r"(?:data|Data Size|SSND)\s*: (\d+) \(should be (\d+)\)")
-NOT_KNOWN = 2**31 - 2**16  # a writer into a pipe cannot know the size and puts something from here on
-OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
+# libsndfile's log of a header (WAV, AIFF, AU) that announces more bytes of samples than the file has.
+TRUNCATED_IN_LOG = re.compile(r"(?:data|Data Size|SSND)\s*: (\d+) \(should be (\d+)\)")
+UNKNOWN_SIZE = 2**31 - 2**16  # bytes; a writer into a pipe does not know the size and announces at least this
+MAX_OGG_PAGE = 27 + 255 + 255 * 255  # bytes
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
 
@@ -61,10 +61,10 @@ def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview | Binar
         raise ValueError(f"{name}: not readable as audio ({error.error_string})") from error
     if len(samples) == 0:
         raise ValueError(f"{name}: the file holds no samples")
-    # Some containers do not announce their length; libsndfile then says a huge number.
+    # Some containers do not announce their length; libsndfile then gives a number of at least 2 ** 62.
     if len(samples) < announced < 2**62:
         raise ValueError(f"{name}: truncated: {announced} samples are announced and {len(samples)} are there")
-    if (short := SHORT.search(log)) and int(short[2]) < int(short[1]) < NOT_KNOWN:
+    if (short := TRUNCATED_IN_LOG.search(log)) and int(short[2]) < int(short[1]) < UNKNOWN_SIZE:
         raise ValueError(f"{name}: truncated: {short[1]} bytes of samples are announced and {short[2]} are there")
     if found == "OGG" and _ogg_is_cut(handle):
         raise ValueError(f"{name}: truncated: the last page of the Ogg file is cut")
@@ -72,9 +72,9 @@ def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview | Binar
 
 
 def _ogg_is_cut(handle: Path | BinaryIO) -> bool:
-    """Whether the last page of an Ogg file says that it goes on behind the file's end."""
+    """Whether the last page of an Ogg file is longer than what is left of the file."""
     with handle.open("rb") if isinstance(handle, Path) else contextlib.nullcontext(handle) as file:
-        file.seek(max(file.seek(0, os.SEEK_END) - OGG_PAGE, 0))
+        file.seek(max(file.seek(0, os.SEEK_END) - MAX_OGG_PAGE, 0))
         tail = file.read()
     page = tail[tail.rfind(b"OggS") :]
     return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
@@ -89,16 +89,16 @@ def write(
     subtype: str | None = None,
     **options: Any,
 ) -> None:
-    """Write `waveform` [C, T] or [T]; samples over full scale are clipped where the subtype is not of floats.
+    """Write `waveform` [C, T] or [T]. Samples over full scale are clipped, unless the subtype is FLOAT or DOUBLE.
 
     Args:
         target: a path, or a file open for writing.
-        format: libsndfile's name ("FLAC"); None = by the path's suffix.
-        subtype: for instance "FLOAT" or "PCM_24"; None = 16 bit, or the format's own.
+        format: libsndfile's name ("FLAC"); None = from the path's suffix.
+        subtype: for instance "FLOAT" or "PCM_24"; None = 16 bit, or the format's default.
         options: soundfile's `compression_level` and `bitrate_mode`.
 
     Raises:
-        ValueError: a suffix or rate that the format lacks, an empty or non-finite waveform.
+        ValueError: an unknown suffix, a rate that the format lacks, an empty or non-finite waveform.
     """
     if waveform.ndim == 1:
         waveform = waveform[None]

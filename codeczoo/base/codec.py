@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from codeczoo.base.audio import Audio, AudioLike, clean, stack
-from codeczoo.base.codes import PAD, Codes
+from codeczoo.base.codes import PAD, Codes, describe_weights
+from codeczoo.base.deprecated import Renamed
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.inputs import collate, read_clips
-from codeczoo.base.long_clips import decode_in_windows, decode_through_state, encode_in_windows, encode_through_state
+from codeczoo.base.long_clips import decode_in_chunks, decode_through_state, encode_in_chunks, encode_through_state
 from codeczoo.base.network import CodecNetwork, Decoded, Encoded
 from codeczoo.base.ragged import groups_within
 from codeczoo.base.stream import Stream
 
 Batch = TypeVar("Batch", Audio, Codes)
 
-PIECE = 1 << 18  # frames whose codes are looked at together
-# Seconds of audio that go through a network at once when nothing is said, by device.
+CHECK_BLOCK_FRAMES = 1 << 18  # frames whose codes are checked at once
+# Seconds of audio that go through a network at once unless `max_chunk_seconds` is set, by device.
 # (CUDA: DAC's widest activation, 96 channels at 44.1 kHz, stays below 2 ** 31 values, where kernels begin to differ.)
-SECONDS_PER_PASS = {"cpu": 30.0, "mps": 60.0, "cuda": 240.0}
+CHUNK_SECONDS = {"cpu": 30.0, "mps": 60.0, "cuda": 240.0}
+
+# What `dir(codec)` and tab completion offer, beside the network's modules and the methods that the family adds: names
+# for users of a codec, and the usual ones of a module. All other public names are for authors of codecs.
+USER_NAMES = frozenset(
+    """
+    encode decode reconstruct stream prepare match_input codes_from_tensor is_compatible_with
+    info name sample_rate channels hop_length frame_rate num_codebooks codebook_sizes codebook_choices
+    nominal_bitrate bitrate_of causal latency supports_decode
+    device dtype precision max_chunk_seconds weights_source weights_hash weights_id
+    """.split()  # noqa: SIM905
+)
+MODULE_NAMES = frozenset(
+    """
+    to cpu cuda float double half bfloat16 compile forward eval train training requires_grad_ zero_grad
+    state_dict load_state_dict parameters named_parameters buffers named_buffers
+    modules named_modules children named_children
+    """.split()  # noqa: SIM905
+)
 
 
 class BaseCodec(CodecNetwork):
-    """A neural (or other) audio codec: what all of them do, on top of what a family gives."""
+    """A neural (or other) audio codec: what all of them do, with the network that a family gives.
+
+    codec = load_codec("mimi")
+    codes = codec.encode(["a.wav", "b.flac"])   # Codes: [B, K, N] with lengths
+    audio = codec.decode(codes)                 # Audio: each clip at its own length
+    """
+
+    wrap = Renamed("codes_from_tensor")
+    restore = Renamed("match_input")
+    accepts_codes_of = Renamed("is_compatible_with")
 
     # -- use ------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def encode(
         self,
         audio: AudioLike,
@@ -38,11 +67,11 @@ class BaseCodec(CodecNetwork):
         num_codebooks: int | None = None,
         bitrate: float | None = None,
     ) -> Codes:
-        """Audio of any form, rate, channel count and length → `Codes`, the same for each clip as if it were alone.
+        """Audio of any form, rate, channel count and length → `Codes`, for each clip the same as if it were alone.
 
         Args:
-            audio: path(s) or open files, NumPy or torch [T], [C, T], [B, C, T], a list of those, an `Audio`, or a dict
-                or decoder of Hugging Face datasets.
+            audio: see `AudioLike`: path(s) or open files, NumPy or torch [T], [C, T], [B, C, T], a list of those, an
+                `Audio`, or a dict or decoder of Hugging Face datasets.
             sample_rate: in Hz, of bare arrays.
             num_codebooks, bitrate: the rate (bit/s); None = the codec's default.
 
@@ -50,27 +79,34 @@ class BaseCodec(CodecNetwork):
             TypeError, ValueError: audio that cannot be taken, or a rate that the codec lacks.
         """
         count = self.choose_codebooks(num_codebooks, bitrate)
-        batch = self.prepare(audio, sample_rate)
-        with matmul_precision(self.precision):
-            parts = [self._encode_part(part, count) for part in self._parts(batch, batch.waveform.shape[-1], 1)]
-        return parts[0] if len(parts) == 1 else Codes.cat(parts)
+        encoded = []
+        with torch.no_grad():
+            batch = self.prepare(audio, sample_rate)
+            with matmul_precision(self.precision):
+                for rows in self._split(batch, batch.waveform.shape[-1], 1):
+                    encoded.append(self._encode_batch(rows, count))
+        return encoded[0] if len(encoded) == 1 else Codes.cat(encoded)
 
-    @torch.no_grad()
-    def decode(self, codes: Codes | Tensor) -> Audio:
+    def decode(self, codes: Codes | Tensor, *, allow_other_weights: bool = False) -> Audio:
         """`Codes`, or a bare integer tensor [B, K, N], → audio at the codec's rate, each clip at its own length.
+
+        Args:
+            allow_other_weights: decode codes although other weights made them (see `Codes.weights`).
 
         Raises:
             NotImplementedError: the codec is a tokenizer without a decoder.
-            TypeError, ValueError: not codes, codes of another codec, out of range or of the wrong shape.
+            TypeError, ValueError: not codes, codes of another codec or of other weights, out of range or of the wrong
+                shape.
         """
         self._require_decoder()
-        codes = self._check_codes(codes).to(self.device)
-        with matmul_precision(self.precision):
-            hop = self.hop_length or 1
-            parts = [self._decode_part(part) for part in self._parts(codes, codes.codes.shape[-1], hop)]
-        if len(parts) == 1:
-            return parts[0]
-        return stack([clip for part in parts for clip in part.split()], self.sample_rate)
+        codes = self._check_codes(codes, allow_other_weights).to(self.device)
+        with torch.no_grad(), matmul_precision(self.precision):
+            decoded = []
+            for rows in self._split(codes, codes.codes.shape[-1], self.hop_length or 1):
+                decoded.append(self._decode_batch(rows))
+            if len(decoded) == 1:
+                return decoded[0]
+            return stack([clip for audio in decoded for clip in audio.split()], self.sample_rate)
 
     def reconstruct(
         self,
@@ -79,9 +115,9 @@ class BaseCodec(CodecNetwork):
         num_codebooks: int | None = None,
         bitrate: float | None = None,
     ) -> Audio:
-        """There and back: the audio as the codec leaves it, at the input's own rate, lengths and channel count.
+        """Encode and decode: the audio as the codec leaves it, at the input's rate, lengths and channel count.
 
-        A codec of fewer channels than the input codes the mix, which then stands in every channel. Clips of one call
+        A codec of fewer channels than the input encodes the mix, which then stands in every channel. Clips of one call
         must share their rate and channel count, because one `Audio` holds them.
 
         Raises:
@@ -108,14 +144,17 @@ class BaseCodec(CodecNetwork):
         num_codebooks: int | None = None,
         bitrate: float | None = None,
         cuda_graph: bool = False,
+        allow_other_weights: bool = False,
     ) -> Stream:
         """A stream of `batch_size` clips, fed chunk by chunk; equal to the whole clip.
 
         Args:
             batch_size: clips that run side by side.
             num_codebooks, bitrate: as in `encode`.
-            cuda_graph: on CUDA, capture the step as a graph: the same values with a fraction of the time to start its
-                kernels, for a capture at the first chunk of each length. Without effect on other devices.
+            cuda_graph: on CUDA, capture the step as a graph: the same values in less time, because hundreds of kernels
+                are started with one call. The first chunk of each length takes the time of a capture. No effect on
+                other devices.
+            allow_other_weights: as in `decode`.
 
         Raises:
             ValueError: the codec is not causal.
@@ -125,7 +164,14 @@ class BaseCodec(CodecNetwork):
                 f"{self.name} is not causal: its codes depend on later samples, so it cannot stream; "
                 "encode() handles audio of any length in bounded memory"
             )
-        return Stream(self, batch_size, self.choose_codebooks(num_codebooks, bitrate), cuda_graph)
+        return Stream(
+            self,
+            batch_size,
+            self.choose_codebooks(num_codebooks, bitrate),
+            check_codes=partial(self._check_codes, allow_other_weights=allow_other_weights),
+            to_codes=partial(self.codes_from_tensor, weights=self.weights_id),
+            cuda_graph=cuda_graph,
+        )
 
     def prepare(self, audio: AudioLike, sample_rate: int | None = None) -> Audio:
         """Audio of any form as the network takes it: one batch, on the device, at the codec's rate and channels."""
@@ -133,7 +179,7 @@ class BaseCodec(CodecNetwork):
             clip._replace(waveform=clip.waveform.to(self.device, self.dtype)) for clip in read_clips(audio, sample_rate)
         ]
         counts = {len(clip.waveform) for clip in clips}
-        # More channels than the codec has: what it takes is their mix.
+        # A clip of more channels than the codec has is mixed to mono.
         channels = max(count if count in self.channels else min(self.channels) for count in counts)
         if channels > 1:
             clips = [
@@ -144,35 +190,36 @@ class BaseCodec(CodecNetwork):
             ]
         return collate(clips, sample_rate=self.sample_rate, channels=channels)
 
-    # -- one part of a batch --------------------------------------------------------------------
+    # -- one batch of the network ---------------------------------------------------------------
 
-    def _seconds_per_pass(self) -> float:
-        return self.max_chunk_seconds or max(SECONDS_PER_PASS.get(self.device.type, 30.0), self.min_chunk_seconds)
+    def _chunk_seconds(self) -> float:
+        """Seconds of audio that go through the network at once."""
+        return self.max_chunk_seconds or max(CHUNK_SECONDS.get(self.device.type, 30.0), self.min_chunk_seconds)
 
-    def _seconds_whole(self) -> float:
-        """Seconds of one clip that go through the network in one piece. Where passes are not exact they are the same
-        on every device, so that codes are too."""
+    def _whole_clip_seconds(self) -> float:
+        """The longest clip, in seconds, that goes through the network whole. Codecs that are approximate in chunks use
+        the same limit on every device, so that their codes do not depend on it."""
         if self.max_chunk_seconds is None and self.approximate_when_long and self.min_chunk_seconds:
             return self.min_chunk_seconds
-        return self._seconds_per_pass()
+        return self._chunk_seconds()
 
     def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
-        """Rows that go through the network together, so that a pass stays within `max_chunk_seconds`."""
+        """Rows that go through the network together, `_chunk_seconds` at most with padding. `samples_each`: samples
+        in one step of `lengths`."""
         each = self.sample_rate / samples_each
-        return groups_within(lengths.tolist(), self._seconds_per_pass() * each, self._seconds_whole() * each)
+        return groups_within(lengths.tolist(), self._chunk_seconds() * each, self._whole_clip_seconds() * each)
 
-    def _parts(self, batch: Batch, size: int, samples_each: int) -> Iterator[Batch]:
-        """The groups of a batch, each cut to the longest of its rows. `size`: its steps, of so many samples each."""
+    def _split(self, batch: Batch, size: int, samples_each: int) -> Iterable[Batch]:
+        """The batch in groups of rows, each cut to its longest row. `size`: steps of the whole batch."""
         lengths = batch.lengths.cpu()
         groups = self._groups(lengths, samples_each)
         if len(groups) == 1 and int(lengths.max()) == size:
-            yield batch  # to take all of its rows would be to ask the device for their lengths again
-        else:
-            yield from (batch[rows] for rows in groups)
+            return (batch,)  # to index all rows would read their lengths from the device again
+        return (batch[rows] for rows in groups)
 
-    def _encode_part(self, batch: Audio, num_codebooks: int) -> Codes:
+    def _encode_batch(self, batch: Audio, num_codebooks: int) -> Codes:
         longest = batch.waveform.shape[-1]
-        samples = int(self._seconds_whole() * self.sample_rate)
+        samples = int(self._whole_clip_seconds() * self.sample_rate)
         if longest <= samples:
             encoded = self._encode(batch.waveform, batch.lengths, num_codebooks)
         else:
@@ -196,11 +243,12 @@ class BaseCodec(CodecNetwork):
             frame_rate=self.frame_rate,
             strides=strides,
             side_info=encoded.side_info,
+            weights=self.weights_id,
         )
 
-    def _decode_part(self, codes: Codes) -> Audio:
-        frames = max(int(self._seconds_whole() * self.sample_rate / (self.hop_length or 1)), 1)
-        # Behind an item's own codes stands PAD. On a CPU a copy costs more than to ask whether there is any.
+    def _decode_batch(self, codes: Codes) -> Audio:
+        frames = max(int(self._whole_clip_seconds() * self.sample_rate / (self.hop_length or 1)), 1)
+        # Networks take no PAD. On a CPU, to ask whether there is any takes less time than the copy that replaces it.
         full = codes.device.type == "cpu" and bool((codes.counts == codes.codes.shape[-1]).all())
         dense = codes.codes if full else codes.codes.clamp(min=0)
         if dense.shape[-1] <= frames or not self.hop_length:
@@ -211,7 +259,7 @@ class BaseCodec(CodecNetwork):
         longest, most = torch.stack([wanted.max(), decoded.lengths.max()]).tolist()
         if longest > most + self.sample_rate:
             raise ValueError(
-                f"{self.name}: these codes are of at most {most} samples, and their num_samples says {longest}"
+                f"{self.name}: these codes decode to at most {most} samples, and their num_samples says {longest}"
             )
         waveform = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), self.sample_rate).waveform
         # Some decoders end a few samples short of the last frame; those samples are zeros.
@@ -220,24 +268,30 @@ class BaseCodec(CodecNetwork):
         return Audio(waveform, wanted, self.sample_rate)
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        """One clip longer than a pass: through streaming state where causal, else in windows with context."""
+        """One clip of more than `samples`, in chunks: through streaming state where causal, else with context."""
         if self.causal:
             return encode_through_state(self, waveform, lengths, num_codebooks, samples)
         if self.encode_context is None:
-            raise NotImplementedError(f"{self.name} has no finite receptive field and no _encode_long of its own")
-        return encode_in_windows(self, waveform, lengths, num_codebooks, samples, self.encode_context)
+            raise NotImplementedError(
+                f"{self.name} has no finite receptive field: it must define encode_context or _encode_long"
+            )
+        return encode_in_chunks(self, waveform, lengths, num_codebooks, samples, self.encode_context)
 
     def _decode_long(
         self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
-        """As `_encode_long`, for codes."""
+        """As `_encode_long`, for the codes of one clip of more than `frames`."""
         if self.causal:
             return decode_through_state(self, codes, lengths, frames)
         if self.decode_context is None:
-            raise NotImplementedError(f"{self.name} has no finite receptive field and no _decode_long of its own")
-        return decode_in_windows(self, codes, lengths, side_info, num_samples, frames, self.decode_context)
+            raise NotImplementedError(
+                f"{self.name} has no finite receptive field: it must define decode_context or _decode_long"
+            )
+        return decode_in_chunks(self, codes, lengths, side_info, num_samples, frames, self.decode_context)
 
-    def _check_codes(self, codes: Codes | Tensor) -> Codes:
+    # -- codes ----------------------------------------------------------------------------------
+
+    def _check_codes(self, codes: Codes | Tensor, allow_other_weights: bool = False) -> Codes:
         """`codes` as `Codes` of this codec, every entry in range."""
         if isinstance(codes, Tensor):
             codes = self.codes_from_tensor(codes)
@@ -248,6 +302,13 @@ class BaseCodec(CodecNetwork):
             )
         if not self.is_compatible_with(codes.codec):
             raise ValueError(f"these codes were made by {codes.codec}; {self.name} cannot decode them")
+        theirs, ours = codes.weights, self.weights_id
+        if None not in (theirs, ours) and theirs != ours and not allow_other_weights:
+            raise ValueError(
+                f"{self.name}: these codes were made with other weights ({describe_weights(theirs)}) than the codec has "
+                f"({describe_weights(ours)}). Load the codec with those weights (weights=), or decode all the same with "
+                "allow_other_weights=True (on the command line: --allow-other-weights)"
+            )
         count = codes.num_codebooks
         if not 1 <= count <= len(self.codebook_sizes):
             raise ValueError(f"{self.name} has {len(self.codebook_sizes)} codebooks; these codes have {count}")
@@ -259,11 +320,11 @@ class BaseCodec(CodecNetwork):
         if set(self.codebook_sizes[:count]) != {sizes}:
             sizes = torch.tensor(self.codebook_sizes[:count], device=codes.device)[:, None]
         first, count_wrong = None, 0
-        # Stretch by stretch: an index of every sample of an hour, for codecs that have a code a sample, is half a GB.
-        for start in range(0, codes.codes.shape[-1], PIECE):
-            part = codes.codes[..., start : start + PIECE]
-            own = torch.arange(start, start + part.shape[-1], device=codes.device) < codes.counts[..., None]
-            wrong = ((part < 0) | (part >= sizes)) & own
+        # In blocks: for codecs that have a code a sample, an index of every sample of an hour takes half a GB.
+        for start in range(0, codes.codes.shape[-1], CHECK_BLOCK_FRAMES):
+            block = codes.codes[..., start : start + CHECK_BLOCK_FRAMES]
+            own = torch.arange(start, start + block.shape[-1], device=codes.device) < codes.counts[..., None]
+            wrong = ((block < 0) | (block >= sizes)) & own
             if bool(wrong.any()):
                 count_wrong += int(wrong.sum())
                 if first is None:
@@ -278,16 +339,26 @@ class BaseCodec(CodecNetwork):
         return codes
 
     def is_compatible_with(self, codec: str) -> bool:
-        """Whether codes made by the variant of that name decode here: the same weights under another name."""
+        """Whether codes of the variant of that name decode here: it is this one, or another name of its weights."""
         from codeczoo.base.catalogue import variants
 
         other = variants().get(codec)
         return codec == self.name or (other is not None and other.root == self.variant.root)
 
     def codes_from_tensor(
-        self, codes: Tensor, lengths: Tensor | None = None, side_info: Mapping[str, Tensor] | None = None
+        self,
+        codes: Tensor,
+        lengths: Tensor | None = None,
+        side_info: Mapping[str, Tensor] | None = None,
+        weights: str | None = None,
     ) -> Codes:
-        """A bare integer tensor [B, K, N] as `Codes` of this codec; `lengths` [B] in frames, None = all are full."""
+        """A bare integer tensor [B, K, N] as `Codes` of this codec.
+
+        Args:
+            lengths: [B] in frames; None = all items are full.
+            side_info: see `Codes`.
+            weights: those that made the codes (see `Codes.weights`); None = not known, as of any bare tensor.
+        """
         if codes.is_floating_point() or codes.dtype == torch.bool or codes.is_complex():
             raise TypeError(f"codes must be integers; their type is {codes.dtype}")
         if codes.ndim != 3:
@@ -309,4 +380,19 @@ class BaseCodec(CodecNetwork):
             frame_rate=self.frame_rate,
             strides=self.strides[:count],
             side_info=side_info or {},
+            weights=weights,
         )
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def __dir__(self) -> Iterable[str]:
+        shown = USER_NAMES | MODULE_NAMES | self._modules.keys() | set(_methods_of_the_family(type(self)))
+        return [name for name in super().__dir__() if name.startswith("_") or name in shown]
+
+
+def _methods_of_the_family(kind: type[BaseCodec]) -> Iterator[str]:
+    """Names of the methods and properties that a family adds to `BaseCodec`."""
+    for family_class in kind.__mro__[: kind.__mro__.index(BaseCodec)]:
+        for name, value in vars(family_class).items():
+            if isinstance(value, FunctionType | property) and not hasattr(BaseCodec, name):
+                yield name

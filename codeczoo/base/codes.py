@@ -1,10 +1,11 @@
-"""`Codes`: what a codec makes of audio, and all that is needed to make audio of it again."""
+"""`Codes`: what a codec encodes audio to, and all that decoding it takes."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,28 +17,37 @@ from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from codeczoo.base.audio import check_rate
+from codeczoo.base.deprecated import HidesFormerNames, Renamed, renamed_keyword
 from codeczoo.base.ragged import batch_index, check_lengths
 
-PAD = -1  # stands behind an item's own frames; no codebook has it, so it cannot be taken for a code
+PAD = -1  # fills the frames behind an item's own; no codebook has this index
 FORMAT = "codeczoo.codes/1"
 
 
 @dataclass(frozen=True, eq=False)
-class Codes:
-    """The codes of a batch of clips.
+class Codes(HidesFormerNames):
+    """The codes of a batch of clips, with what decoding them takes. `codec.encode` makes them.
+
+        codes = codec.encode(["a.wav", "b.flac"])
+        codes[0].codes                        # [1, K, N] int64
+        codes.save("codes.safetensors")       # and Codes.load(...)
 
     Attributes:
-        codes: [B, K, N] int64, codebook-major; PAD (-1) behind an item's own frames.
+        codes: [B, K, N] int64; PAD (-1) behind an item's own frames.
         lengths: [B] int64, each item's number of frames, at most N.
         num_samples: [B] int64, each clip's number of samples at `sample_rate`; -1 where it is not known.
-        sample_rate: of the audio that they decode to, in Hz.
+        sample_rate: of the decoded audio, in Hz.
         codec: the variant's name.
         codebook_sizes: the number of entries of each of the K codebooks.
-        frame_rate: frames a second; None where frames are not a clock (the bytes of a compressed file).
+        frame_rate: frames a second; None where frames have no fixed duration (the bytes of a compressed file).
         strides: codebook k has one code for each strides[k] frames, ceil(length / strides[k]) in all, at the left
-            of its row. All ones but for multi-scale codecs (SNAC).
+            of its row. All ones, except in multi-scale codecs (SNAC).
         side_info: values beside the codes without which the audio cannot come back, each [B, ...] (a scale, a gain).
             They are part of the codes: saved with them, counted in their bits. NaN pads items that have fewer.
+        weights: what identifies the weights that made the codes: the sha256 of their file, in hex, or
+            "random, seed 0"; None where that is not known, or the codec has no weights. `decode` refuses codes whose
+            weights differ from the codec's (None is compared with nothing); allow_other_weights=True insists. Another
+            file of the same values (another packaging) counts as other weights.
     """
 
     codes: Tensor
@@ -49,6 +59,10 @@ class Codes:
     frame_rate: float | None = None
     strides: tuple[int, ...] = ()
     side_info: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: str | None = None
+
+    side = Renamed("side_info")
+    level = Renamed("codebook")
 
     def __post_init__(self) -> None:
         codes = self.codes
@@ -56,11 +70,11 @@ class Codes:
             raise TypeError("Codes.codes must be an integer tensor [B, K, N]")
         if codes.ndim != 3:
             raise ValueError(f"Codes.codes must be [B, K, N]; its shape is {tuple(codes.shape)}")
-        batch, levels, frames = codes.shape
-        if len(self.codebook_sizes) != levels:
-            raise ValueError(f"{levels} codebooks in the codes and {len(self.codebook_sizes)} codebook_sizes")
-        if self.strides and len(self.strides) != levels:
-            raise ValueError(f"{levels} codebooks in the codes and {len(self.strides)} strides")
+        batch, codebooks, frames = codes.shape
+        if len(self.codebook_sizes) != codebooks:
+            raise ValueError(f"{codebooks} codebooks in the codes and {len(self.codebook_sizes)} codebook_sizes")
+        if self.strides and len(self.strides) != codebooks:
+            raise ValueError(f"{codebooks} codebooks in the codes and {len(self.strides)} strides")
         if min((*self.codebook_sizes, *self.strides), default=1) < 1:
             raise ValueError(
                 f"codebook_sizes and strides must be positive; they are {self.codebook_sizes} and {self.strides}"
@@ -69,19 +83,21 @@ class Codes:
         if not _holds_integers(num_samples):
             raise TypeError(f"num_samples must be whole numbers; their type is {num_samples.dtype}")
         if bool((num_samples < -1).any()):
-            raise ValueError(f"num_samples must not be negative, but for -1 = not known; they are {self.num_samples}")
+            raise ValueError(f"num_samples must be at least 0, or -1 = not known; they are {self.num_samples}")
         for name, value in self.side_info.items():
             if not isinstance(value, Tensor):
                 raise TypeError(f"side value {name!r} must be a tensor [{batch}, ...]; it is {type(value).__name__}")
             if value.shape[:1] != (batch,):
                 raise ValueError(f"side value {name!r} must be [{batch}, ...]; its shape is {tuple(value.shape)}")
+        if not isinstance(self.weights, str | None):
+            raise TypeError(f"weights must be a string or None; they are {type(self.weights).__name__}")
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (frozen: set once, here)
         put("codes", codes.long())
         put("lengths", check_lengths(self.lengths, batch, frames, "frames").to(codes.device))
         put("num_samples", num_samples.long().expand(batch))
         put("sample_rate", check_rate(self.sample_rate))
         put("codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
-        put("strides", tuple(int(stride) for stride in self.strides) or (1,) * levels)
+        put("strides", tuple(int(stride) for stride in self.strides) or (1,) * codebooks)
         put("side_info", dict(self.side_info))
 
     # -- looking --------------------------------------------------------------------------------
@@ -109,7 +125,7 @@ class Codes:
 
     @property
     def num_bits(self) -> Tensor:
-        """[B] float64: log2(codebook size) for a code, 32 for a side value, or the bits of its type if integer."""
+        """[B] float64: log2(codebook size) for each code; 32 for each side value, or the bits of its integer type."""
         per_code = torch.tensor([math.log2(size) for size in self.codebook_sizes], dtype=torch.float64)
         bits = self.counts.double().cpu() @ per_code
         for value in self.side_info.values():
@@ -120,7 +136,7 @@ class Codes:
 
     @property
     def bitrate(self) -> Tensor:
-        """[B] float64 bit/s as measured: `num_bits` over the clip's duration (NaN where that is not known)."""
+        """[B] float64 bit/s: `num_bits` over the clip's duration (NaN where the duration is not known)."""
         samples = self.num_samples.double().cpu()
         if self.frame_rate:
             samples = torch.where(
@@ -128,7 +144,7 @@ class Codes:
             )
         return torch.where(samples > 0, self.num_bits * self.sample_rate / samples, torch.nan)
 
-    def level(self, k: int) -> list[Tensor]:
+    def codebook(self, k: int) -> list[Tensor]:
         """The codes of codebook k: a list of B tensors [N_b]."""
         return [row[k, :n] for row, n in zip(self.codes, self.counts[:, k].tolist(), strict=True)]
 
@@ -156,14 +172,14 @@ class Codes:
         return list(self)
 
     def __repr__(self) -> str:
-        batch, levels, _ = self.codes.shape
+        batch, codebooks, _ = self.codes.shape
         low, high = (int(self.lengths.min()), int(self.lengths.max())) if batch else (0, 0)
         frames = f"{low}" if low == high else f"{low} to {high}"
         rate = f"{self.frame_rate:g} Hz" if self.frame_rate else "no fixed rate"
         sizes = sorted(set(self.codebook_sizes))
         size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
         side = f", side values {', '.join(self.side_info)}" if self.side_info else ""
-        what = f"{batch} x {levels} codebooks of {size} x {frames} frames"
+        what = f"{batch} x {codebooks} codebooks of {size} x {frames} frames"
         return f"Codes({self.codec}: {what}, {rate}{side}, {self.device})"
 
     # -- changing -------------------------------------------------------------------------------
@@ -181,7 +197,7 @@ class Codes:
         return self.to("cpu")
 
     def first(self, num_codebooks: int) -> Codes:
-        """The first codebooks alone: a lower bitrate of a residual codec."""
+        """The first `num_codebooks` codebooks: a lower bitrate of a residual codec."""
         if not 1 <= num_codebooks <= self.num_codebooks:
             raise ValueError(f"these codes have {self.num_codebooks} codebooks; {num_codebooks} were asked for")
         return replace(
@@ -193,10 +209,23 @@ class Codes:
 
     @staticmethod
     def cat(parts: Sequence[Codes]) -> Codes:
-        """Several `Codes` of one codec as one batch."""
+        """Several `Codes` of one codec as one batch.
+
+        Its weights are known only if those of all parts are.
+
+        Raises:
+            ValueError: no parts, or parts of different codecs, weights, rates or side values.
+        """
         if not parts:
             raise ValueError("no codes were given")
         head = parts[0]
+        known = dict.fromkeys(part.weights for part in parts)
+        if len(known.keys() - {None}) > 1:
+            told = " and ".join(describe_weights(weights) for weights in known if weights)
+            raise ValueError(
+                f"codes of {head.codec} made with different weights do not join: {told}. To join them all the same, "
+                "put one of these (or None) on all: dataclasses.replace(codes, weights=None)"
+            )
         for part in parts:
             if (part.codec, part.codebook_sizes, part.sample_rate, part.side_info.keys()) != (
                 head.codec,
@@ -208,6 +237,7 @@ class Codes:
         longest = max(part.codes.shape[-1] for part in parts)
         return replace(
             head,
+            weights=None if None in known else head.weights,
             codes=torch.cat([_widen(part.codes, longest, PAD) for part in parts]),
             lengths=torch.cat([part.lengths for part in parts]),
             num_samples=torch.cat([part.num_samples for part in parts]),
@@ -217,7 +247,7 @@ class Codes:
     # -- keeping --------------------------------------------------------------------------------
 
     def save(self, target: str | os.PathLike[str] | BinaryIO) -> None:
-        """As one safetensors file, or into an open one: the tensors by name, all else as metadata.
+        """Write one safetensors file, or into an open one: the tensors by name, all else as metadata.
 
         Raises:
             FileNotFoundError: the folder is not there.
@@ -229,6 +259,7 @@ class Codes:
             "frame_rate": json.dumps(self.frame_rate),
             "codebook_sizes": json.dumps(self.codebook_sizes),
             "strides": json.dumps(self.strides),
+            **({} if self.weights is None else {"weights": self.weights}),
         }
         tensors = {"codes": self.codes.to(narrowest(self.codebook_sizes)), "lengths": self.lengths}
         tensors["num_samples"] = self.num_samples
@@ -274,28 +305,33 @@ class Codes:
             frame_rate=json.loads(meta["frame_rate"]),
             strides=tuple(json.loads(meta["strides"])),
             side_info={key.removeprefix("side."): value for key, value in tensors.items() if key.startswith("side.")},
+            weights=meta.get("weights"),
         )
         return codes.to(device)
 
 
+Codes.__init__ = renamed_keyword("side", "side_info")(Codes.__init__)  # type: ignore[method-assign]
+
+
 class CodesFile(NamedTuple):
-    """What the head of a file of codes says, read without the codes themselves."""
+    """The header of a file of codes, read without the codes."""
 
     codec: str
     codebook_sizes: tuple[int, ...]
     clips: int
     seconds: float | None  # of the longest clip; None where neither samples nor a frame rate are known
+    weights: str | None = None  # see `Codes`
 
     @classmethod
     def of(cls, codes: Codes) -> CodesFile:
-        """What it would say of these."""
+        """The header that `codes` have in a file."""
         longest = int(codes.num_samples.max()) if len(codes) else -1
         seconds = _seconds(longest, codes.codes.shape[-1], codes.sample_rate, codes.frame_rate)
-        return cls(codes.codec, codes.codebook_sizes, len(codes), seconds)
+        return cls(codes.codec, codes.codebook_sizes, len(codes), seconds, codes.weights)
 
     @classmethod
     def read(cls, path: str | Path) -> CodesFile:
-        """Raises what `Codes.load` raises."""
+        """The header of the file at `path`. Raises what `Codes.load` raises."""
         if not Path(path).is_file():
             raise FileNotFoundError(f"no codes at {str(path)!r}")
         try:
@@ -306,7 +342,12 @@ class CodesFile(NamedTuple):
         except SafetensorError as error:
             raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
         seconds = _seconds(longest, frames, int(meta["sample_rate"]), json.loads(meta["frame_rate"]))
-        return cls(meta["codec"], tuple(json.loads(meta["codebook_sizes"])), clips, seconds)
+        return cls(meta["codec"], tuple(json.loads(meta["codebook_sizes"])), clips, seconds, meta.get("weights"))
+
+
+def describe_weights(weights: str | None) -> str:
+    """`Codes.weights` in a message."""
+    return f"sha256 {weights}" if weights and re.fullmatch("[0-9a-f]{64}", weights) else weights or "not known"
 
 
 def _seconds(samples: int, frames: int, sample_rate: int, frame_rate: float | None) -> float | None:

@@ -1,8 +1,8 @@
-"""`CapturedSteps`: the step of a running stream as CUDA graphs. Hundreds of small kernels are started with one call;
-the values are those of the step itself.
+"""`CapturedSteps`: the step of a warm stream as a CUDA graph, which starts hundreds of small kernels with one call. The
+values are those of the uncaptured step.
 
-A graph reads and writes the memory that it was captured with. So the state lives in tensors that stay where they are,
-and one graph does a whole step: it runs the network, keeps the state of items that are paused, and writes the rest.
+A graph reads and writes the memory that it was captured with. So the state stays in the same tensors, and one graph
+does a whole step: it runs the network, keeps the state of paused items, and overwrites the state of the others.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 State = Any  # a tree (tuple, list, dict) of tensors [B, ...]
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
-MAX_GRAPHS = 8  # each holds memory of its own; chunks of further lengths run uncaptured
-TRIALS = 3  # steps before a capture: libraries choose their kernels and take their memory in them
+MAX_GRAPHS = 8  # each has its own memory; chunks of a ninth length run uncaptured
+STEPS_BEFORE_CAPTURE = 3  # in which libraries choose their kernels and allocate memory
 
 
 class Captured(NamedTuple):
@@ -30,7 +30,7 @@ class Captured(NamedTuple):
 class CapturedSteps:
     """Steps (input, state) → (output, state) of a batch, one graph for each shape of input and each `kind`.
 
-    Where there are no CUDA graphs the same steps run uncaptured, over the same tensors.
+    Without CUDA the same steps run uncaptured, on the same tensors.
     """
 
     def __init__(self) -> None:
@@ -39,14 +39,14 @@ class CapturedSteps:
         self._captured: dict[Hashable, Captured] = {}
 
     def has_room(self, x: Tensor, kind: Hashable) -> bool:
-        """Whether such a step has a graph or may get one."""
+        """Whether a step of that input has a graph, or may get one."""
         return (kind, x.shape) in self._captured or len(self._captured) < MAX_GRAPHS
 
-    @torch.inference_mode(False)  # what a caller's inference mode makes could not be written into after it
+    @torch.inference_mode(False)  # tensors made in a caller's inference mode could not be overwritten outside it
     @torch.no_grad()
     def __call__(self, step: Step, x: Tensor, state: State, active: Tensor, kind: Hashable) -> tuple[Tensor, State]:
-        """One step from `state`, which need not be the one that the last step gave; items that are not `active` [B]
-        keep theirs. The state that comes back is written into by the next step; the output is the caller's own."""
+        """One step from `state`, which may be another than the last step returned; items that are not `active` [B] keep
+        theirs. The next step overwrites the returned state; the output is a copy."""
         if self.state is None:
             self.state, self.active = tree_map(torch.clone, state), active.clone()
         elif state is not self.state:
@@ -70,26 +70,27 @@ class CapturedSteps:
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
-                for _ in range(TRIALS):
+                for _ in range(STEPS_BEFORE_CAPTURE):
                     self.step(step, given, write=False)
             torch.cuda.current_stream().wait_stream(side)
-            # Other threads, which may load clips meanwhile, are not to be disturbed.
+            # "thread_local": other threads, which may load clips meanwhile, may call CUDA.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 output = self.step(step, given)
         return Captured(given, output, graph.replay)
 
     def step(self, step: Step, x: Tensor, write: bool = True) -> Tensor:
-        """What is captured: the output; the state is written into, unless the step is only tried."""
+        """What is captured: returns the output and, with `write`, overwrites the state."""
         output, state = step(x, self.state)
-        merged = where(self.active, state, self.state)  # all of it before any is written: parts may share memory
+        merged = where(self.active, state, self.state)  # computed before any is overwritten: tensors may share memory
         if write:
             _copy(self.state, merged)
         return output
 
 
 def where(mask: Tensor, new: State, old: State) -> State:
-    """`new` where the mask [B] is True, `old` elsewhere, for every tensor [B, ...] of the trees. One that a step gave
-    back as it got it is taken as it is: a ring written in place where the state before it does not look."""
+    """`new` where the mask [B] is True, `old` elsewhere, for every tensor [B, ...] of the trees. A tensor that is the
+    same object in both is returned as it is: a ring buffer, which a step writes in place where the old state does not
+    read."""
     return tree_map(lambda n, o: n if n is o else torch.where(mask.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)
 
 

@@ -27,7 +27,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     try:
         chosen = torch.device(wanted)
     except RuntimeError as error:
-        raise ValueError(f"{source}{wanted!r} is no device; choose of: {', '.join(available_devices())}") from error
+        raise ValueError(f"{source}{wanted!r} is not a device; choose of: {', '.join(available_devices())}") from error
     known = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
     if not known.get(chosen.type, False) or (
         chosen.type == "cuda" and chosen.index is not None and chosen.index >= torch.cuda.device_count()
@@ -48,12 +48,12 @@ def _has_mps() -> bool:
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """float32 as float32 ("exact": tokens are reproducible), or TF32 on CUDA ("fast"); restored afterwards.
+    """Compute in float32 ("exact": codes are reproducible) or in TF32 on CUDA ("fast"); restored afterwards.
 
-    Whichever of PyTorch's ways the caller has used to allow less (`allow_tf32`, `set_float32_matmul_precision`,
-    `fp32_precision`), for CUDA or for the CPU's own bfloat16 and TF32, counts for nothing inside; "exact" also suspends
-    the caller's autocast. PyTorch keeps its switches for the whole process: while threads want different things,
-    "exact" holds for all, and the last one to leave restores.
+    Inside, the caller's settings of a lower precision (`allow_tf32`, `set_float32_matmul_precision`, `fp32_precision`;
+    for CUDA, or for bfloat16 and TF32 on the CPU) have no effect. "exact" also suspends the caller's autocast. PyTorch
+    keeps one setting for the whole process: while threads ask for different ones, "exact" holds for all of them, and
+    the last thread to leave restores the caller's.
     """
     with ExitStack() as stack:
         if precision == "exact":
@@ -66,14 +66,14 @@ def matmul_precision(precision: str) -> Iterator[None]:
 
 
 class _Switches(NamedTuple):
-    """What float32 arithmetic is done in."""
+    """PyTorch's settings of the precision of float32 arithmetic."""
 
-    older: tuple[str, bool] | None  # of matrices, and whether convolutions may use TF32; None = cannot be told
+    older: tuple[str, bool] | None  # of matrix products, and whether convolutions may use TF32; None = unreadable
     newer: tuple[str, ...]  # of `_newer_switches`
 
 
 class _Arithmetic:
-    """PyTorch's switches, and who wants what of them."""
+    """PyTorch's switches, and how many callers ask for each precision."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -99,16 +99,16 @@ class _Arithmetic:
         elif self._wanted["exact"]:
             _write_switches(_Switches(before.older and ("highest", False), ("ieee",) * len(before.newer)))
         else:
-            newer = ("tf32",) * ON_CUDA + before.newer[ON_CUDA:] if before.newer else ()
+            newer = ("tf32",) * CUDA_SWITCHES + before.newer[CUDA_SWITCHES:] if before.newer else ()
             _write_switches(_Switches(before.older and ("high", True), newer))
 
 
 _arithmetic = _Arithmetic()
-ON_CUDA = 3  # so many of `_newer_switches` come first
+CUDA_SWITCHES = 3  # the first ones of `_newer_switches`
 
 
 def _newer_switches() -> list[Any]:
-    """Where PyTorch keeps what float32 arithmetic may be done in; empty before PyTorch 2.9, which has `allow_tf32`."""
+    """The objects whose `fp32_precision` is the setting; empty before PyTorch 2.9, which has `allow_tf32`."""
     here: Any = torch.backends
     if not hasattr(here.cuda.matmul, "fp32_precision"):
         return []
@@ -119,7 +119,7 @@ def _read_switches() -> _Switches:
     newer = tuple(switch.fp32_precision for switch in _newer_switches())
     try:
         return _Switches((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32), newer)
-    except RuntimeError:  # the caller used the newer names, after which the older ones refuse to tell
+    except RuntimeError:  # the caller has set the newer names: the older ones can then not be read
         return _Switches(None, newer)
 
 
@@ -132,6 +132,6 @@ def _write_switches(wanted: _Switches) -> None:
         torch.backends.cudnn.allow_tf32 = wanted.older[1]
     for switch, value in zip(_newer_switches(), wanted.newer, strict=True):
         if switch.fp32_precision != value:
-            switch.fp32_precision = "none"  # what it inherits, which may be it
+            switch.fp32_precision = "none"  # inherited, which may be `value` already
             if switch.fp32_precision != value:
                 switch.fp32_precision = value

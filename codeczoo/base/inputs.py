@@ -1,4 +1,4 @@
-"""Every form in which audio arrives, as a list of clips; and clips as one batch."""
+"""Audio in any form (`AudioLike`) as a list of clips, and clips as one batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.base import audio_io
-from codeczoo.base.audio import Audio, check_rate, stack
+from codeczoo.base.audio import Audio, AudioLike, check_rate, stack
 
 FORMS = (
     "a path, an open file, a NumPy array or torch tensor [T], [C, T] or [B, C, T], an Audio, a dict with 'array' and "
@@ -21,21 +21,21 @@ FORMS = (
 )
 
 
-PIECE = 1 << 18  # samples that are looked at together: what is made of them stays in a processor's cache
+CHECK_BLOCK_SAMPLES = 1 << 18  # samples that are checked at once: a block and its mask fit a processor's cache
 
 
 class Clip(NamedTuple):
-    """One piece of audio on its way into a batch."""
+    """One recording on its way into a batch."""
 
     waveform: Tensor  # [C, T] floating point
     sample_rate: int
 
 
-def read_clips(audio: Any, sample_rate: int | None = None) -> list[Clip]:
-    """`audio` in any known form as a list of clips, each still at its own rate and with its own channels.
+def read_clips(audio: AudioLike, sample_rate: int | None = None) -> list[Clip]:
+    """`audio` as a list of clips, each at its own rate and with its own channels.
 
     Raises:
-        TypeError: a form that is not known.
+        TypeError: a form that `AudioLike` does not name.
         ValueError: an array without `sample_rate`, wrong shapes, no samples, NaN, an unreadable file.
     """
     if sample_rate is not None:
@@ -56,8 +56,8 @@ def read_clips(audio: Any, sample_rate: int | None = None) -> list[Clip]:
         items = list(audio)
         if any(isinstance(item, Number) for item in items):
             raise TypeError(
-                "a list of numbers, or with numbers in it, is not taken as audio: make an array of samples, "
-                "numpy.asarray(samples), and pass their rate beside them, sample_rate="
+                "a list of numbers, or with numbers in it, is not taken as audio: pass an array of the samples, "
+                "numpy.asarray(samples), and their rate, sample_rate="
             )
         clips = [_one(item, sample_rate, f"clip {i}: ") for i, item in enumerate(items)]
     else:
@@ -71,7 +71,7 @@ def read_clips(audio: Any, sample_rate: int | None = None) -> list[Clip]:
 
 
 def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int | None = None) -> Audio:
-    """Clips as one batch at `sample_rate` with `channels`; None = that of the clips, which must then agree."""
+    """Clips as one batch at `sample_rate` with `channels`; None = those of the clips, which must then agree."""
     for what, wanted, found in (
         ("sample rate", sample_rate, {clip.sample_rate for clip in clips}),
         ("channel count", channels, {len(clip.waveform) for clip in clips}),
@@ -79,7 +79,7 @@ def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int
         if wanted is None and len(found) > 1:
             keyword = what.replace(" count", "s").replace(" ", "_")
             raise ValueError(f"the clips differ in {what} ({sorted(found)}): choose one with {keyword}=")
-    # One resampling for each rate that occurs, for all of its clips at once.
+    # All clips of one rate and channel count are resampled at once.
     groups: dict[tuple[int, int, torch.device], list[int]] = {}
     for i, clip in enumerate(clips):
         groups.setdefault((clip.sample_rate, len(clip.waveform), clip.waveform.device), []).append(i)
@@ -97,7 +97,7 @@ def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int
 
 
 def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
-    """One clip of any form."""
+    """One clip in any form."""
     try:
         if isinstance(item, str | os.PathLike) or _is_open(item):
             return Clip(*audio_io.read(item))
@@ -125,12 +125,12 @@ def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
 
 
 def _is_open(item: Any) -> bool:
-    """Whether it is a file open for reading bytes."""
+    """Whether `item` is a file open for reading bytes."""
     return hasattr(item, "read") and hasattr(item, "seek") and not isinstance(item, io.TextIOBase)
 
 
 def _is_decoder(item: Any) -> bool:
-    """Whether it is torchcodec's `AudioDecoder`, which rows of Hugging Face datasets hold since version 4."""
+    """Whether `item` is an `AudioDecoder` of torchcodec."""
     return hasattr(item, "get_all_samples")
 
 
@@ -148,7 +148,7 @@ def _from_mapping(item: Mapping[str, Any]) -> Clip:
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """An array of any layout, byte order and axes as a tensor; a TypeError where it does not hold numbers."""
+    """An array of any layout, byte order and shape as a tensor; a TypeError if it does not hold numbers."""
     if array.dtype == object:
         raise TypeError("an array of objects is not audio; give a list of arrays for clips of different lengths")
     if array.dtype.kind not in "biufc":
@@ -158,7 +158,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 def _tensor(array: Tensor | np.ndarray) -> Tensor:
-    """A floating point tensor of 1 to 3 axes; integers are not guessed at."""
+    """A floating point tensor of 1 to 3 axes. Integers are an error: their full scale is not known."""
     if isinstance(array, np.ndarray):
         array = from_numpy(array)
     if not array.is_floating_point():
@@ -194,11 +194,12 @@ def _check_shape(clip: Clip, where: str) -> None:
 def _check_samples(clips: Sequence[Clip]) -> None:
     device = clips[0].waveform.device
     together = device.type != "cpu" and all(clip.waveform.device == device for clip in clips)
-    # One question for all of them: to wait for a GPU takes longer than to look at a clip there.
+    # One read from the device for all clips: the wait for it takes longer than the check of a clip.
     if together and bool(torch.stack([clip.waveform.abs().amax() for clip in clips]).isfinite().all()):
         return
     for i, clip in enumerate(clips):
-        # Piece by piece: a mask of an hour is as long as the hour.
-        count = sum(int((~torch.isfinite(piece)).sum()) for piece in clip.waveform.split(PIECE, dim=-1))
+        # In blocks, because the mask of an hour has as many values as the hour.
+        blocks = clip.waveform.split(CHECK_BLOCK_SAMPLES, dim=-1)
+        count = sum(int((~torch.isfinite(block)).sum()) for block in blocks)
         if count:
             raise ValueError(f"{_where(i, clips)}{count} of {clip.waveform.numel()} samples are NaN or infinite")

@@ -1,4 +1,4 @@
-"""`KeyMap` and `Rule`: the names of a published checkpoint, as data. `weights.convert` carries them out."""
+"""`KeyMap` and `Rule`: the tensor names of a published checkpoint, as data. `weights.convert` applies them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rule:
-    """Where one kind of our parameters comes from.
+    """Where the parameters of one kind come from.
 
-    `ours` is a regular expression for a whole parameter name. `published` is a template of the published name (or
-    several), filled in from the expression's groups; `combine` makes one tensor of several (or changes one).
+    Attributes:
+        ours: a regular expression that matches the whole name of our parameter.
+        published: the published name, or several: templates, filled from the groups of `ours`.
+        combine: a function of the published tensors that gives ours; None = the one tensor as it is.
     """
 
     ours: str
@@ -25,11 +27,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class KeyMap:
-    """One published naming: the first rule whose `ours` matches a parameter holds; none = the same name."""
+    """One published naming. The first rule whose `ours` matches a parameter applies; if none does, names are equal."""
 
     name: str
     rules: tuple[Rule, ...] = ()
-    unused: tuple[str, ...] = field(default=())  # expressions of published keys that inference does not need
+    unused: tuple[str, ...] = field(default=())  # regular expressions of published keys that inference does not need
 
     def sources(self, ours: str) -> tuple[tuple[str, ...], Callable[..., Tensor] | None]:
         """The published names behind one of our parameters, and how to combine them."""
@@ -45,7 +47,7 @@ class KeyMap:
 
 
 def compare_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Compare what a checkpoint says of its network with what the network is; what it does not mention is let be.
+    """Compare the settings beside a checkpoint with those of the network, where both have them.
 
     Raises:
         ValueError: they differ; every difference is listed.
@@ -56,7 +58,7 @@ def compare_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
 
 
 def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """What both mention and have different values of: its name and both. A list and a tuple are alike."""
+    """(name, value there, value here) of each setting that both have with different values. A list equals a tuple."""
     both = ((name, _listed(there[name]), _listed(value)) for name, value in here.items() if name in there)
     return [(name, theirs, ours) for name, theirs, ours in both if theirs != ours]
 

@@ -11,20 +11,20 @@ Item = TypeVar("Item")
 
 
 def release_memory_between(items: Iterable[Item]) -> Iterator[Item]:
-    """The items of a loop over passes. Between two of them the memory that the first has freed goes back to the system.
+    """Yield the items of a loop over chunks, and call `malloc_trim` between them.
 
-    For the C library of Linux keeps it, and where blocks of many sizes come and go it finds no room between them and
-    asks for more: without this a process grows with the length of its clips though it holds no more.
+    glibc keeps freed blocks and, where blocks of many sizes come and go, fragments them: without this, memory grows
+    with the length of the clip although no more of it is in use.
     """
     for i, item in enumerate(items):
         if i:
-            _give_back()(0)
+            _malloc_trim()(0)
         yield item
 
 
 @lru_cache
-def _give_back() -> Any:
-    """glibc's `malloc_trim`; elsewhere a function that does nothing."""
+def _malloc_trim() -> Any:
+    """glibc's `malloc_trim`; with other C libraries a function that does nothing."""
     try:
         return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):

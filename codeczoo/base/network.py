@@ -1,4 +1,4 @@
-"""`CodecNetwork`: what a family of codecs gives: the facts of its network, and hooks on dense tensors."""
+"""`CodecNetwork`: what a family of codecs defines: the facts of its network, and hooks on dense tensors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from codeczoo.base.deprecated import Renamed
 from codeczoo.base.info import CodecInfo
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Context(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What a family's encoder hook returns. Values behind an item's length are unspecified."""
+    """What `_encode` returns. Values behind an item's length are unspecified."""
 
     codes: Tensor  # [B, K, N] int64
     lengths: Tensor  # [B] frames
@@ -35,41 +36,43 @@ class Encoded(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What a family's decoder hook returns. Values behind an item's length are unspecified."""
+    """What `_decode` returns. Values behind an item's length are unspecified."""
 
     waveform: Tensor  # [B, C, T]
     lengths: Tensor  # [B] samples
 
 
 class CodecNetwork(nn.Module):
-    """What a family fills in.
+    """What a family defines.
 
-    It sets the class attributes below, fills the instance attributes in `__init__`, and implements `_encode` and
-    `_decode`: dense tensors with lengths, on the device, at the codec's rate; nothing about files, rates or lists.
-    A causal family also implements `_stream_*` (see `base.stream`).
+    A family sets the class attributes below, sets the instance attributes in `__init__`, and implements `_encode` and
+    `_decode`, which take dense tensors with lengths, on the device, at the codec's rate. They know nothing of files,
+    other rates or lists. A causal family also implements `_stream_*` (see `base.stream`).
     """
 
-    Config: ClassVar[Callable[..., Any]]  # the dataclass of the network's numbers
+    Config: ClassVar[Callable[..., Any]]  # dataclass of the network's numbers; the TOML's [network] fills it
     key_maps: ClassVar[tuple[KeyMap, ...]] = ()
-    readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of other file forms, by suffix
-    settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read if one lies beside a checkpoint
+    readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of more checkpoint formats, by suffix
+    settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read where they lie beside a checkpoint
     supports_decode: ClassVar[bool] = True
     decode_unsupported_reason: ClassVar[str] = ""
 
     sample_rate: int
-    channels: tuple[int, ...] = (1,)  # channel counts that the network takes
-    hop_length: int | None  # samples a frame; None where frames are not a clock
+    channels: tuple[int, ...] = (1,)  # the channel counts that the network takes
+    hop_length: int | None  # samples a frame; None where frames have no fixed duration
     codebook_sizes: tuple[int, ...]
     strides: tuple[int, ...] = ()  # frames a code, by codebook; () = all ones
-    codebook_choices: tuple[int, ...]  # numbers of codebooks that may be asked for
+    codebook_choices: tuple[int, ...]  # the numbers of codebooks that `encode` takes
     causal: bool = False
-    latency: float | None = None  # seconds from a sample to the code that holds it, algorithmic
+    latency: float | None = None  # seconds from a sample to the code that holds it, without computing time
     encode_context: Context | None = None  # receptive field of the encoder in samples; None = not finite
     decode_context: Context | None = None  # of the decoder, in frames
-    approximate_when_long: tuple[
-        str, ...
-    ] = ()  # of "encode" and "decode": where a long clip in passes is not its whole
-    min_chunk_seconds: float = 0.0  # where passes are not exact: what goes in one at least, unless the caller says less
+    # Directions ("encode", "decode") in which chunking a long clip changes the result.
+    approximate_when_long: tuple[str, ...] = ()
+    # Codecs that are not exact in chunks: shortest chunk, in seconds, unless the caller sets a smaller limit.
+    min_chunk_seconds: float = 0.0
+
+    max_seconds_per_pass = Renamed("max_chunk_seconds")
 
     def __init__(self, config: Any, variant: Variant) -> None:
         super().__init__()
@@ -78,10 +81,10 @@ class CodecNetwork(nn.Module):
         self.precision = "exact"
         self.max_chunk_seconds: float | None = None
         self.default_codebooks: int | None = variant.num_codebooks
-        self.weights_source: str | None = None  # where the weights came from; None = not loaded, or none needed
-        self.weights_hash: str | None = None  # sha256 of that file, in hex; of several: of their hashes
+        self.weights_source: str | None = None  # where the weights came from; None = unknown, or none needed
+        self.weights_hash: str | None = None  # sha256 of that file, in hex; of several files, of their hashes
         self._anchor: Tensor
-        self.register_buffer("_anchor", torch.zeros(()), persistent=False)  # knows device and dtype
+        self.register_buffer("_anchor", torch.zeros(()), persistent=False)  # has the codec's device and dtype
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -90,19 +93,19 @@ class CodecNetwork(nn.Module):
         raise NotImplementedError
 
     def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B] is -1 where it is not known;
-        most families have no use for it."""
+        """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B] is -1 where it is not known; most
+        families ignore it."""
         raise NotImplementedError
 
     def configure(self, metadata: Mapping[str, Any]) -> None:
-        """The plain values beside a checkpoint's tensors (a settings file's under its stem, "config"), before anything
-        else is done with it: for families whose published settings decide on the network."""
+        """Adapt the network to the plain values beside a checkpoint's tensors (those of config.json under "config").
+        Called first; for families whose published settings change the network."""
 
     def check_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """A look at those values: a ValueError if they are of another model."""
+        """Raise a ValueError if the values that `configure` saw are of another model."""
 
     def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """A look at a checkpoint's tensors, by published key: a ValueError if they are clearly of another model."""
+        """Raise a ValueError if a checkpoint's tensors, by published key, are clearly of another model."""
 
     def _stream_encode_start(self, batch_size: int) -> State:
         raise NotImplementedError
@@ -140,11 +143,11 @@ class CodecNetwork(nn.Module):
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
-    # -- what it is -----------------------------------------------------------------------------
+    # -- facts ----------------------------------------------------------------------------------
 
     @classmethod
     def refusal_of(cls, name: str) -> str | None:
-        """Why the codec of that name cannot decode, as a sentence; None if it can."""
+        """A sentence that says why the codec called `name` cannot decode; None if it can."""
         return None if cls.supports_decode else f"{name} cannot decode: {cls.decode_unsupported_reason}"
 
     @property
@@ -166,11 +169,11 @@ class CodecNetwork(nn.Module):
 
     @property
     def num_codebooks(self) -> int:
-        """Codebooks that `encode` uses when it is told nothing."""
+        """Codebooks that `encode` uses by default."""
         return self.default_codebooks or self.codebook_choices[-1]
 
     def bitrate_of(self, num_codebooks: int) -> float | None:
-        """Nominal bit/s of the first `num_codebooks` codebooks; None where frames are not a clock."""
+        """Nominal bit/s of the first `num_codebooks` codebooks; None where frames have no fixed duration."""
         if self.frame_rate is None:
             return None
         strides = self.strides or (1,) * len(self.codebook_sizes)
@@ -208,15 +211,25 @@ class CodecNetwork(nn.Module):
         """Bit/s at the default number of codebooks."""
         return self.bitrate_of(self.num_codebooks)
 
+    @property
+    def weights_id(self) -> str | None:
+        """What `Codes.weights` says of codes made here: `weights_hash`, or "random, seed 0"; None where not known."""
+        return self.weights_hash or self.weights_source  # only seeded noise has a source and no hash
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        """As `nn.Module.load_state_dict`. Where the weights came from is then not known, and they have no hash."""
+        self.weights_source = self.weights_hash = None
+        return super().load_state_dict(state_dict, *args, **options)
+
     def __repr__(self) -> str:
         rate = f"{self.nominal_bitrate / 1000:g} kbit/s, " if self.nominal_bitrate else ""
         return f"{type(self).__name__}({self.name!r}: {self.sample_rate} Hz, {rate}{self.device}, {self.dtype})"
 
     def choose_codebooks(self, num_codebooks: int | None = None, bitrate: float | None = None) -> int:
-        """The number of codebooks behind either way of asking.
+        """The number of codebooks that `num_codebooks` or `bitrate` (bit/s) asks for; the default for neither.
 
         Raises:
-            ValueError: both, or one that the codec lacks; the message lists what it has.
+            ValueError: both are given, or the codec lacks that rate; the message lists its rates.
         """
         if num_codebooks is not None and bitrate is not None:
             raise ValueError("give num_codebooks or bitrate, not both")
@@ -240,12 +253,13 @@ class CodecNetwork(nn.Module):
                     return k
             rates = ", ".join(f"{self.bitrate_of(k):g}" for k in choices if self.bitrate_of(k))
             raise ValueError(
-                f"{self.name} has the bitrates {rates or 'of its own'} bit/s; bitrate={bitrate!r} was asked for"
+                f"{self.name} has {f'the bitrates {rates} bit/s' if rates else 'no fixed bitrate'}; "
+                f"bitrate={bitrate!r} was asked for"
             )
         return self.num_codebooks
 
 
 def contexts_of(seconds: float, sample_rate: int, hop_length: int) -> tuple[Context, Context]:
-    """So much to each side, in whole frames: of an encoder, and of a decoder."""
+    """The contexts of an encoder and of a decoder that see `seconds` to each side, rounded to whole frames."""
     frames = round(seconds * sample_rate / hop_length)
     return Context(frames * hop_length, frames * hop_length), Context(frames, frames)

@@ -1,4 +1,4 @@
-"""Ragged batches: clips of different lengths in one dense tensor beside their lengths."""
+"""Ragged batches: clips of different lengths in one dense tensor, with their lengths."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def check_lengths(lengths: Tensor, batch: int, longest: int, unit: str) -> Tensor:
-    """`lengths` as [B] int64, or an error that names what is wrong with it."""
+    """`lengths` as [B] int64, or an error that says what they must be. `unit`: "samples" or "frames"."""
     if lengths is None:
-        raise TypeError(f"lengths must be whole numbers of {unit} [{batch}], one an item; they are None")
+        raise TypeError(f"lengths must be whole numbers of {unit} [{batch}], one for each item; they are None")
     lengths = torch.as_tensor(lengths)
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths must be whole numbers of {unit}; their type is {lengths.dtype}")
     if lengths.shape != (batch,):
-        raise ValueError(f"lengths must be [{batch}], one an item; their shape is {tuple(lengths.shape)}")
+        raise ValueError(f"lengths must be [{batch}], one for each item; their shape is {tuple(lengths.shape)}")
     lengths = lengths.long()
     values = lengths.tolist()
     if values and (min(values) < 0 or max(values) > longest):
@@ -28,13 +28,13 @@ def check_lengths(lengths: Tensor, batch: int, longest: int, unit: str) -> Tenso
 
 
 def pad_stack(items: Sequence[Tensor], value: float = 0) -> tuple[Tensor, Tensor]:
-    """Tensors [..., T_b] → ([B, ..., max T_b] filled behind with `value`, lengths [B])."""
+    """Tensors [..., T_b] → ([B, ..., max T_b], lengths [B]); `value` fills the shorter ones."""
     lengths = torch.tensor([item.shape[-1] for item in items], dtype=torch.int64)
     return padded(items, value), lengths.to(items[0].device)
 
 
 def padded(items: Sequence[Tensor], value: float = 0) -> Tensor:
-    """Tensors [..., T_b] → [B, ..., max T_b] filled behind with `value`."""
+    """Tensors [..., T_b] → [B, ..., max T_b]; `value` fills the shorter ones."""
     longest = max(item.shape[-1] for item in items)
     if len(items) == 1:
         return items[0][None]
@@ -47,28 +47,28 @@ def padded(items: Sequence[Tensor], value: float = 0) -> Tensor:
 
 
 def batch_index(index: Any, batch: int) -> Any:
-    """What stands in `x[index]` as an index that keeps the batch axis: a number is that one item, a tuple is a list."""
+    """The `index` of `x[index]` as one that keeps the batch axis: a number becomes a list of one, a tuple a list."""
     if isinstance(index, slice):
         return index
     if isinstance(index, SupportsIndex) and getattr(index, "ndim", 0) == 0 and not isinstance(index, bool):
         number = operator.index(index)
         if not -batch <= number < batch:
-            raise IndexError(f"item {number} of a batch of {batch}")
+            raise IndexError(f"item {number} is out of range: the batch has {batch}")
         return [number % batch]
     return list(index) if isinstance(index, tuple) else index
 
 
-def join_chunks(pieces: Iterable[Tensor], most: int, least: int = 0) -> Tensor:
-    """Pieces [..., t] end to end, at most `most` steps in all, without ever holding them twice; zeros fill up to
-    `least`, as far as that is not more than `most`."""
+def join_chunks(chunks: Iterable[Tensor], most: int, least: int = 0) -> Tensor:
+    """Chunks [..., t] end to end, at most `most` steps in all, in memory for one copy of them. Zeros fill up to `least`
+    steps (or `most`, if that is less)."""
     out, filled = None, 0
-    for piece in pieces:
+    for chunk in chunks:
         if out is None:
-            out = piece.new_empty(*piece.shape[:-1], most)
-        out[..., filled : filled + piece.shape[-1]] = piece
-        filled += piece.shape[-1]
+            out = chunk.new_empty(*chunk.shape[:-1], most)
+        out[..., filled : filled + chunk.shape[-1]] = chunk
+        filled += chunk.shape[-1]
     if out is None:
-        raise ValueError("there are no pieces to join")
+        raise ValueError("there are no chunks to join")
     end = max(filled, min(least, most))
     out[..., filled:end] = 0
     return out[..., :end]
@@ -80,13 +80,13 @@ def valid_mask(lengths: Tensor, longest: int) -> Tensor:
 
 
 def dense_or_none(lengths: Tensor, longest: int) -> Tensor | None:
-    """None when every item is full: the blocks of `nn` then skip all work for ragged batches."""
+    """`lengths`, or None when all are `longest`: the blocks of `nn` then skip the work of ragged batches."""
     return None if bool((lengths == longest).all()) else lengths
 
 
 def groups_within(lengths: Sequence[int], limit: float, whole: float = math.inf) -> list[slice]:
-    """Consecutive rows whose padded size (count x longest) stays within `limit`; a row longer than that, or than
-    `whole`, stands alone."""
+    """Consecutive rows whose padded size (count x longest) is at most `limit`. A row longer than `limit` or `whole`
+    is a group by itself."""
     groups, start, longest = [], 0, 0
     for i, length in enumerate(lengths):
         longest = max(longest, length)

@@ -5,7 +5,7 @@ taps repeat every p outputs. One strided convolution with an output channel for 
 computes everything. Several filters are offered, because a metric or a token depends on which one it was:
 
 ========== ============================================ ====================================================
-filter     the same as                                  made of
+filter     the same as                                  definition
 ========== ============================================ ====================================================
 `hann`     torchaudio.functional.resample, defaults     6 zero crossings, roll-off 0.99, Hann; zeros outside
 `julius`   julius.resample_frac, defaults; audiotools   24 zero crossings, roll-off 0.945, Hann, each phase
@@ -38,12 +38,12 @@ from codeczoo.base.ragged import check_lengths
 Filter = Literal["hann", "julius", "kaiser", "scipy", "sharp"]
 FILTERS: tuple[Filter, ...] = ("hann", "julius", "kaiser", "scipy", "sharp")
 
-MIN_PHASES = 16  # a convolution with fewer output channels leaves most of the hardware idle
-MAX_PHASES = 128  # more than this is split, so that odd ratios (44056 → 16000 has 2000 phases) stay small
-PIECE = 1 << 22  # output samples made in one go: an hour of audio must not need an hour's worth of temporaries
-# Up to this many input samples PyTorch's CPU convolution is another one, which rounds differently: a short clip must
-# not differ from itself in a batch, so it is made longer.
-LEAST = 20_481
+MIN_PHASES = 16  # output channels; a convolution with fewer leaves most of the hardware idle
+MAX_PHASES = 128  # output channels of one convolution; odd ratios (44056 → 16000 has 2000 phases) take several
+MAX_TILE_SAMPLES = 1 << 22  # output samples computed at once, so that temporaries do not grow with the clip
+# With fewer input samples PyTorch's CPU convolution is another one, which rounds differently. Short clips are padded to
+# this length, so that a clip alone equals itself in a batch.
+MIN_CONV_SAMPLES = 20_481
 
 
 @overload
@@ -70,16 +70,15 @@ def resample(
         orig_rate: its rate in Hz.
         new_rate: the rate wanted in Hz.
         filter: one of `FILTERS`; see the module's table.
-        lengths: [B], each item's own number of samples, where waveform is [B, ..., T]. Each item then comes out as
-            it would alone: what stands behind its end is not looked at, and zeros stand behind its new end.
+        lengths: [B], each item's own number of samples, where waveform is [B, ..., T]. Each item then equals that item
+            resampled alone: values behind its end are not read, and zeros stand behind its new end.
 
     Returns:
-        [..., ceil(T · new_rate / orig_rate)]. (julius and audiotools themselves round down: cut one sample where
-        that matters.)
+        [..., ceil(T · new_rate / orig_rate)]. (julius and audiotools round down: drop the last sample to match them.)
 
     Raises:
         ValueError: a rate that is not a positive whole number, an unknown filter, lengths that do not fit.
-        TypeError: a rate that is no number, a waveform that is not floating point.
+        TypeError: a rate that is not a number, a waveform that is not floating point.
     """
     for name, rate in (("orig_rate", orig_rate), ("new_rate", new_rate)):
         if isinstance(rate, bool) or not isinstance(rate, Real):
@@ -105,16 +104,18 @@ def resample(
 
 
 def _convert(rows: Tensor, ends: Tensor | None, orig_rate: int, new_rate: int, name: Filter) -> Tensor:
-    """[R, T] → [R, T'], piece by piece. `ends` [R, 1]: where each row ends; None = at T."""
+    """[R, T] → [R, T'], tile by tile. `ends` [R, 1]: where each row ends; None = at T."""
     total = resampled_length(rows.shape[-1], orig_rate, new_rate)
     if not rows.numel():
         return rows.new_zeros(len(rows), total)
     dtype = rows.dtype if rows.dtype in (torch.float32, torch.float64) else torch.float32
     bank = _bank(orig_rate, new_rate, name, dtype, rows.device)
     frames = -(-total // bank.phases)
-    least = min(-(-LEAST // bank.stride), -(-PIECE // bank.phases))  # the latter below some 100 Hz only
-    step = max(PIECE // (bank.phases * len(rows)), least)
-    pieces = []
+    least = min(
+        -(-MIN_CONV_SAMPLES // bank.stride), -(-MAX_TILE_SAMPLES // bank.phases)
+    )  # the latter only below about 100 Hz
+    step = max(MAX_TILE_SAMPLES // (bank.phases * len(rows)), least)
+    tiles = []
     with matmul_precision("exact"):
         for first in range(0, frames, step):
             count = max(min(step, frames - first), least)
@@ -127,8 +128,8 @@ def _convert(rows: Tensor, ends: Tensor | None, orig_rate: int, new_rate: int, n
                 for block in bank.blocks
             ]
             made = phases[0] if len(phases) == 1 else torch.cat(phases, 1)
-            pieces.append(made.transpose(1, 2).reshape(len(rows), -1).to(rows.dtype))
-    return (pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1))[:, :total]
+            tiles.append(made.transpose(1, 2).reshape(len(rows), -1).to(rows.dtype))
+    return (tiles[0] if len(tiles) == 1 else torch.cat(tiles, -1))[:, :total]
 
 
 def _take(rows: Tensor, ends: Tensor | None, first: int, count: int, hold: bool) -> Tensor:
@@ -137,7 +138,7 @@ def _take(rows: Tensor, ends: Tensor | None, first: int, count: int, hold: bool)
     Outside a row stand zeros or, with `hold`, its first and its last sample.
     """
     last = first + count
-    low, high = max(first, 0), min(last, rows.shape[-1])  # never empty: some output of the piece lies in the signal
+    low, high = max(first, 0), min(last, rows.shape[-1])  # never empty: each tile has output within the signal
     taken = F.pad(rows[:, None, low:high], (low - first, last - high), mode="replicate" if hold else "constant")[:, 0]
     if ends is None:
         return taken
@@ -153,21 +154,21 @@ class _Block(NamedTuple):
 
 
 class _Bank(NamedTuple):
-    """All that turns one frame of input into `phases` output samples."""
+    """A filter: taps that turn a frame of `stride` input samples into `phases` output samples."""
 
     blocks: tuple[_Block, ...]
     phases: int  # output samples a frame
     stride: int  # input samples from one frame to the next
-    reach: int  # a frame's window begins this many samples before the frame
-    span: int  # and is this long
-    hold: bool  # what stands outside the signal: its first and last sample, or zeros
+    reach: int  # samples from the start of a frame's window to the frame
+    span: int  # samples of a frame's window
+    hold: bool  # outside the signal: its first and last sample, repeated; else zeros
 
 
 @lru_cache(maxsize=64)
 def _bank(orig_rate: int, new_rate: int, name: Filter, dtype: torch.dtype, device: torch.device) -> _Bank:
     divisor = math.gcd(orig_rate, new_rate)
     orig, new = orig_rate // divisor, new_rate // divisor
-    # Few phases are repeated until there are enough of them: the same taps, one period of input further on.
+    # Fewer phases than MIN_PHASES are repeated: the same taps, one period of input later.
     repeats = -(-MIN_PHASES // new)
     phases, stride = new * repeats, orig * repeats
     reach = _reach(orig, new, name)
@@ -184,7 +185,7 @@ def _bank(orig_rate: int, new_rate: int, name: Filter, dtype: torch.dtype, devic
 
 
 def _reach(orig: int, new: int, name: Filter) -> int:
-    """How many input samples a filter sees to each side."""
+    """Input samples that a filter sees to each side."""
     if name in ("hann", "julius"):
         crossings, rolloff = (6, 0.99) if name == "hann" else (24, 0.945)
         return math.ceil(crossings * orig / (min(orig, new) * rolloff))
@@ -198,7 +199,7 @@ def _taps(phase: Tensor, offset: Tensor, orig: int, new: int, name: Filter, dtyp
         index = len(prototype) // 2 + phase * orig - offset * new
         inside = (index >= 0) & (index < len(prototype))
         return torch.where(inside, prototype[index.clamp(0, len(prototype) - 1)], 0.0).to(dtype)
-    # torchaudio makes its taps in the signal's type, julius in float32 whatever that is: so do we, to the last bit.
+    # torchaudio computes its taps in the signal's type, julius always in float32: so do we, to equal them bit for bit.
     crossings, rolloff, made_in = (6, 0.99, dtype) if name == "hann" else (24, 0.945, torch.float32)
     cutoff = min(orig, new) * rolloff
 

@@ -1,31 +1,30 @@
-"""`Stream`: a clip chunk by chunk, equal to the whole clip; each item of the batch can be paused and started anew.
+"""`Stream`: a clip chunk by chunk, equal to the whole clip. Each item of the batch can be paused and restarted.
 
-State is explicit: a tree of tensors whose first axis is the batch. So pausing is a `torch.where`, starting anew is one
-with the initial state, and saving is a copy. A causal family gives:
+State is explicit: a tree of tensors whose first axis is the batch. So pausing an item is a `torch.where` with the state
+before the step, restarting one is a `torch.where` with the initial state, and saving is a copy. A causal family has:
 
-    _stream_encode_start(batch_size)             -> state
-    _stream_encode_warmup(waveform, state, num_codebooks) -> codes [B, K, n], counts, state  (waveform [B, C, m * hop])
-    _stream_encode_flush(rest, lengths, state, num_codebooks) -> codes, counts             (rest [B, C, R], R < hop)
-    _stream_decode_start(batch_size)             -> state
-    _stream_decode_warmup(codes, state)                 -> waveform [B, C, m], counts, state
-    _stream_decode_flush(state)                    -> waveform, counts
+    _stream_encode_start(batch_size)                        -> state
+    _stream_encode_warmup(waveform, state, num_codebooks)   -> codes [B, K, n], counts, state (waveform [B, C, m * hop])
+    _stream_encode_flush(rest, lengths, state, num_codebooks) -> codes, counts                (rest [B, C, R], R < hop)
+    _stream_decode_start(batch_size)                        -> state
+    _stream_decode_warmup(codes, state)                     -> waveform [B, C, m], counts, state
+    _stream_decode_flush(state)                             -> waveform, counts
 
-`counts` [B] says how many frames (samples) of each item are valid, at the left; None = all. A network that must see a
-few frames before it can give the first (reflection at the left edge) gives fewer at the start and more later. It also
-gives
+`counts` [B] is the number of valid frames (samples) of each item, at the left; None = all are valid. A network with
+reflection padding delays its first outputs, so `counts` is smaller at first. Such a family also has:
 
-    _stream_encode_is_warm(state)                   -> whether every item is past its start
-    _stream_encode_step(waveform, state, num_codebooks) -> codes, state                   (of items that all run)
-    _stream_decode_is_warm(state), _stream_decode_step(codes, state) -> waveform, state
+    _stream_encode_is_warm(state)                           -> whether every item is past its start
+    _stream_encode_step(waveform, state, num_codebooks)     -> codes, state                   (all items are warm)
+    _stream_decode_is_warm(state)                           -> whether every item is past its start
+    _stream_decode_step(codes, state)                       -> waveform, state                (all items are warm)
 
-where a family that needs no start always runs. A `run` takes tensors and gives tensors of fixed shapes, reads nothing
-back from the device, and writes nothing that it does not return: it can be captured as a CUDA graph.
+In other families every item is warm from the start. A step takes and returns tensors of fixed shapes, reads nothing
+back from the device, and writes only what it returns, so it can be captured as a CUDA graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,35 +34,52 @@ from codeczoo.base.audio import Audio
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.cuda_graph import CapturedSteps, State, Step, where
 from codeczoo.base.device import matmul_precision
-
-if TYPE_CHECKING:
-    from codeczoo.base.codec import BaseCodec
+from codeczoo.base.network import CodecNetwork
 
 
 class Stream:
-    """`batch_size` clips at the codec's own rate and channel count, fed in chunks.
+    """`batch_size` clips at the codec's own rate and channel count, fed in chunks. `codec.stream()` makes it.
+
+        stream = codec.stream()
+        codes = [stream.encode(chunk) for chunk in chunks]   # [1, C, T], T a multiple of the hop
+        codes.append(stream.flush(rest))                     # less than a hop
 
     Its state is in `encoder_state` and `decoder_state`, trees of tensors; `state_dict` copies them. (With `cuda_graph`
-    each step writes into the trees of the step before it.)
+    each step overwrites the trees of the step before it.)
     """
 
-    def __init__(self, codec: BaseCodec, batch_size: int, num_codebooks: int, cuda_graph: bool = False) -> None:
+    def __init__(
+        self,
+        codec: CodecNetwork,
+        batch_size: int,
+        num_codebooks: int,
+        *,
+        check_codes: Callable[[Codes | Tensor], Codes],
+        to_codes: Callable[[Tensor, Tensor], Codes],
+        cuda_graph: bool = False,
+    ) -> None:
+        """
+        Args:
+            check_codes: what `decode` is given, as `Codes` that the codec takes, or an error.
+            to_codes: codes [B, K, N] and their lengths [B] as `Codes` of the codec.
+        """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1; it is {batch_size!r}")
         self.codec = codec
         self.batch_size = batch_size
         self.num_codebooks = num_codebooks
+        self._check_codes, self._to_codes = check_codes, to_codes
         self._active = torch.ones(batch_size, dtype=torch.bool, device=codec.device)
         self.encoder_state: State = codec._stream_encode_start(batch_size)
         self.decoder_state: State = codec._stream_decode_start(batch_size)
-        # Whether every item is known to be past its start, which then need not be asked of the device again.
-        self._encoder_runs = self._decoder_runs = False
+        # Whether every item is known to be warm, so that the device need not be asked again.
+        self._encoder_is_warm = self._decoder_is_warm = False
         self._encoder_graphs, self._decoder_graphs = (CapturedSteps() if cuda_graph else None for _ in range(2))
 
     @property
     def active(self) -> Tensor:
-        """[B] bool. Items where it is False are paused: what is fed for them is ignored, they give nothing, and their
-        state does not move. Assign a new mask, from any device, at any time."""
+        """[B] bool. Items where it is False are paused: their input is ignored, their output is empty, and their state
+        stays. Assign a new mask, from any device, at any time."""
         return self._active
 
     @active.setter
@@ -75,18 +91,18 @@ class Stream:
 
     @torch.no_grad()
     def encode(self, chunk: Audio | Tensor) -> Codes:
-        """The next samples of every item, [B, C, T] with T a multiple of the hop → the codes that are ready."""
+        """The next samples of every item, [B, C, T] with T a multiple of the hop → the codes that are complete."""
         waveform = self._chunk(chunk)
         hop = self.codec.hop_length or 1
         if waveform.shape[-1] == 0 or waveform.shape[-1] % hop:
             raise ValueError(
                 f"{self.codec.name} streams in multiples of {hop} samples; this chunk has {waveform.shape[-1]} "
-                "(the rest of a clip goes to flush(rest))"
+                "(give the rest of a clip to flush(rest))"
             )
         counts = None
-        self._encoder_runs = self._encoder_runs or self.codec._stream_encode_is_warm(self.encoder_state)
+        self._encoder_is_warm = self._encoder_is_warm or self.codec._stream_encode_is_warm(self.encoder_state)
         with matmul_precision(self.codec.precision):
-            if self._encoder_runs:
+            if self._encoder_is_warm:
                 step = lambda x, state: self.codec._stream_encode_step(x, state, self.num_codebooks)  # noqa: E731
                 codes, self.encoder_state = self._run(step, waveform, self.encoder_state, self._encoder_graphs)
             else:
@@ -98,8 +114,8 @@ class Stream:
 
     @torch.no_grad()
     def flush(self, rest: Audio | Tensor | None = None) -> Codes:
-        """The end of every active item: the codes still held back and those of `rest` (less than a hop of samples,
-        [B, C, R], or an `Audio` with lengths). The items then stand at their start again."""
+        """End every active item: the codes still held back, and those of `rest` (less than a hop of samples, [B, C, R],
+        or an `Audio` with lengths). These items are then at their start again."""
         lengths = None
         if isinstance(rest, Audio):
             lengths = rest.lengths.to(self.codec.device)
@@ -115,23 +131,23 @@ class Stream:
         with matmul_precision(self.codec.precision):
             codes, counts = self.codec._stream_encode_flush(waveform, lengths, self.encoder_state, self.num_codebooks)
         start = self.codec._stream_encode_start(self.batch_size)
-        self._encoder_runs = False
+        self._encoder_is_warm = False
         self.encoder_state = self._where_active(start, self.encoder_state)
         return self._codes(codes, counts)
 
     @torch.no_grad()
     def decode(self, codes: Codes | Tensor) -> Audio:
-        """The next frames of every item, [B, K, N] → the audio that is ready."""
-        checked = self.codec._check_codes(codes)
+        """The next frames of every item, [B, K, N] → the audio that is complete."""
+        checked = self._check_codes(codes)
         if len(checked) != self.batch_size:
             raise ValueError(f"this stream has {self.batch_size} items; the codes have {len(checked)}")
         if bool(((checked.lengths != checked.codes.shape[-1]) & self.active.to(checked.device)).any()):
             raise ValueError("a stream decodes the same number of frames for every active item; pause the others")
         dense = checked.codes.clamp(min=0).to(self.codec.device)
         counts = None
-        self._decoder_runs = self._decoder_runs or self.codec._stream_decode_is_warm(self.decoder_state)
+        self._decoder_is_warm = self._decoder_is_warm or self.codec._stream_decode_is_warm(self.decoder_state)
         with matmul_precision(self.codec.precision):
-            if self._decoder_runs:
+            if self._decoder_is_warm:
                 step = self.codec._stream_decode_step
                 waveform, self.decoder_state = self._run(step, dense, self.decoder_state, self._decoder_graphs)
             else:
@@ -140,17 +156,19 @@ class Stream:
         return self._audio(waveform, counts)
 
     @torch.no_grad()
-    def drain(self) -> Audio:
-        """The audio still held back at the end of every active item, which then stands at its start again."""
+    def flush_decoder(self) -> Audio:
+        """End every active item: the audio still held back. These items are then at their start again."""
         with matmul_precision(self.codec.precision):
             waveform, counts = self.codec._stream_decode_flush(self.decoder_state)
         start = self.codec._stream_decode_start(self.batch_size)
-        self._decoder_runs = False
+        self._decoder_is_warm = False
         self.decoder_state = self._where_active(start, self.decoder_state)
         return self._audio(waveform, counts)
 
+    drain = flush_decoder  # its former name
+
     def reset(self, items: Sequence[int] | Tensor | None = None) -> None:
-        """Put items back to their start: indices, a bool mask [B], or None for all."""
+        """Restart items: indices, a bool mask [B], or None for all."""
         mask = torch.zeros(self.batch_size, dtype=torch.bool, device=self.codec.device)
         if items is None:
             mask[:] = True
@@ -159,9 +177,9 @@ class Stream:
             if index.dtype == torch.bool and index.shape != mask.shape:
                 raise ValueError(f"a mask of items must be [{self.batch_size}]; its shape is {tuple(index.shape)}")
             if index.dtype != torch.bool and len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(mask):
-                raise IndexError(f"items {index.tolist()} of a stream of {self.batch_size}")
+                raise IndexError(f"items {index.tolist()} are out of range: this stream has {self.batch_size} items")
             mask[index] = True
-        self._encoder_runs = self._decoder_runs = False
+        self._encoder_is_warm = self._decoder_is_warm = False
         self.encoder_state = where(mask, self.codec._stream_encode_start(self.batch_size), self.encoder_state)
         self.decoder_state = where(mask, self.codec._stream_decode_start(self.batch_size), self.decoder_state)
 
@@ -178,11 +196,11 @@ class Stream:
         if len(state["active"]) != self.batch_size:
             raise ValueError(f"this stream has {self.batch_size} items; the state has {len(state['active'])}")
         move = lambda tree: tree_map(lambda t: t.to(self.codec.device, copy=True), tree)  # noqa: E731
-        self._encoder_runs = self._decoder_runs = False
+        self._encoder_is_warm = self._decoder_is_warm = False
         self.encoder_state, self.decoder_state = move(state["encoder"]), move(state["decoder"])
         self.active = state["active"]
 
-    # -- small parts ----------------------------------------------------------------------------
+    # -- helpers --------------------------------------------------------------------------------
 
     def _nothing(self) -> Tensor:
         return torch.zeros(self.batch_size, self.codec.channels[0], 0, device=self.codec.device, dtype=self.codec.dtype)
@@ -206,7 +224,7 @@ class Stream:
         return chunk.to(self.codec.device, self.codec.dtype)
 
     def _run(self, step: Step, x: Tensor, state: State, graphs: CapturedSteps | None) -> tuple[Tensor, State]:
-        """A step of items that are all past their start."""
+        """A step of items that are all warm."""
         kind = (self.codec.precision, x.dtype)
         if graphs is None or torch.is_autocast_enabled(x.device.type) or not graphs.has_room(x, kind):
             output, after = step(x, state)
@@ -223,7 +241,7 @@ class Stream:
     def _codes(self, codes: Tensor, counts: Tensor | None) -> Codes:
         lengths = self._counts(counts, codes.shape[-1])
         behind = torch.arange(codes.shape[-1], device=codes.device) >= lengths[:, None, None]
-        return self.codec.codes_from_tensor(codes.masked_fill(behind, PAD), lengths)
+        return self._to_codes(codes.masked_fill(behind, PAD), lengths)
 
     def _audio(self, waveform: Tensor, counts: Tensor | None) -> Audio:
         lengths = self._counts(counts, waveform.shape[-1])

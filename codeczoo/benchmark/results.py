@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from codeczoo.executor.record import describe_weights, write_atomically
+from codeczoo.base.codes import describe_weights
+from codeczoo.executor.record import weights_id, write_atomically
 
 FORMAT = "codeczoo.benchmark/2"
 MAX_NAME_BYTES = 200  # of a file; file systems take 255
@@ -94,11 +95,11 @@ class Results:
         """
         before = (self._run() or {}).get("codecs", {})
         for name in codecs.keys() & before.keys():
-            old, new = describe_weights(before[name]), describe_weights(codecs[name])
+            old, new = weights_id(before[name]), weights_id(codecs[name])
             if old != new:
                 raise ValueError(
-                    f"{self.folder} holds results of {name} with the weights {old}; the weights given now are {new}: "
-                    "choose another --out, or --overwrite to discard them"
+                    f"{self.folder} holds results of {name} with the weights {describe_weights(old)}; the weights "
+                    f"given now are {describe_weights(new)}: choose another --out, or --overwrite to discard them"
                 )
 
     def write_run(self, description: Mapping[str, Any]) -> None:

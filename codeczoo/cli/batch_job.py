@@ -199,12 +199,14 @@ class DecodeJob(Job[DecodeTask, ReadCodes, CommandResult]):
         weights: codec → path, and under None that of all others; precision: of `load_codec`.
         sample_rate: of the audio; None = the codec's.
         make_writer: of a waveform [C, T] at a sample rate.
+        allow_other_weights: as in `BaseCodec.decode`.
     """
 
     weights: Mapping[str | None, str]
     precision: str
     sample_rate: int | None
     make_writer: Callable[[Tensor, int], Writer]
+    allow_other_weights: bool = False
 
     def read(self, task: DecodeTask) -> ReadCodes:
         read = ReadCodes([], [])
@@ -258,7 +260,8 @@ class DecodeWorker(JobWorker[DecodeTask, ReadCodes, CommandResult]):
         return self._codec[1]
 
     def _decode(self, codec: BaseCodec, clips: Sequence[tuple[str, str, Codes]]) -> list[ClipOutput]:
-        audio = codec.decode(Codes.cat([codes for _, _, codes in clips]))
+        codes = Codes.cat([codes for _, _, codes in clips])
+        audio = codec.decode(codes, allow_other_weights=self.job.allow_other_weights)
         audio = audio.resample(self.job.sample_rate or audio.sample_rate).cpu()
         return [
             ClipOutput(

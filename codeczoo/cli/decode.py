@@ -51,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[CODEC=]PATH",
         help="file, folder, or random (default: the published weights)",
     )
+    parser.add_argument(
+        "--allow-other-weights",
+        action="store_true",
+        help="decode codes that other weights made, too (default: an error)",
+    )
     parser.add_argument("--sample-rate", type=int, metavar="HZ", help="of the audio (default: the codec's own)")
     parser.add_argument("--format", choices=FORMATS, help="default: by OUT's suffix, else wav")
     add_output(parser, "files", "decoded")
@@ -70,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     files, broken = _read_heads(open_codes(args.codes), wanted)
     clips = sum(len(file.names) for file in files) + len(broken)
     outputs, make_writer = audio_outputs(args, "decoded", args.codes, clips)
-    executor = local_executor(DecodeJob(weights, args.precision, args.sample_rate, make_writer), args)
+    job = DecodeJob(weights, args.precision, args.sample_rate, make_writer, args.allow_other_weights)
+    executor = local_executor(job, args)
     limit = batch_seconds(args.max_batch_seconds, executor.device)
     with Progress("decoded", clips, outputs, json_lines=args.json, quiet=args.quiet) as progress:
         for identity, why in broken.items():
@@ -108,6 +114,7 @@ def _read_heads(inputs: Inputs, codec: str | None) -> tuple[list[CodesEntry], di
                 names=names,
                 codec=codec or head.codec,
                 codebook_sizes=head.codebook_sizes,
+                weights=head.weights,
                 seconds=head.seconds or 0.0,
             )
         )
@@ -155,13 +162,13 @@ def _decode_unsupported_reason(name: str) -> str | None:
 
 
 def _batches(files: Sequence[CodesEntry], count: int, seconds: float) -> Iterator[Batch]:
-    """Files with the same codebooks and of similar length: at most `count`, and `seconds` of audio with padding."""
+    """Files with equal codebooks and weights, and of similar length: at most `count`, and `seconds` with padding."""
     from codeczoo.base.ragged import groups_within
     from codeczoo.data.batching import Batch
 
-    alike: dict[tuple[int, ...], list[CodesEntry]] = {}
+    alike: dict[tuple[tuple[int, ...], str | None], list[CodesEntry]] = {}
     for file in files:
-        alike.setdefault(file.codebook_sizes, []).append(file)
+        alike.setdefault((file.codebook_sizes, file.weights), []).append(file)
     index = 0
     for group in alike.values():
         group.sort(key=lambda file: file.seconds)

@@ -88,9 +88,10 @@ def _describe_kept(clip: InputClip, codec: Mapping[str, Any], outputs: Outputs, 
         whole: read the codes too; else there are no facts, only the check.
 
     Raises:
-        ValueError: the codes are of another codec, or have another number of codebooks.
+        ValueError: the codes are of another codec or other weights, or have another number of codebooks.
     """
-    from codeczoo.base.codes import Codes, CodesFile
+    from codeczoo.base.codes import Codes, CodesFile, describe_weights
+    from codeczoo.executor.record import weights_id
 
     path = outputs.path(clip.name)
     assert path is not None
@@ -99,6 +100,11 @@ def _describe_kept(clip: InputClip, codec: Mapping[str, Any], outputs: Outputs, 
         raise ValueError(
             f"{path} holds codes of {head.codec} with {len(head.codebook_sizes)} codebooks, not of {codec['name']} "
             f"with {codec['num_codebooks']}: choose another -o, or --overwrite"
+        )
+    if None not in (head.weights, now := weights_id(codec)) and head.weights != now:
+        raise ValueError(
+            f"{path} holds codes that {head.codec} made with the weights {describe_weights(head.weights)}; the weights "
+            f"given now are {describe_weights(now)}: choose another -o, or --overwrite"
         )
     if not whole:
         return {}

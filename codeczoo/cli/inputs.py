@@ -41,7 +41,7 @@ class CodesEntry(Entry):
 
     Attributes:
         names: of the outputs, one a clip; missing: numbers of the clips whose output is not there yet.
-        codec: that made it, or that is to decode it; codebook_sizes: of its codes.
+        codec: that made it, or that is to decode it; codebook_sizes, weights: of its codes (see `Codes`).
         seconds: of its longest clip; 0 where it is not known.
     """
 
@@ -49,6 +49,7 @@ class CodesEntry(Entry):
     missing: tuple[int, ...] = ()
     codec: str = ""
     codebook_sizes: tuple[int, ...] = ()
+    weights: str | None = None
     seconds: float = 0.0
 
 

@@ -259,7 +259,7 @@ class SegmentedEncodec(Encodec):
 
     def _passes(self, clips: Sequence[Sequence[Segment]]) -> Iterator[list[Segment]]:
         """Full segments, as many at once as a pass may hold; then the shorter ones, which end their clips."""
-        size = max(int(self._seconds_per_pass() * self.sample_rate) // self.config.segment, 1)
+        size = max(int(self._chunk_seconds() * self.sample_rate) // self.config.segment, 1)
         everything = [segment for clip in clips for segment in clip]
         whole = [segment for segment in everything if segment.samples == self.config.segment]
         short = [segment for segment in everything if segment.samples < self.config.segment]

@@ -194,7 +194,7 @@ class S3Tokenizer(BaseCodec):
         while starts[-1] + WINDOW < total:
             starts.append(starts[-1] + STEP)
         dropped = int((WINDOW - STEP) // 2 * HOP // self.hop_length)  # tokens at a side that has a neighbour
-        together = max(int(self._seconds_per_pass() * self.sample_rate / HOP / WINDOW), 1)
+        together = max(int(self._chunk_seconds() * self.sample_rate / HOP / WINDOW), 1)
         kept = []
         for first in release_memory_between(range(0, len(starts), together)):
             group = starts[first : first + together]

@@ -4,8 +4,8 @@ Paper: "SNAC: Multi-Scale Neural Audio Codec" (arXiv 2410.14411). Upstream: hube
 
 DAC with depthwise convolutions in its residual units, attention inside windows of 32 frames in the 32 and 44 kHz
 models, and a quantiser whose level k has one code for each `vq_strides[k]` frames: `Codes.strides`, and
-`Codes.level(k)` for one level's codes. A clip is filled up with zeros to whole windows, as upstream does (2048 samples
-at 24 kHz, 12288 at 32 and 44.1), so a short clip has many codes of silence.
+`Codes.codebook(k)` for its codes. A clip is filled up with zeros to whole windows, as upstream does (2048 samples at
+24 kHz, 12288 at 32 and 44.1), so a short clip has many codes of silence.
 
 The decoder adds noise, scaled by what it decodes. Upstream draws it anew at every call. Here it is a function of
 `noise_seed` and of the place in the clip alone, so that decoding is repeatable, in a batch, alone and in passes;

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from codeczoo.base.memory import one_by_one
+from codeczoo.base.memory import release_memory_between
 from codeczoo.data.batching import Batch
 from codeczoo.data.read import ReadBatch, read_batch
 from codeczoo.data.reader_pool import read_ahead
@@ -117,7 +117,7 @@ class Job(ABC, Generic[Task, Read, Result]):
             readers: number of processes that read, where a job can use them.
             pin: into memory that a GPU copies from while the program goes on.
         """
-        for task in one_by_one(tasks):
+        for task in release_memory_between(tasks):
             yield task, self.read(task)
 
     def for_cluster(self, cpus: int) -> Job[Task, Read, Result]:

@@ -33,9 +33,9 @@ def describe_codec(codec: BaseCodec) -> dict[str, Any]:
     )
 
 
-def describe_weights(codec: Mapping[str, Any]) -> str:
-    """Which weights a codec has, of which `describe_codec` tells: their sha256, or how they were made."""
-    return f"sha256 {digest}" if (digest := codec.get("weights_hash")) else codec.get("weights_source") or "none"
+def weights_id(codec: Mapping[str, Any]) -> str | None:
+    """`BaseCodec.weights_id`, of what `describe_codec` says of a codec."""
+    return codec.get("weights_hash") or codec.get("weights_source")
 
 
 def versions() -> dict[str, str]:

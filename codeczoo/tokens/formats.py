@@ -42,13 +42,15 @@ class Facts:
     frame_rate: float | None
     codebook_sizes: tuple[int, ...]
     strides: tuple[int, ...]
+    weights: str | None = None  # see `Codes`; a shard says nothing of weights that are not known
 
     @classmethod
     def of(cls, codes: Codes) -> Facts:
-        return cls(codes.codec, codes.sample_rate, codes.frame_rate, codes.codebook_sizes, codes.strides)
+        return cls(codes.codec, codes.sample_rate, codes.frame_rate, codes.codebook_sizes, codes.strides, codes.weights)
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **vars(self)}, sort_keys=True)
+        facts = {name: value for name, value in vars(self).items() if name != "weights" or value is not None}
+        return json.dumps({"format": FORMAT, **facts}, sort_keys=True)
 
     @classmethod
     def from_json(cls, path: Path, text: str | bytes | None) -> Facts:

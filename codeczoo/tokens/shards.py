@@ -19,10 +19,10 @@ from typing import Any
 
 from torch import Tensor
 
-from codeczoo.base.codes import Codes
+from codeczoo.base.codes import Codes, describe_weights
 from codeczoo.data.batching import windows
 from codeczoo.data.source import Entry, Source
-from codeczoo.executor.record import describe_weights, write_atomically
+from codeczoo.executor.record import weights_id, write_atomically
 from codeczoo.tokens.formats import FORMS, Facts, Tokens
 from codeczoo.tokens.settings import TokenSettings
 from codeczoo.weights.download import sha256_of
@@ -163,10 +163,10 @@ def check_weights(out: Path, codec: Mapping[str, Any]) -> None:
         ValueError: they differ.
     """
     run = _run(out)
-    if run is not None and (before := describe_weights(run["codec"])) != (now := describe_weights(codec)):
+    if run is not None and (before := weights_id(run["codec"])) != (now := weights_id(codec)):
         raise ValueError(
-            f"{out} holds tokens made by {codec['name']} with the weights {before}; the weights given now are {now}: "
-            "choose another --out, or --overwrite to discard them"
+            f"{out} holds tokens made by {codec['name']} with the weights {describe_weights(before)}; the weights "
+            f"given now are {describe_weights(now)}: choose another --out, or --overwrite to discard them"
         )
 
 

@@ -1,8 +1,7 @@
 """Checkpoints as they are published: one file, several, a folder; safetensors or pickles; nested in any way.
 
-A checkpoint is read into `candidates`: sets of tensors, each of which may be the one meant. A training checkpoint
-holds the model beside an optimiser and discriminators, under a name that differs by framework; which entry it is,
-and in which naming, is found out by what fits (see `weights`).
+A training checkpoint holds the model beside an optimiser and discriminators, in an entry whose name differs by
+framework. So every entry with tensors is read as a candidate; `weights.load` takes the one whose keys fit best.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from torch import Tensor
 
 from codeczoo.weights.safe_pickle import read_pickle, tensors_of
 
-WHOLE = "the whole file"
+WHOLE_FILE = "the whole file"  # the candidate that is no entry of another
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx")
-USUAL = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
-DEPTH = 4  # of entries that may be the model: {"checkpoint": {"model": {"generator": ...}}}
+USUAL_FILES = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+MAX_ENTRY_DEPTH = 4  # of an entry that may be the model: {"checkpoint": {"model": {"generator": ...}}} has 3
 
-Reader = Callable[[Path], Mapping[str, Any]]  # of a form that only one family is published in
+Reader = Callable[[Path], Mapping[str, Any]]  # of a file format in which only one family is published
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds: tensors by the entry that they stand in, and the plain values beside them."""
+    """A checkpoint's tensors, by entry and key, and the plain values beside them."""
 
     candidates: Mapping[str, Mapping[str, Tensor]]
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -42,7 +41,7 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
 
     Args:
         path: safetensors, a torch pickle in either form, or `*.index.json`.
-        readers: for other forms, by suffix: {".onnx": function of the path that gives tensors by key}.
+        readers: for other file formats, by suffix: {".onnx": function from the path to tensors by key}.
 
     Raises:
         FileNotFoundError: no such file.
@@ -60,13 +59,13 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
         head = file.read(64)
     if path.suffix.lower() == ".onnx":
         raise ValueError(
-            f"{path}: ONNX is read only for codecs that are published in that form, and with the extra of that "
-            'name: pip install "codeczoo[onnx]"'
+            f"{path}: ONNX is read only for codecs that are published in it, and needs the extra onnx: "
+            'pip install "codeczoo[onnx]"'
         )
     if not head:
         raise ValueError(f"{path}: it is empty")
     if head.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path}: this is a pointer of git LFS, not the file: fetch it with `git lfs pull`")
+        raise ValueError(f"{path}: this is a git LFS pointer, not the file: fetch it with `git lfs pull`")
     if head.lstrip()[:1] == b"<":
         raise ValueError(f"{path}: this is a web page or XML, saved in place of the checkpoint: download it again")
     if path.suffix.lower() == ".safetensors" or _looks_like_safetensors(head, path.stat().st_size):
@@ -75,7 +74,7 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
 
 
 def read_json(path: Path) -> Any:
-    """The settings of a JSON file; a ValueError that names it, if it is none."""
+    """The content of a JSON file; a ValueError that names the file if it is not JSON."""
     try:
         return json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -83,7 +82,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_settings(path: Path) -> Mapping[str, Any]:
-    """The table in a JSON or YAML file, of plain values only; a ValueError that names the file, if it holds none."""
+    """The table of plain values in a JSON or YAML file; a ValueError that names the file if it holds none."""
     if path.suffix == ".json":
         settings = read_json(path)
     else:
@@ -97,10 +96,10 @@ def read_settings(path: Path) -> Mapping[str, Any]:
 
 
 def from_tree(tree: Any) -> Checkpoint:
-    """Candidates and plain values of nested dicts. NumPy arrays are taken as tensors.
+    """Candidates and plain values of nested dicts. NumPy arrays count as tensors.
 
     Raises:
-        ValueError: there are no tensors in it.
+        ValueError: it holds no tensors.
     """
     candidates: dict[str, Mapping[str, Tensor]] = {}
     try:
@@ -122,7 +121,7 @@ def _from_file(path: Path, tree: Any) -> Checkpoint:
 
 
 def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
-    """Several files, by stem, that make one checkpoint: their keys side by side, or each behind its file's stem."""
+    """One checkpoint of several files, by stem. Candidates: the union of their keys, and keys prefixed by the stem."""
     if len(parts) == 1:
         return next(iter(parts.values()))
     shared = [
@@ -142,20 +141,20 @@ def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
 
 
 def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
-    """The checkpoint of a folder: the published files, by path (from it, or from a folder in it) or name, else what is
-    usual, else the only one there.
+    """The checkpoint files in a folder: the published ones (by path from the folder or from a folder in it, or by
+    name), else one of `USUAL_FILES`, else the only checkpoint there.
 
     Raises:
-        FileNotFoundError: none.
-        ValueError: several, and nothing to choose by; or only a part of the published ones.
+        FileNotFoundError: no checkpoint.
+        ValueError: several checkpoints and none to prefer, or only some of the published files.
     """
     found = [next((p for p in _places(folder, f) if p.is_file()), None) for f in published]
     there = [path for path in found if path is not None]
     if there and len(set(there)) == len(published):
         return there
     if there:
-        raise ValueError(f"{folder}: of {', '.join(published)} only {', '.join(p.name for p in there)} can be told")
-    for name in USUAL:
+        raise ValueError(f"{folder}: of {', '.join(published)} only {', '.join(p.name for p in there)} can be found")
+    for name in USUAL_FILES:
         if (folder / name).is_file():
             return [folder / name]
     others = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -168,19 +167,20 @@ def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
 
 
 def _places(folder: Path, file: str) -> list[Path]:
-    """Where a published file may lie in a user's folder."""
+    """The paths in a user's folder where a published file may lie."""
     below = list(folder.glob(f"*/{file}")) if "/" in file else []
     return [folder / file, *(below if len(below) == 1 else []), folder / Path(file).name]
 
 
 def _collect(tree: Any, name: str, into: dict[str, Mapping[str, Tensor]]) -> None:
-    """Every dict with tensors somewhere below, by its path; also without `module.`, where all its keys begin so."""
-    if not isinstance(tree, Mapping) or name.count("/") >= DEPTH:
+    """Add each dict that holds tensors at any depth, by its path. Where all keys begin with `module.` (data parallel
+    training), add it without that prefix too."""
+    if not isinstance(tree, Mapping) or name.count("/") >= MAX_ENTRY_DEPTH:
         return
     tensors = tensors_of(tree)
     if not tensors:
         return
-    into[f"entry {name!r}" if name else WHOLE] = tensors
+    into[f"entry {name!r}" if name else WHOLE_FILE] = tensors
     if all(key.startswith("module.") for key in tensors):
         into[f"entry {f'{name}/module'.lstrip('/')!r}"] = {k.removeprefix("module."): v for k, v in tensors.items()}
     for key, value in tree.items():
@@ -189,14 +189,14 @@ def _collect(tree: Any, name: str, into: dict[str, Mapping[str, Tensor]]) -> Non
 
 
 def _as_tensors(tree: Any) -> Any:
-    """Nested dicts with tensors in place of arrays."""
+    """`tree` with tensors in place of its NumPy arrays."""
     if isinstance(tree, np.ndarray):
         return torch.from_numpy(tree if tree.flags.writeable else tree.copy())
     return {key: _as_tensors(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def _plain(tree: Any) -> Any:
-    """What of a tree is neither tensor nor object; `None` stands for those."""
+    """`tree` without its tensors and objects; in lists, None takes their place."""
     if isinstance(tree, Mapping):
         kept = {key: _plain(value) for key, value in tree.items() if isinstance(key, str | int)}
         return {key: value for key, value in kept.items() if value is not None and value != {}}
@@ -213,13 +213,13 @@ def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return Checkpoint({WHOLE: tensors}, dict(file.metadata() or {}))
+            return Checkpoint({WHOLE_FILE: tensors}, dict(file.metadata() or {}))
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 
 
 def _read_shards(index: Path) -> Checkpoint:
-    """The shards that an index names; each key must be in the shard that the index says."""
+    """The tensors of all shards that an index names; every key of the index must be in one."""
     try:
         places = read_json(index)["weight_map"]
         shards = sorted(set(places.values()))
@@ -229,8 +229,8 @@ def _read_shards(index: Path) -> Checkpoint:
     for shard in shards:
         if Path(shard).name != shard:
             raise ValueError(f"{index}: names a shard in another folder, {shard!r}")
-        tensors |= read_checkpoint(index.with_name(shard)).candidates[WHOLE]
+        tensors |= read_checkpoint(index.with_name(shard)).candidates[WHOLE_FILE]
     lost = [key for key in places if key not in tensors]
     if lost:
         raise ValueError(f"{index}: {len(lost)} tensors are not in the shards: {', '.join(lost[:12])}")
-    return Checkpoint({WHOLE: tensors})
+    return Checkpoint({WHOLE_FILE: tensors})

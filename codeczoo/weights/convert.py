@@ -1,8 +1,8 @@
-"""From the names of a published checkpoint to ours.
+"""Published tensors under our names.
 
-A `KeyMap` is data: for one published convention it says, for each of *our* parameter names, which published tensors it
-comes from. So a missing tensor is named as its authors name it, and every published tensor that no rule asks for and
-that is not listed as `unused` is reported as left over. Weight norm in either of its forms is folded on the way.
+A `KeyMap` says, for each of *our* parameter names, from which published tensors the parameter is made. So errors give
+missing tensors by their published names, and every published tensor that no rule uses and `unused` does not list is
+reported as left over. Weight norm, in both forms that PyTorch writes, is folded.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from codeczoo.base.key_map import KeyMap
 
 log = logging.getLogger(__name__)
 
-UNUSUAL = 1e4  # a weight beyond this is worth a warning
-SHOWN = 12  # keys listed of each kind of fault before "and N more"
+UNUSUAL_MAGNITUDE = 1e4  # a weight beyond this gives a warning
+MAX_KEYS_LISTED = 12  # of each kind of fault, before "and N more"
 
 
 class CheckpointError(ValueError):
@@ -30,12 +30,12 @@ class CheckpointError(ValueError):
 def convert(
     published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap], what: str
 ) -> dict[str, Tensor]:
-    """`published` tensors under our names, in the shapes and types of `wanted` (a state dict of ours).
+    """`published` tensors under our names, in the shapes and types of `wanted` (our state dict).
 
-    The naming is chosen by looking at the keys. `what` names codec and file in errors.
+    The naming is the one of `key_maps` that fits the keys best. `what` names codec and file in errors.
 
     Raises:
-        CheckpointError: missing, left-over or mis-shaped tensors, NaN or infinity in one; all are listed.
+        CheckpointError: missing, left-over, mis-shaped or non-finite tensors; all are listed.
     """
     _, key_map = fit(published, wanted, key_maps)
     converted: dict[str, Tensor] = {}
@@ -59,7 +59,7 @@ def convert(
         try:
             tensors = [_folded(published, key) for key in stored]
             tensor = combine(*tensors) if combine else tensors[0]
-        except (RuntimeError, ValueError, IndexError) as error:  # shapes that do not go together
+        except (RuntimeError, ValueError, IndexError) as error:  # shapes that cannot be combined
             misshapen.append(f"{there} ({error})")
             continue
         if tensor.shape != like.shape:
@@ -70,7 +70,7 @@ def convert(
             broken.append(f"{there} once combined")
         else:
             converted[name] = tensor.to(like.dtype)
-            if peak > UNUSUAL:
+            if peak > UNUSUAL_MAGNITUDE:
                 unusual.append(f"{keys[0]} ({peak:.3g})")
     left_over = [key for key in published if key not in used and not key_map.is_unused(key)]
     kinds = (
@@ -83,16 +83,16 @@ def convert(
     if faults:
         raise CheckpointError(f"{what} does not fit (read in the naming {key_map.name!r}): {'; '.join(faults)}")
     if unusual:
-        log.warning("%s: values of unusual size in %s", what, _listed(unusual))
+        log.warning("%s: unusually large values in %s", what, _listed(unusual))
     return converted
 
 
 def fit(
     published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap]
 ) -> tuple[tuple[int, int], KeyMap]:
-    """The naming that fits best, and how well: (our tensors that can be had, minus the tensors left over).
+    """The best naming, and its fit: (our tensors that it can make, minus the number of tensors left over).
 
-    Of namings that fit alike, the first.
+    Of namings with equal fit, the first.
     """
     fits = [_fit_one(published, wanted, key_map) for key_map in key_maps]
     best = max(range(len(fits)), key=lambda i: fits[i])
@@ -110,22 +110,22 @@ def _fit_one(published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], key_
 
 
 def fold_weight_norm(v: Tensor, g: Tensor) -> Tensor:
-    """v · g / ‖v‖ in float64, rounded once. The norm runs over every axis but the one along which `g` lies.
+    """v · g / ‖v‖ in float64, rounded once. The norm is over all axes but the one along which `g` varies.
 
     Raises:
-        ValueError: `g` lies along no axis of `v`.
+        ValueError: the shape of `g` fits no axis of `v`.
     """
     shapes = [[n if i == axis else 1 for i in range(v.ndim)] for axis, n in enumerate(v.shape)]
     along = [axis for axis, shape in enumerate(shapes) if list(g.shape) == shape and (axis == 0 or v.shape[axis] > 1)]
     if not along:
-        raise ValueError("direction and magnitude do not go together")
+        raise ValueError("the shapes of direction and magnitude do not fit")
     others = [axis for axis in range(v.ndim) if axis != along[0]]
     norm = torch.linalg.vector_norm(v.double(), dim=others, keepdim=True)
     return (v.double() * (g.double() / norm)).to(v.dtype)
 
 
 def _stored(published: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
-    """The published keys that a tensor lies under: its own, or those of direction and magnitude."""
+    """The published keys of a tensor: its own, or with weight norm those of direction and magnitude."""
     if key in published:
         return (key,)
     base, dot, leaf = key.rpartition(".")
@@ -139,13 +139,13 @@ def _folded(published: Mapping[str, Tensor], keys: tuple[str, ...]) -> Tensor:
 
 
 def _oddest(published: Mapping[str, Tensor], keys: Sequence[str]) -> list[str]:
-    """Of tensors that make one of ours, those first whose shape the fewest share."""
+    """`keys` of tensors that are combined, those with the rarest shape first."""
     shapes = Counter(published[key].shape for key in keys)
     return sorted(keys, key=lambda key: shapes[published[key].shape])
 
 
 def _peak(tensor: Tensor) -> float:
-    """The largest magnitude; NaN if there is one in it. 0 for integers."""
+    """The largest magnitude; NaN if any value is NaN; 0 for integers."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return 0.0
     lowest, highest = torch.aminmax(tensor)
@@ -154,4 +154,5 @@ def _peak(tensor: Tensor) -> float:
 
 def _listed(found: Sequence[str]) -> str:
     unique = list(dict.fromkeys(found))
-    return ", ".join(unique[:SHOWN]) + (f" and {len(unique) - SHOWN} more" if len(unique) > SHOWN else "")
+    rest = len(unique) - MAX_KEYS_LISTED
+    return ", ".join(unique[:MAX_KEYS_LISTED]) + (f" and {rest} more" if rest > 0 else "")

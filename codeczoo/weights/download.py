@@ -1,7 +1,7 @@
-"""Published weights, from the hub or a URL to a file on this machine: pinned, cached, checked, offline-aware.
+"""Download published weights from the hub or a URL: pinned, cached, checked, offline-aware.
 
-Files of the hub live in huggingface_hub's own cache. Files of a plain URL live beside it, in `HF_HOME/codeczoo`
-(or in `codeczoo` under the given cache folder), under a name made from the URL.
+Files of the hub are in huggingface_hub's cache. Files of other URLs are beside it in `HF_HOME/codeczoo` (or in
+`codeczoo` under the given cache folder), in a folder named by a hash of the URL.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from codeczoo.weights.zip_archive import unpack
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1 << 20  # bytes read at once
-# What the client raises beside errors of its own: its HTTP library's, whichever that is, and its fast transfer's.
+DOWNLOAD_BLOCK = 1 << 20  # bytes read at once
+# What huggingface_hub raises beside its own errors: those of its HTTP library (which one depends on its version), and
+# RuntimeError from its fast transfer.
 _TRANSFER_ERRORS: tuple[type[Exception], ...] = (OSError, getattr(errors, "HTTPError", OSError), RuntimeError)
 
 
 class WeightsUnavailableError(FileNotFoundError):
-    """Published weights that cannot be had: not there, not allowed, no network, broken on the way."""
+    """Published weights that cannot be downloaded: absent, refused, no network, or interrupted."""
 
 
 def fetch(
@@ -45,19 +46,19 @@ def fetch(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> list[Path]:
-    """The files of a source on this machine, downloaded where they are not cached. `codec` is named in errors.
+    """The local paths of a source's files, downloaded if they are not cached. `codec` is named in errors.
 
     Raises:
-        WeightsUnavailableError: a file that cannot be had; the message tells why and what to do.
-        ValueError: a file whose sha256 is not the published one (it is removed).
+        WeightsUnavailableError: a file cannot be downloaded; the message says why and what to do.
+        ValueError: a file's sha256 is not the published one (the file is removed).
     """
     if revision is not None and source.url:
-        raise ValueError(f"{codec}: revision={revision!r} is of a hub repository; its weights come from {source.url}")
+        raise ValueError(f"{codec}: revision={revision!r} is for hub repositories; its weights come from {source.url}")
     home = {"repo": source.repo, "revision": revision or source.revision}
     own = {"url": source.url, "sha256": source.sha256 if revision is None else None}
     files = [{**home, **own, "file": source.file, "member": source.member}]
     for more in source.more:
-        # A member by itself is one of the same archive.
+        # A member without a URL is in the same archive.
         entry: dict[str, str | None] = {**(own if "member" in more and "url" not in more else {}), **more}
         elsewhere = "url" in entry or "repo" in entry
         files.append({**entry} if elsewhere else {**entry, **home})
@@ -90,10 +91,10 @@ def from_hub(
     *,
     local_files_only: bool = False,
 ) -> Path:
-    """A file of a hub repository, through huggingface_hub and its cache.
+    """The local path of a file of a hub repository, from huggingface_hub and its cache.
 
     Raises:
-        WeightsUnavailableError: it cannot be had.
+        WeightsUnavailableError: it cannot be downloaded.
     """
     what = f"{codec}: {file} of {repo}{f' at {revision}' if revision else ''}"
     own = f"or get {file} elsewhere and pass weights=path"
@@ -121,7 +122,7 @@ def from_hub(
         raise WeightsUnavailableError(f"{what} is not there (404): pass revision=..., {own}") from error
     except _TRANSFER_ERRORS as error:
         if isinstance(error, OSError) and error.filename is not None:
-            raise  # of the cache folder, and says so
+            raise  # an error of the cache folder, which its message names
         raise WeightsUnavailableError(f"{what} did not arrive ({_first_line(error)}): try again, {own}") from error
 
 
@@ -133,11 +134,14 @@ def from_url(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """A file of a URL, downloaded once, its sha256 (whole, or its beginning) checked before it takes its name.
+    """The local path of the file at a URL, downloaded once. Its sha256 is checked before the file gets its final name.
+
+    Args:
+        sha256: the whole hash or its first digits; None = not checked.
 
     Raises:
-        WeightsUnavailableError: it cannot be had.
-        ValueError: its sha256 is another one; nothing is kept.
+        WeightsUnavailableError: it cannot be downloaded.
+        ValueError: it has another sha256; nothing is kept.
     """
     path = cache_folder(cache_dir) / "files" / _digest(url)[:16] / unquote(urlsplit(url).path.rpartition("/")[2])
     own = f"or get it elsewhere, and put it at {path} or pass weights=path"
@@ -148,7 +152,7 @@ def from_url(
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(path.name + ".lock")):
-            if not path.exists():  # another process may have brought it meanwhile
+            if not path.exists():  # another process may have downloaded it meanwhile
                 partial = path.with_name(f"{path.name}.{os.getpid()}.part")
                 try:
                     digest = _download(url, partial)
@@ -170,10 +174,10 @@ def from_url(
 
 
 def from_archive(codec: str, path: Path, members: Sequence[str], cache_dir: str | Path | None = None) -> list[Path]:
-    """Files out of a zip archive on this machine.
+    """The local paths of files from a zip archive.
 
     Raises:
-        ValueError: it is broken, or they are not in it.
+        ValueError: the archive is broken, or lacks one of them.
     """
     try:
         return unpack(path, members, cache_folder(cache_dir) / "files")
@@ -182,20 +186,20 @@ def from_archive(codec: str, path: Path, members: Sequence[str], cache_dir: str 
 
 
 def _download(url: str, path: Path) -> str:
-    """Bring `url` to `path`; gives the sha256."""
+    """Download `url` to `path`; returns its sha256."""
     digest = hashlib.sha256()
-    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without any answer
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without an answer
     request = urllib.request.Request(url, headers={"User-Agent": "codeczoo"})
     with urllib.request.urlopen(request, timeout=timeout) as response, path.open("wb") as file:
         length = response.headers.get("Content-Length")
         total = int(length) if length else None
         with tqdm(total=total, unit="B", unit_scale=True, desc=path.parent.name, disable=None) as bar:
-            while block := response.read(BLOCK):
+            while block := response.read(DOWNLOAD_BLOCK):
                 file.write(block)
                 digest.update(block)
                 bar.update(len(block))
         if total is not None and file.tell() != total:
-            raise OSError(f"{file.tell()} of {total} bytes came")
+            raise OSError(f"{file.tell()} of {total} bytes arrived")
     return digest.hexdigest()
 
 
@@ -206,7 +210,7 @@ def _verify(codec: str, path: Path, sha256: str | None, origin: str) -> None:
     found = file_hash(path)
     if not found.startswith(sha256.lower()):
         path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)  # of the hub's cache: the link to it
+        path.unlink(missing_ok=True)  # the hub's cache holds a link to the file
         raise ValueError(_changed(codec, origin, found, sha256))
 
 
@@ -218,8 +222,8 @@ def _changed(codec: str, origin: str, found: str, expected: str) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """The sha256 of a file, in hex. Remembered in the cache folder for as long as the file's size and time stay."""
-    note, known = _note(path)
+    """The sha256 of a file, in hex. Kept in the cache folder, and used while the file's size and time are unchanged."""
+    note, known = _hash_record(path)
     with contextlib.suppress(OSError, ValueError):
         kept = json.loads(note.read_text("utf-8"))
         if isinstance(kept, dict) and {**known, "sha256": kept.get("sha256")} == kept:
@@ -230,24 +234,24 @@ def file_hash(path: Path) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of what the file holds now, in hex."""
+    """The sha256 of the file's content, in hex, computed now."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remember(path: Path, digest: str) -> None:
-    note, known = _note(path)
+    note, known = _hash_record(path)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         partial = note.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         partial.write_text(json.dumps({**known, "sha256": digest}), "utf-8")
         partial.replace(note)
-    except OSError as error:  # a cache that cannot be written: the file is hashed again next time
+    except OSError as error:  # the cache cannot be written: the file is hashed again next time
         log.debug("the hash of %s was not kept: %s", path, error)
 
 
-def _note(path: Path) -> tuple[Path, dict[str, str | int]]:
-    """Where the hash of a file is kept, and what tells that it is still of that file."""
+def _hash_record(path: Path) -> tuple[Path, dict[str, str | int]]:
+    """The path where the hash of a file is kept, and the facts that must match for it to be valid."""
     real = path.resolve()
     stat = real.stat()
     note = cache_folder(None) / "sha256" / f"{_digest(str(real))[:32]}.json"
@@ -255,7 +259,7 @@ def _note(path: Path) -> tuple[Path, dict[str, str | int]]:
 
 
 def cache_folder(cache_dir: str | Path | None) -> Path:
-    """Where what is not huggingface_hub's is cached."""
+    """The folder of all that codeczoo caches itself."""
     return Path(constants.HF_HOME if cache_dir is None else cache_dir) / "codeczoo"
 
 

@@ -1,4 +1,4 @@
-"""Weights into a codec: published ones, a file or folder, a dict of tensors, or seeded noise."""
+"""Load weights into a codec: published ones, a file or folder, a dict of tensors, or seeded noise."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ from torch import Tensor, nn
 from codeczoo.base.catalogue import WeightsSource
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.key_map import KeyMap
-from codeczoo.weights.checkpoint import WHOLE, Checkpoint, find_files, from_tree, merge, read_checkpoint, read_settings
+from codeczoo.weights.checkpoint import (
+    WHOLE_FILE,
+    Checkpoint,
+    find_files,
+    from_tree,
+    merge,
+    read_checkpoint,
+    read_settings,
+)
 from codeczoo.weights.convert import convert, fit
 from codeczoo.weights.download import fetch, file_hash, from_archive
 from codeczoo.weights.safe_pickle import UnsafeCheckpointError
 
 log = logging.getLogger(__name__)
 
-OWN_NAMES = KeyMap("codeczoo")  # a saved `codec.state_dict()` loads too
+OWN_NAMES = KeyMap("codeczoo")  # a saved `codec.state_dict()` loads as well
 
 
 def load_weights(
@@ -37,7 +45,7 @@ def load_weights(
     local_files_only: bool = False,
     seed: int = 0,
 ) -> None:
-    """Fill `codec`, and note on it what was loaded: `weights_source`, and `weights_hash` (sha256 in hex).
+    """Load weights into `codec`, and set its `weights_source` and `weights_hash` (sha256 in hex; None for noise).
 
     Args:
         weights: None = the published ones; a file, folder or zip archive; tensors or arrays by published key (nested
@@ -54,7 +62,7 @@ def load_weights(
             raise ValueError(f"{codec.name} has no weights: weights= cannot be given")
         return
     if revision is not None and weights is not None:
-        raise ValueError(f"revision={revision!r} is of the published weights; with weights= it says nothing")
+        raise ValueError(f"revision={revision!r} chooses among the published weights; with weights= it has no meaning")
     if _is_random(weights):
         randomise(codec, seed)
         log.warning("%s has random weights (seed %d): for speed tests only, its codes mean nothing", codec.name, seed)
@@ -66,7 +74,9 @@ def load_weights(
         paths = _paths(codec, weights, revision, cache_dir, local_files_only)
         checkpoint, digest = _read(codec, paths)
         source = (
-            _told(codec.variant.weights, revision) if weights is None else ", ".join(_own_files(codec, weights, paths))
+            _described(codec.variant.weights, revision)
+            if weights is None
+            else ", ".join(_own_files(codec, weights, paths))
         )
     _fill(codec, checkpoint, source)
     codec.weights_source, codec.weights_hash = source, digest
@@ -78,13 +88,13 @@ def _is_random(weights: Any) -> bool:
     return isinstance(weights, str) and weights == "random"
 
 
-def _told(source: WeightsSource | None, revision: str | None) -> str:
-    """A source as it is told to people, at the revision that was asked for."""
+def _described(source: WeightsSource | None, revision: str | None) -> str:
+    """Human-readable source, with the requested revision."""
     return str(replace(source, revision=revision) if source and revision else source)
 
 
 def _published_files(source: WeightsSource | None) -> list[str]:
-    """The names of the files that belong to a source, the checkpoint first; below their archive, if it is one."""
+    """The names of a source's files, the checkpoint first; inside a zip archive, their paths in it."""
     if source is None:
         return []
     own = {"member": source.member, "file": source.file, "url": source.url}
@@ -98,7 +108,7 @@ def _paths(
     cache_dir: str | Path | None,
     local_files_only: bool,
 ) -> list[Path]:
-    """The files to read: the user's, or the published ones."""
+    """The files to read: those given as `weights`, or the published ones."""
     source = codec.variant.weights
     if weights is None:
         if source is None:
@@ -121,7 +131,7 @@ def _paths(
 
 
 def _own_files(codec: BaseCodec, given: str | Path, paths: Sequence[Path]) -> list[str]:
-    """The user's files, as they are told to people: those of an archive by their names in it."""
+    """Human-readable names of the user's files; those of an archive with their paths in it."""
     if _is_archive(given):
         return [f"{given} ({', '.join(_checkpoints(codec.variant.weights))})"]
     return [str(path) for path in paths if not _is_settings(path.name)]
@@ -140,7 +150,7 @@ def _is_settings(name: str) -> bool:
 
 
 def _read(codec: BaseCodec, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
-    """The checkpoint of one file or several, with the settings beside it, and its hash (without them)."""
+    """The checkpoint of one or several files with the settings beside it, and its sha256 (settings not included)."""
     parts: dict[str, Checkpoint] = {}
     settings: dict[str, Any] = {}
     for path in paths:
@@ -171,14 +181,14 @@ def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, 
     }
     checkpoint = replace(checkpoint, candidates=tensors)
     digest = hashlib.sha256()
-    for key, tensor in sorted(tensors[WHOLE].items()):
+    for key, tensor in sorted(tensors[WHOLE_FILE].items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return checkpoint, "a dict of tensors", digest.hexdigest()
 
 
 def _fill(codec: BaseCodec, checkpoint: Checkpoint, source: str) -> None:
-    """Convert the entry that fits best and load it."""
+    """Convert the checkpoint's best-fitting entry to our names, and load it."""
     what = f"{codec.name}: {source}"
     key_maps = (*codec.key_maps, OWN_NAMES)
     try:
@@ -189,31 +199,31 @@ def _fill(codec: BaseCodec, checkpoint: Checkpoint, source: str) -> None:
         codec.check_tensors(checkpoint.candidates[entry])
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
-    what = what if entry == WHOLE else f"{what}, {entry},"
+    what = what if entry == WHOLE_FILE else f"{what}, {entry},"
     codec.load_state_dict(convert(checkpoint.candidates[entry], wanted, key_maps, what), strict=True)
 
 
 def _choose(
     candidates: Mapping[str, Mapping[str, Tensor]], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap]
 ) -> str:
-    """The entry that fits best.
+    """The name of the entry that fits best.
 
     Raises:
-        ValueError: two that fit alike.
+        ValueError: two entries fit equally well.
     """
     fits = {name: fit(tensors, wanted, key_maps)[0] for name, tensors in candidates.items()}
     best = max(fits.values())
-    if best[0] == 0:  # nothing fits: the error speaks of the first, which is the whole
+    if best[0] == 0:  # nothing fits: the error then lists the faults of the first entry, the whole file
         return next(iter(fits))
     chosen = [name for name, value in fits.items() if value == best]
     if len(chosen) > 1:
-        raise ValueError(f"{' and '.join(chosen)} fit alike: pass the tensors of one as weights=dict")
+        raise ValueError(f"{' and '.join(chosen)} fit equally well: pass the tensors of one as weights=dict")
     return chosen[0]
 
 
 @functools.cache
 def _say_licence(name: str, licence: str) -> None:
-    """Once a process and codec: what a user must know before the weights are put to use."""
+    """Warn of non-commercial or unclear licences, once per process and codec."""
     if re.search(r"\bNC\b|non-?commercial", licence, re.IGNORECASE):
         log.warning("the weights of %s are for non-commercial use only (%s)", name, licence)
     elif re.match(r"\s*$|unknown|unclear|unstated|none|no |not ", licence, re.IGNORECASE):
@@ -227,10 +237,10 @@ def _say_licence(name: str, licence: str) -> None:
 
 @torch.no_grad()
 def randomise(codec: nn.Module, seed: int = 0) -> None:
-    """Noise in every persistent tensor, a function of `seed` and the tensor's name alone, the same in every dtype.
+    """Fill every persistent tensor with noise that depends only on `seed` and the tensor's name, not on its dtype.
 
-    The scales keep signals at about their size from layer to layer: matrices and kernels are uniform with variance
-    1 / fan-in, norms near 1, layer scales near 0.3, biases small, tables of vectors standard normal.
+    Signals keep about their size from layer to layer: matrices and kernels are uniform with variance 1 / fan-in, norms
+    near 1, layer scales near 0.3, biases small, codebooks standard normal.
     """
     kinds = {f"{name}.weight": type(module) for name, module in codec.named_modules()}
     for name, tensor in codec.state_dict().items():
@@ -251,7 +261,7 @@ def _noise(name: str, shape: tuple[int, ...], seed: int, kind: type[nn.Module]) 
         return 0.05 * uniform
     if re.search(r"gamma|scale", leaf):
         return 0.3 + 0.1 * uniform
-    if sum(n > 1 for n in shape) <= 1:  # norms, and activations with a value a channel
+    if sum(n > 1 for n in shape) <= 1:  # norms, and activations with one value for each channel
         return 1 + 0.1 * uniform
     transposed = issubclass(kind, nn.ConvTranspose1d | nn.ConvTranspose2d)
     fan_in = math.prod(shape) // shape[1 if transposed else 0]

@@ -1,4 +1,4 @@
-"""Reading pickled checkpoints without running anything that they name.
+"""Read pickled checkpoints without running anything that they name.
 
 A pickle is a program: unpickled, it calls whatever it can import. This reader imports nothing. It steps through the
 pickle's instructions itself; a name that they mention stays a pair of strings, and a call is looked up in a small
@@ -6,9 +6,9 @@ table, whose entries build tensors and plain containers and are written here. Cl
 in checkpoints beside the tensors (settings, paths, NumPy scalars) become inert `Opaque` marks. Any other name is an
 error as soon as it is mentioned.
 
-The files are those of `torch.save`: the zip form, and the one before it. Tensors are views of the mapped file, so that
-an optimiser's moments beside the model cost nothing. (The instructions are described in Python's `pickletools`, the
-files in torch/serialization.py.)
+The files are those of `torch.save`, in the zip format and in the legacy format before it. Tensors are views of the
+memory-mapped file, so an optimiser's moments beside the model take no memory. (Python's `pickletools` describes the
+instructions, torch/serialization.py the files.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MAGIC = 0x1950A86A20F9469CFC6C  # begins torch's form before zip
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # begins a file in torch's legacy format
 LEGACY_PROTOCOL = 1001
 
 _DTYPES = {
@@ -47,8 +47,8 @@ _DTYPES = {
 _NUMBERS = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _STORAGE_MODULES = ("torch", "torch.storage", "torch.cuda")
 
-# Modules whose classes and functions occur in published checkpoints beside the tensors. What is called from them, or
-# from `_OTHER`, is an Opaque mark: they are never imported.
+# Modules whose classes and functions occur in published checkpoints beside the tensors. They are never imported: a call
+# of one of these, or of one in `_OTHER`, gives an Opaque mark.
 _SETTINGS = (
     "argparse", "pathlib", "numpy", "typing", "enum", "datetime", "omegaconf", "antlr4", "hydra", "jsonargparse",
     "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torchmetrics", "torch.optim",
@@ -78,14 +78,14 @@ class UnsafeCheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Opaque:
-    """Stands where an object of another library stood; nothing of it is kept but the name of what made it."""
+    """In place of an object of another library; only the name of what made the object is kept."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Name:
-    """A mention of something in a module."""
+    """A name that a pickle mentions: of something in a module."""
 
     module: str
     name: str
@@ -96,13 +96,13 @@ class Name:
 
 @dataclass(frozen=True)
 class Storage:
-    """A stretch of memory that tensors look at: flat, of one type. In the old form it is filled after the pickle."""
+    """Flat memory of one type, which tensors are views of. In the legacy format its values follow the pickle."""
 
     values: Tensor
 
 
 def read_pickle(path: str | Path) -> Any:
-    """The object of a torch checkpoint (zip or older form): dicts, lists, plain values, tensors on the CPU.
+    """The object of a torch checkpoint (zip or legacy format): dicts, lists, plain values, tensors on the CPU.
 
     Raises:
         UnsafeCheckpointError: it names code, or it is a program (TorchScript, torch.package).
@@ -113,7 +113,7 @@ def read_pickle(path: str | Path) -> Any:
         with path.open("rb") as file:
             if file.seek(0, 2) == 0:
                 raise ValueError("it is empty")
-            # Copy on write: tensors may be written to, the file stays as it is.
+            # Copy on write: tensors may be written to without changing the file.
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         return _read_zip(path, memory) if memory[:4] == b"PK\x03\x04" else _read_legacy(memory)
     except UnsafeCheckpointError as error:
@@ -142,11 +142,11 @@ def tensors_of(tree: Any, prefix: str = "") -> dict[str, Tensor]:
     return out
 
 
-# -- the two forms of a file ----------------------------------------------------------------------
+# -- the two file formats -------------------------------------------------------------------------
 
 
 def _read_zip(path: Path, memory: mmap.mmap) -> Any:
-    """`data.pkl` holds the object, `data/KEY` the storages; all below one folder, and as a rule not compressed."""
+    """`data.pkl` holds the object, `data/KEY` the storages; all are in one folder, and usually not compressed."""
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
 
@@ -204,7 +204,7 @@ def _read_legacy(memory: mmap.mmap) -> Any:
         return storages[key]
 
     plain = _Machine()
-    if plain.run(memory) != MAGIC or plain.run(memory) != LEGACY_PROTOCOL:
+    if plain.run(memory) != LEGACY_MAGIC or plain.run(memory) != LEGACY_PROTOCOL:
         raise ValueError("it does not begin as torch's files do")
     _check_byteorder("little" if plain.run(memory)["little_endian"] else "big")
     tree = _Machine(storage).run(memory)
@@ -238,7 +238,7 @@ def _dtype(name: Any) -> torch.dtype:
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -> Tensor:
-    """A view of a storage; torch checks that it stays inside. Gradients and hooks are of no use here."""
+    """A view of a storage; torch checks its bounds. Gradients and hooks are ignored."""
     if not isinstance(storage, Storage):
         raise ValueError(f"a tensor of {type(storage).__name__}")
     if len(_ignored) > 2 and _ignored[2]:
@@ -283,10 +283,10 @@ _CALLS: Mapping[Name, Callable[..., Any]] = {
 
 
 def _mention(module: Any, name: Any) -> Any:
-    """What a name stands for: itself, or a type of numbers.
+    """A mentioned name as a `Name`, or as the `torch.dtype` that it names.
 
     Raises:
-        UnsafeCheckpointError: it is in no table above.
+        UnsafeCheckpointError: no table above has the name.
     """
     mentioned = Name(str(module), str(name))
     if mentioned in _CALLS or (module, name) in _OTHER:
@@ -316,7 +316,7 @@ def _call(what: Any, arguments: Any) -> Any:
 
 
 class _Mark:
-    """Where on the stack the arguments of an instruction begin."""
+    """On the stack, in front of the arguments of an instruction."""
 
 
 _MARK = _Mark()
@@ -337,7 +337,7 @@ _LITERALS = {
 
 
 class _Machine:
-    """Runs the instructions of one pickle on a stack, and calls nothing but `_call`."""
+    """Runs the instructions of one pickle on a stack. Calls go through `_call` alone."""
 
     def __init__(self, storage: Callable[[Any], Storage] | None = None) -> None:
         self.storage = storage
@@ -345,7 +345,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, program: Any) -> Any:
-        """The object that a pickle describes; a file is left behind its end."""
+        """The object that a pickle describes. A file is then at the position behind the pickle."""
         self.stack, self.memo = [], {}
         for opcode, argument, _ in pickletools.genops(program):
             if opcode.name == "STOP":
@@ -426,7 +426,7 @@ class _Machine:
                 raise ValueError(f"the instruction {code}")
 
     def _to_mark(self) -> list[Any]:
-        """The items above the last mark, which are taken off with it."""
+        """Take the items above the last mark, and the mark, off the stack; returns the items."""
         place = len(self.stack) - 1
         while self.stack[place] is not _MARK:
             place -= 1

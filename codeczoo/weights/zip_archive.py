@@ -1,4 +1,4 @@
-"""Checkpoints that are published inside a zip archive: the members that are wanted, as files of the cache."""
+"""Checkpoints that are published inside a zip archive: their files, unpacked into the cache."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+UNPACK_BLOCK = 1 << 20  # bytes copied at once
+
 
 def unpack(archive: Path, members: Sequence[str], cache: Path) -> list[Path]:
-    """Members of a zip archive, unpacked below the folder `cache` once for as long as its size and time stay.
+    """Unpack members of a zip archive into a folder in `cache`, again only if the archive's size or time has changed.
 
     Args:
-        members: their paths in the archive, or how these end: "exp/vocoder/v1/model.pkl" is found as
-            "vocoder/v1/model.pkl" too.
+        members: their paths in the archive, or the ends of those: "vocoder/v1/model.pkl" finds
+            "exp/vocoder/v1/model.pkl".
 
     Raises:
-        ValueError: not a whole zip archive, or one without such a member; the message names both.
+        ValueError: not a whole zip archive, or a member is not in it; the message names both.
     """
     real = archive.resolve()
     stat = real.stat()
@@ -38,12 +40,12 @@ def unpack(archive: Path, members: Sequence[str], cache: Path) -> list[Path]:
         raise ValueError(f"{archive}: not a whole zip archive ({error})") from error
     except LookupError as error:
         raise ValueError(f"{archive}: there is no {error.args[0]} in this archive") from None
-    log.info("%d files of %s are unpacked in %s", len(paths), archive, cache / mark)
+    log.info("%d files of %s unpacked into %s", len(paths), archive, cache / mark)
     return paths
 
 
 def _find(names: Sequence[str], member: str) -> str:
-    """The archive's name of a member. (A Mac adds entries of the same names with other content.)"""
+    """The full path of a member. (macOS adds entries with the same names and other content: those are skipped.)"""
     found = [name for name in names if f"/{name}".endswith(f"/{member}") and not name.startswith("__MACOSX/")]
     if not found:
         raise LookupError(member)
@@ -55,7 +57,7 @@ def _unpack_one(content: zipfile.ZipFile, name: str, path: Path) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with content.open(name) as source, partial.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+            shutil.copyfileobj(source, target, UNPACK_BLOCK)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ def snac(given: Given) -> Published:
         encode=model.encode,
         to_ours=rows,
         decode=model.decode,
-        from_ours=lambda codes: [torch.stack(codes.level(k)) for k in range(codes.num_codebooks)],
+        from_ours=lambda codes: [torch.stack(codes.codebook(k)) for k in range(codes.num_codebooks)],
     )
 
 

@@ -285,7 +285,7 @@ CASES = [
          ("lengths", "[-1]")),
     Case("Audio as an array", lambda _: np.asarray(Audio.of(T, 8000)), TypeError, (".numpy(index)", ".waveform")),
     Case("mix to no channel", lambda _: Audio.of(T, 8000).mix(0), ValueError, ("channels", "0")),
-    Case("an item that is not there", lambda _: Audio.of(T, 8000)[1], IndexError, ("item 1 of a batch of 1",)),
+    Case("an item that is not there", lambda _: Audio.of(T, 8000)[1], IndexError, ("item 1", "batch has 1")),
 ]  # fmt: skip
 
 

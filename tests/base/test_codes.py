@@ -79,10 +79,10 @@ def test_the_bitrate_falls_back_on_frames_and_is_nan_where_nothing_is_known() ->
     assert bool(compressed.bitrate.isnan().all())
 
 
-def test_levels_are_rows_without_padding() -> None:
+def test_codebooks_are_rows_without_padding() -> None:
     codes = multiscale()
-    assert [row.tolist() for row in codes.level(0)] == [[0, 1], [0, 1]]
-    assert [len(row) for row in codes.level(2)] == [8, 5]
+    assert [row.tolist() for row in codes.codebook(0)] == [[0, 1], [0, 1]]
+    assert [len(row) for row in codes.codebook(2)] == [8, 5]
 
 
 def test_it_prints_what_it_is() -> None:
@@ -195,7 +195,7 @@ def test_bytes_and_open_files_are_as_good_as_paths(tmp_path: Path) -> None:
 def test_the_head_of_a_file_says_what_it_holds(tmp_path: Path) -> None:
     multiscale().save(tmp_path / "codes.safetensors")
     head = CodesFile.read(tmp_path / "codes.safetensors")
-    assert head == CodesFile.of(multiscale()) == ("made_up", (4096, 1024, 1000), 2, 0.8)
+    assert head == CodesFile.of(multiscale()) == ("made_up", (4096, 1024, 1000), 2, 0.8, None)
     bare = Codes(**{**vars(multiscale()), "num_samples": torch.tensor(-1)})
     bare.save(tmp_path / "bare.safetensors")
     assert CodesFile.read(tmp_path / "bare.safetensors").seconds == 8 / 10

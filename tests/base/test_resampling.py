@@ -49,7 +49,7 @@ def test_a_ragged_batch_equals_each_clip_alone(orig: int, new: int, name: Filter
 def test_a_long_clip_is_made_in_pieces(name: Filter, monkeypatch: pytest.MonkeyPatch) -> None:
     waveform = torch.randn(2, 90_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     whole = resample(waveform, 44_100, 16_000, filter=name)
-    monkeypatch.setattr(resampling, "PIECE", 1_000)
+    monkeypatch.setattr(resampling, "MAX_TILE_SAMPLES", 1_000)
     torch.testing.assert_close(resample(waveform, 44_100, 16_000, filter=name), whole, atol=1e-12, rtol=0)
 
 

@@ -272,7 +272,7 @@ def test_a_short_clip_through_a_stream(samples: int) -> None:
     pieces = [stream.encode(clip[..., :whole]).codes] if whole else []
     codes = torch.cat([*pieces, stream.flush(clip[..., whole:]).codes], dim=-1)
     assert torch.equal(codes, codec.encode(clip, 24000).codes)
-    audio = torch.cat([stream.decode(codes).waveform, stream.drain().waveform], dim=-1)
+    audio = torch.cat([stream.decode(codes).waveform, stream.flush_decoder().waveform], dim=-1)
     torch.testing.assert_close(audio, codec.decode(codec.codes_from_tensor(codes)).waveform)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from codeczoo import load_codec
-from codeczoo.base.codec import PIECE
+from codeczoo.base.codec import CHECK_BLOCK_FRAMES
 from tests.support.sound import si_sdr, speech
 
 LAWS = {"g711_ulaw": "ULAW", "g711_alaw": "ALAW"}
@@ -115,7 +115,7 @@ def test_codes_do_not_depend_on_the_floating_point_type(dtype: torch.dtype) -> N
 
 
 def test_all_codes_that_are_out_of_range_are_counted_however_long_the_clip() -> None:
-    codes = torch.zeros(1, 1, 3 * PIECE, dtype=torch.int64)
-    codes[0, 0, [7, PIECE + 1, 3 * PIECE - 1]] = 300
+    codes = torch.zeros(1, 1, 3 * CHECK_BLOCK_FRAMES, dtype=torch.int64)
+    codes[0, 0, [7, CHECK_BLOCK_FRAMES + 1, 3 * CHECK_BLOCK_FRAMES - 1]] = 300
     with pytest.raises(ValueError, match=r"code 300 at item 0, codebook 0, frame 7 is .* \(3 codes are out of range\)"):
         load_codec("g711_ulaw", device="cpu").decode(codes)

@@ -20,7 +20,7 @@ def test_golden(name: str) -> None:
     codes = codec.encode(case["audio"], codec.sample_rate)
     levels = [case[f"codes_{k}"] for k in range(len(codec.strides))]
     for k, level in enumerate(levels):
-        assert_codes_agree(codes.level(k)[0][None], level, case[f"codes_stable_{k}"])
+        assert_codes_agree(codes.codebook(k)[0][None], level, case[f"codes_stable_{k}"])
     assert_audio_agrees(codec.encode_latent(case["audio"], torch.tensor([case["audio"].shape[-1]])), case["latent"])
     latent = codec.quantizer.decode(levels)
     assert_audio_agrees(latent, case["quantized"])
@@ -56,6 +56,6 @@ def test_codes_know_their_rates_and_bits() -> None:
     codec = golden_codec("snac_24khz", "snac_24khz")
     codes = codec.encode(torch.zeros(1, 1, 24000) + 0.1, 24000)  # 12 windows of 2048 samples: 48 frames
     assert codes.strides == (4, 2, 1)
-    assert [len(codes.level(k)[0]) for k in range(3)] == [12, 24, 48]
+    assert [len(codes.codebook(k)[0]) for k in range(3)] == [12, 24, 48]
     assert float(codes.num_bits) == (12 + 24 + 48) * 12
     assert codec.bitrate_of(3) == pytest.approx(984.375)

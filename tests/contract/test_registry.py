@@ -213,7 +213,7 @@ def test_a_stream_is_only_a_patient_call(causal: BaseCodec, size: str, seed: int
     for n in fed_in_chunks(whole.codes.shape[-1], 1, r):
         out.append(stream.decode(whole.codes[..., position : position + n]))
         position += n
-    out.append(stream.drain())
+    out.append(stream.flush_decoder())
     for i in range(2):
         streamed = torch.cat([piece.split()[i] for piece in out], dim=-1)
         assert_same_audio(streamed, expected.split()[i], 1e-9)

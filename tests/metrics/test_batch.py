@@ -103,7 +103,7 @@ def test_long_clips_are_measured_piece_by_piece_with_the_same_result(monkeypatch
     whole = evaluate(reference, estimate, rate, names)
     monkeypatch.setattr(spectral, "CHUNK_VALUES_CPU", 5_000)
     monkeypatch.setattr(intelligibility, "CHUNK_VALUES_CPU", 5_000)
-    monkeypatch.setattr(resampling, "PIECE", 5_000)
+    monkeypatch.setattr(resampling, "MAX_TILE_SAMPLES", 5_000)
     pieces = evaluate(reference, estimate, rate, names)
     for name in names:
         assert float(pieces[name]) == pytest.approx(float(whole[name]), abs=1e-9)

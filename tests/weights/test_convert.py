@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.key_map import KeyMap, Rule
-from codeczoo.weights.convert import SHOWN, CheckpointError, convert, fit, fold_weight_norm
+from codeczoo.weights.convert import MAX_KEYS_LISTED, CheckpointError, convert, fit, fold_weight_norm
 
 PLAIN = KeyMap("plain")
 
@@ -110,8 +110,8 @@ def test_every_fault_is_listed_at_once() -> None:
 
 
 def test_long_lists_are_cut_and_counted() -> None:
-    wanted = {f"w{i:03}": torch.empty(2) for i in range(SHOWN + 30)}
-    with pytest.raises(CheckpointError, match=rf"{SHOWN + 30} missing: w000, .* and 30 more"):
+    wanted = {f"w{i:03}": torch.empty(2) for i in range(MAX_KEYS_LISTED + 30)}
+    with pytest.raises(CheckpointError, match=rf"{MAX_KEYS_LISTED + 30} missing: w000, .* and 30 more"):
         convert({}, wanted, [PLAIN], "test")
 
 
@@ -146,7 +146,7 @@ def test_unusual_sizes_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         convert(published, {name: torch.empty(2) for name in published}, [PLAIN], "tiny: weights.pt")
     (record,) = caplog.records
-    assert record.getMessage() == "tiny: weights.pt: values of unusual size in w (3e+05)"
+    assert record.getMessage() == "tiny: weights.pt: unusually large values in w (3e+05)"
 
 
 def test_the_naming_that_fits_best_is_chosen_though_a_key_is_missing() -> None:

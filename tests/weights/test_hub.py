@@ -366,7 +366,7 @@ def test_members_of_an_archive_are_fetched_and_unpacked_once(hub: HubServer, tmp
 
 
 def test_a_revision_of_a_url_is_an_error(at_url: TinyCodec) -> None:
-    with pytest.raises(ValueError, match="revision='main' is of a hub repository"):
+    with pytest.raises(ValueError, match="revision='main' is for hub repositories"):
         load_weights(at_url, revision="main")
 
 

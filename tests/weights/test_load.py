@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from codeczoo.base.catalogue import WeightsSource
 from codeczoo.weights import load as weights_module
-from codeczoo.weights.checkpoint import WHOLE, read_checkpoint
+from codeczoo.weights.checkpoint import WHOLE_FILE, read_checkpoint
 from codeczoo.weights.download import file_hash
 from codeczoo.weights.load import load_weights, randomise
 from codeczoo.weights.safe_pickle import UnsafeCheckpointError
@@ -273,7 +273,7 @@ def test_two_entries_that_fit_alike_are_not_guessed_at(tmp_path: Path) -> None:
     tensors = published("authors")
     averaged = {key: value * 0.9 for key, value in tensors.items()}
     torch.save({"generator": tensors, "generator_ema": averaged}, tmp_path / "both.pt")
-    with pytest.raises(ValueError, match=r"entry 'generator' and entry 'generator_ema' fit alike"):
+    with pytest.raises(ValueError, match=r"entry 'generator' and entry 'generator_ema' fit equally well"):
         load_weights(tiny(), tmp_path / "both.pt")
 
 
@@ -282,7 +282,7 @@ def test_two_entries_that_fit_alike_are_not_guessed_at(tmp_path: Path) -> None:
     [
         (b"", "it is empty"),
         (b"<!DOCTYPE html><html>Not found</html>", "a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git LFS pointer"),
         (b"RIFF....WAVE", "not a whole"),
         (b'\xff\xff\x00\x00\x00\x00\x00\x00{"a":', "not a whole"),
     ],
@@ -354,7 +354,7 @@ def test_candidates_are_the_whole_and_each_entry(tmp_path: Path) -> None:
     torch.save({"model": {"generator": {"w": torch.ones(1)}}, "step": 3, "ema": {"w": torch.zeros(1)}}, path)
     found = read_checkpoint(path)
     assert {name: list(tensors) for name, tensors in found.candidates.items()} == {
-        WHOLE: ["model.generator.w", "ema.w"],
+        WHOLE_FILE: ["model.generator.w", "ema.w"],
         "entry 'model'": ["generator.w"],
         "entry 'model/generator'": ["w"],
         "entry 'ema'": ["w"],

@@ -25,7 +25,14 @@ import numpy as np
 import pytest
 import torch
 
-from codeczoo.weights.safe_pickle import LEGACY_PROTOCOL, MAGIC, Opaque, UnsafeCheckpointError, read_pickle, tensors_of
+from codeczoo.weights.safe_pickle import (
+    LEGACY_MAGIC,
+    LEGACY_PROTOCOL,
+    Opaque,
+    UnsafeCheckpointError,
+    read_pickle,
+    tensors_of,
+)
 
 # -- making files ---------------------------------------------------------------------------------
 
@@ -55,7 +62,7 @@ def in_zip(program: bytes, path: Path) -> Path:
 def in_legacy(program: bytes, path: Path) -> Path:
     """A file of torch's form before zip around a pickle."""
     machine = {"protocol_version": LEGACY_PROTOCOL, "little_endian": sys.byteorder == "little", "type_sizes": {}}
-    head = b"".join(pickle.dumps(part, protocol=2) for part in (MAGIC, LEGACY_PROTOCOL, machine))
+    head = b"".join(pickle.dumps(part, protocol=2) for part in (LEGACY_MAGIC, LEGACY_PROTOCOL, machine))
     path.write_bytes(head + program + pickle.dumps([], protocol=2))
     return path
 

@@ -241,7 +241,7 @@ def _decode_windows(codec: DAC, codes: Tensor, frames: int) -> Tensor:
 def _groups(codec: DAC, windows: Tensor, samples: int) -> tuple[Tensor, ...]:
     """Windows [B, _, W, _] of so many samples each, in groups that may go through the network together."""
     seconds = len(windows) * samples / codec.sample_rate
-    return windows.split(max(int(codec._seconds_per_pass() / seconds), 1), dim=2)
+    return windows.split(max(int(codec._chunk_seconds() / seconds), 1), dim=2)
 
 
 def _join(windows: Tensor, batch: int) -> Tensor:

@@ -40,7 +40,7 @@ import torch
 from codeczoo import Audio, load_codec
 from codeczoo.benchmark.run import run_benchmark
 from codeczoo.benchmark.settings import Settings
-from codeczoo.executor.local import ENGINES
+from codeczoo.executor.engine import ENGINES
 from codeczoo.metrics import metric_names
 
 RECORDINGS = Path(__file__).parents[1] / "tests" / "golden" / "metrics" / "audio"

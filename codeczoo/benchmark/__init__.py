@@ -1,1 +1,1 @@
-"""Datasets, the pipeline, results, the report."""
+"""Encode, decode and measure a data set; see docs/benchmark.md."""

@@ -1,11 +1,11 @@
-"""One batch through one codec: coded, measured, and told as lines of results. The same here and on a cluster."""
+"""One batch through one codec: encoded, decoded, measured, and written as rows of the results."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from codeczoo.base.audio import Audio
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
 from codeczoo.base.device import choose_device
-from codeczoo.benchmark.protocols import Coded, find_protocol
+from codeczoo.benchmark.protocols import CodecOutput, find_protocol
 from codeczoo.benchmark.results import audio_name
 from codeczoo.benchmark.settings import Settings
-from codeczoo.data.open import Entry
 from codeczoo.data.read import Group, ReadBatch
+from codeczoo.data.source import Entry
 from codeczoo.executor.bisect import is_out_of_memory, reason_of, run_bisecting
+from codeczoo.executor.job import BatchTask, JobWorker, Pending
 from codeczoo.executor.record import describe_codec, environment, number, versions
 from codeczoo.metrics import Evaluation, Scores, start_evaluation
 from codeczoo.registry import load_codec
@@ -32,19 +33,26 @@ CLOCKS = ("audio", "encode", "decode", "metrics", "waiting")  # seconds: of audi
 
 
 @dataclass(frozen=True)
+class BenchmarkTask(BatchTask):
+    """A batch, and the codecs (or reconstructions) whose rows of it are missing."""
+
+    codecs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What became of one batch under one codec. Plain values: it travels between processes.
+    """The results of one batch with one codec. Plain values: they travel between processes.
 
     Attributes:
-        batch: its number; subject: the codec.
+        batch: its index; codec: its name, or that of a reconstruction.
         rows: one a clip, in the batch's order.
         counts: for each codebook, how often each code occurred.
         seconds: spent, by `CLOCKS`.
-        events: what did not go straight: batches that were halved, and why.
+        events: batches that were halved, processes that died, and why.
     """
 
     batch: int
-    subject: str
+    codec: str
     rows: list[dict[str, Any]]
     counts: list[dict[int, int]]
     seconds: dict[str, float]
@@ -52,180 +60,200 @@ class Outcome:
 
 
 @dataclass
-class Pending:
-    """A batch that is coded, while the pool still measures it."""
+class PendingOutcome(Pending[Outcome]):
+    """A batch that one codec is done with, while the metric pool may still work at it.
+
+    Attributes:
+        measured: groups of clips, each with its output and its evaluation (None without a decoder).
+        failed: id → stage and reason.
+    """
 
     batch: ReadBatch
-    subject: str
-    parts: list[tuple[Group, Coded, Evaluation | None]] = field(default_factory=list)
-    failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # id → stage, reason
+    codec: str
+    measured: list[tuple[Group, CodecOutput, Evaluation | None]] = field(default_factory=list)
+    failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLOCKS, 0.0))
     events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
-        """Whether `finish` would not wait."""
-        return all(evaluation is None or evaluation.done for _, _, evaluation in self.parts)
+        return all(evaluation is None or evaluation.done for _, _, evaluation in self.measured)
 
     def finish(self) -> Outcome:
-        """Wait for the metrics; everything as lines."""
         rows: dict[str, dict[str, Any]] = {}
         counts: list[dict[int, int]] = []
-        for group, coded, evaluation in self.parts:
+        for group, output, evaluation in self.measured:
             began = time.perf_counter()
             scores = None if evaluation is None else evaluation.finish()
             self.seconds["waiting"] += time.perf_counter() - began
-            rows |= _rows(group, coded, scores)
-            if coded.codes is not None:
-                _count(counts, coded.codes)
+            rows |= _rows(group, output, scores)
+            if output.codes is not None:
+                _count(counts, output.codes)
         lines = []
         for entry in self.batch.entries:
-            head = {"codec": self.subject, "id": entry.id, "path": entry.origin, "category": entry.category}
+            head = {"codec": self.codec, "id": entry.id, "path": entry.origin, "category": entry.category}
             if entry.id in self.failed:
                 stage, reason = self.failed[entry.id]
                 lines.append({**head, "status": "failed", "stage": stage, "reason": reason})
             else:
                 lines.append({**head, "status": "ok", **rows[entry.id]})
-        return Outcome(self.batch.index, self.subject, lines, counts, self.seconds, self.events)
+        return Outcome(self.batch.index, self.codec, lines, counts, self.seconds, self.events)
 
 
-class Worker:
-    """The codecs of a benchmark on one device, and what is done with a batch.
+class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
+    """The codecs of a benchmark on one device.
 
     Args:
-        estimates: whether the names in `settings.codecs` are of reconstructions that the data set holds.
+        settings: `device` is the worker's; `out` is where audio is kept.
+        has_estimates: the names in `settings.codecs` are of reconstructions that the data set holds.
     """
 
-    def __init__(self, settings: Settings, estimates: bool = False) -> None:
+    def __init__(self, settings: Settings, has_estimates: bool = False) -> None:
         self.settings = settings
         self.protocol = find_protocol(settings.protocol)
         self.metrics = list(settings.metrics or self.protocol.metrics)
         self.device = choose_device(settings.device)
         self.codecs: dict[str, BaseCodec] = {}
-        if not estimates:
+        if not has_estimates:
             for name in settings.codecs:
                 given = settings.weights.get(name)
                 codec = load_codec(name, given, device=self.device, precision=settings.precision)
                 self.codecs[codec.name] = codec
                 if reason := codec.variant.decode_unsupported_reason:
                     log.warning("%s. Its codes and its speed are measured", reason)
-        self.subjects = settings.codecs if estimates else tuple(self.codecs)
+        self.names = settings.codecs if has_estimates else tuple(self.codecs)
         self._moved: tuple[tuple[Entry, ...], list[Group]] = ((), [])
 
-    def start(self, batch: ReadBatch, subject: str) -> Pending:
-        """Encode, decode and begin to measure; when a batch fails, its halves, down to the clip whose fault it is."""
-        pending = Pending(batch, subject)
+    def start(self, task: BenchmarkTask, read: ReadBatch) -> Iterator[PendingOutcome]:
+        """Encode, decode and begin to measure, codec by codec."""
+        for name in task.codecs:
+            yield self._start_codec(read, name)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "codecs": {
+                name: describe_codec(self.codecs[name]) if name in self.codecs else describe_reconstructions(name)
+                for name in self.names
+            },
+            "versions": versions(),
+            "environment": environment(self.device),
+        }
+
+    def _start_codec(self, batch: ReadBatch, name: str) -> PendingOutcome:
+        """The batch with one codec; when that fails, its halves, down to the clip at fault."""
+        pending = PendingOutcome(batch, name)
         pending.failed |= {id: ("read", reason) for id, reason in batch.failures.items()}
         for group in self._on_device(batch):
             group = self._within_limit(group, pending)
             if not len(group):
                 continue
-            stage = _Stage(self.device, pending.seconds)
+            clock = _StageClock(self.device, pending.seconds)
             for rows, result in run_bisecting(
-                lambda rows, group=group, stage=stage: self._code(group[rows], subject, stage),  # type: ignore[misc]
+                lambda rows, group=group, clock=clock: self._code(group[rows], name, clock),  # type: ignore[misc]
                 range(len(group)),
-                on_split=lambda rows, error: pending.events.append(self._halved(batch, subject, rows, error)),
+                on_split=lambda rows, error: pending.events.append(_halved(batch, name, rows, error)),
             ):
                 if isinstance(result, Exception):
-                    pending.failed[group.entries[rows[0]].id] = (stage.name, reason_of(result))
+                    pending.failed[group.entries[rows[0]].id] = (clock.stage, reason_of(result))
                 else:
-                    part = group[rows]
-                    pending.parts.append((part, *result))
-                    self._keep(part, result[0], subject)
+                    output, evaluation = result
+                    coded = group[rows]
+                    pending.measured.append((coded, output, evaluation))
+                    self._keep_audio(coded, output, name)
         return pending
 
-    def _code(self, group: Group, subject: str, stage: _Stage) -> tuple[Coded, Evaluation | None]:
-        codec = self.codecs.get(subject)
-        stage.begin("read" if codec is None else "encode")
+    def _code(self, group: Group, name: str, clock: _StageClock) -> tuple[CodecOutput, Evaluation | None]:
+        codec = self.codecs.get(name)
+        clock.restart("read" if codec is None else "encode")
         if codec is None:
             clips = []
-            for clip in group.estimates[subject]:
+            for clip in group.estimates[name]:
                 if isinstance(clip, str):
                     raise ValueError(f"no reconstruction: {clip}")
                 clips.append(clip._replace(waveform=clip.waveform.to(self.device)))
-            coded = self.protocol.compare(group.audio, clips)
+            output = self.protocol.compare(group.audio, clips)
         else:
-            coded = self.protocol.code(codec, group.audio, stage)
-        stage("metrics")
+            output = self.protocol.code(codec, group.audio, clock)
+        clock("metrics")
         evaluation = None
-        if coded.estimate is not None:
+        if output.estimate is not None:
             evaluation = start_evaluation(
-                coded.reference,
-                coded.estimate.to(torch.float32),
+                output.reference,
+                output.estimate.to(torch.float32),
                 metrics=self.metrics,
                 num_workers=self.settings.metric_workers,
             )
-        stage.end(float(group.audio.seconds.sum()))
-        return coded, evaluation
+        clock.succeed(float(group.audio.seconds.sum()))
+        return output, evaluation
 
     def _on_device(self, batch: ReadBatch) -> list[Group]:
-        """The batch's groups on the device: moved once, for all codecs."""
+        """The batch's groups on the device, moved there once for all codecs."""
         if self._moved[0] != batch.entries:
             groups = [replace(g, audio=replace(g.audio, waveform=_moved(g.audio, self.device))) for g in batch.groups]
             self._moved = (batch.entries, groups)
         return self._moved[1]
 
-    def _within_limit(self, group: Group, pending: Pending) -> Group:
-        """Without the clips that the protocol leaves out."""
-        longest = self.protocol.longest
-        if longest is None:
+    def _within_limit(self, group: Group, pending: PendingOutcome) -> Group:
+        """The group without the clips that are longer than the protocol's limit; these fail."""
+        limit = self.protocol.max_seconds
+        if limit is None:
             return group
         kept = []
         for i, (entry, seconds) in enumerate(zip(group.entries, group.audio.seconds.tolist(), strict=True)):
-            if seconds > longest:
-                reason = f"longer than {longest:g} s ({seconds:.1f} s): protocol {self.protocol.name} leaves it out"
+            if seconds > limit:
+                reason = f"longer than {limit:g} s ({seconds:.1f} s): protocol {self.protocol.name} leaves it out"
                 pending.failed[entry.id] = ("protocol", reason)
             else:
                 kept.append(i)
         return group if len(kept) == len(group) else group[kept]
 
-    def _halved(self, batch: ReadBatch, subject: str, rows: Sequence[int], error: Exception) -> dict[str, Any]:
-        what = "out of memory" if is_out_of_memory(error) else "failed"
-        return {"event": f"halved: {what}", "codec": subject, "batch": batch.index, "clips": len(rows),
-                "reason": reason_of(error)}  # fmt: skip
-
-    def _keep(self, group: Group, coded: Coded, subject: str) -> None:
-        """Write what is to be listened to."""
+    def _keep_audio(self, group: Group, output: CodecOutput, name: str) -> None:
+        """Write the audio of the clips that `save_audio` asks for."""
         wanted = self.settings.save_audio
         for i, entry in enumerate(group.entries):
-            if coded.estimate is not None and (wanted < 0 or entry.position < wanted):
-                for name, audio in (("original", coded.reference), (subject, coded.estimate)):
-                    path = Path(self.settings.out) / "audio" / name / audio_name(entry.id)
-                    if name != "original" or not path.exists():
+            if output.estimate is not None and (wanted < 0 or entry.position < wanted):
+                for folder, audio in (("original", output.reference), (name, output.estimate)):
+                    path = Path(self.settings.out) / "audio" / folder / audio_name(entry.id)
+                    if folder != "original" or not path.exists():
                         path.parent.mkdir(parents=True, exist_ok=True)
                         audio[i].save(path)
 
 
-class _Stage:
-    """What is being done, and how long it takes."""
+class _StageClock:
+    """Which stage (read, encode, decode, metrics) a batch is in, and the seconds that each takes.
+
+    Attributes:
+        stage: the present one; after an error, the one that failed.
+    """
 
     def __init__(self, device: torch.device, seconds: dict[str, float]) -> None:
-        self.name = "read"
+        self.stage = "read"
         self._device, self._seconds = device, seconds
         self._spent: dict[str, float] = {}
         self._began = 0.0
 
-    def begin(self, name: str) -> None:
-        """A new attempt: what was spent on one that failed does not count."""
+    def restart(self, stage: str) -> None:
+        """Begin an attempt. The seconds of an attempt that failed do not count."""
         self._spent.clear()
-        self.name, self._began = name, clock(self._device)
+        self.stage, self._began = stage, now(self._device)
 
-    def __call__(self, name: str) -> None:
-        now = clock(self._device)
-        self._spent[self.name] = self._spent.get(self.name, 0.0) + now - self._began
-        self.name, self._began = name, now
+    def __call__(self, stage: str) -> None:
+        """The present stage ends and `stage` begins."""
+        time_now = now(self._device)
+        self._spent[self.stage] = self._spent.get(self.stage, 0.0) + time_now - self._began
+        self.stage, self._began = stage, time_now
 
-    def end(self, audio: float) -> None:
-        """All went well, with so many seconds of audio."""
+    def succeed(self, audio: float) -> None:
+        """End the attempt and add its seconds, and those of its `audio`, to `seconds`."""
         self("done")
-        for name, spent in self._spent.items():
-            if name in self._seconds:
-                self._seconds[name] += spent
+        for stage, spent in self._spent.items():
+            if stage in self._seconds:
+                self._seconds[stage] += spent
         self._seconds["audio"] += audio
 
 
-def clock(device: torch.device) -> float:
-    """Seconds, once the device is through with what it was given."""
+def now(device: torch.device) -> float:
+    """Seconds of a clock, read once the device has finished its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -233,24 +261,30 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
+def _halved(batch: ReadBatch, name: str, rows: Sequence[int], error: Exception) -> dict[str, Any]:
+    what = "out of memory" if is_out_of_memory(error) else "failed"
+    return {"event": f"halved: {what}", "codec": name, "batch": batch.index, "clips": len(rows),
+            "reason": reason_of(error)}  # fmt: skip
+
+
 def _moved(audio: Audio, device: torch.device) -> torch.Tensor:
     return audio.waveform.to(device, non_blocking=audio.waveform.is_pinned() if device.type == "cuda" else False)
 
 
-def _rows(group: Group, coded: Coded, scores: Scores | None) -> dict[str, dict[str, Any]]:
-    """What is known of each clip, by id."""
+def _rows(group: Group, output: CodecOutput, scores: Scores | None) -> dict[str, dict[str, Any]]:
+    """What a row says of each clip, by id."""
     seconds = group.audio.seconds.tolist()
-    codes = coded.codes
+    codes = output.codes
     bits = None if codes is None else codes.num_bits.tolist()
     tokens = None if codes is None else codes.counts.sum(1).tolist()
     values = {} if scores is None else {name: scores[name].tolist() for name in scores}
     reasons: Mapping[str, Sequence[str | None]] = {} if scores is None else scores.reasons
-    out = {}
+    rows = {}
     for i, entry in enumerate(group.entries):
         measured = {name: column[i] for name, column in values.items()}
         undefined = {name: reasons[name][i] for name in measured if math.isnan(measured[name])}
         stand_ins = {name: r for name in measured if name not in undefined and (r := reasons[name][i]) is not None}
-        out[entry.id] = {
+        rows[entry.id] = {
             "seconds": seconds[i],
             "sample_rate": group.audio.sample_rate,
             "channels": group.audio.channels,
@@ -261,7 +295,7 @@ def _rows(group: Group, coded: Coded, scores: Scores | None) -> dict[str, dict[s
             "undefined": undefined,
             **({"stand_ins": stand_ins} if stand_ins else {}),
         }
-    return out
+    return rows
 
 
 def _count(counts: list[dict[int, int]], codes: Codes) -> None:
@@ -275,18 +309,6 @@ def _count(counts: list[dict[int, int]], codes: Codes) -> None:
             counts[k][value] = counts[k].get(value, 0) + n
 
 
-def describe(worker: Worker) -> dict[str, Any]:
-    """What a reader of the results must know of the codecs, the programs and the machine."""
-    return {
-        "codecs": {
-            name: describe_codec(worker.codecs[name]) if name in worker.codecs else describe_reconstructions(name)
-            for name in worker.subjects
-        },
-        "versions": versions(),
-        "environment": environment(worker.device),
-    }
-
-
 def describe_reconstructions(name: str) -> dict[str, Any]:
-    """Of audio that a data set holds: what made it is known by name only."""
+    """For the record, of audio that a data set holds: only the name of its codec is known."""
     return {"name": name, "weights_source": "reconstructions that the data set holds", "weights_hash": None}

@@ -1,6 +1,6 @@
-"""How a clip is put through a codec and what is compared with what: ours, and Codec-SUPERB's as it was in May 2026.
+"""How a clip goes through a codec and what is compared: codeczoo's way, and Codec-SUPERB's as of May 2026.
 
-docs/benchmark.md names the choices of each one by one.
+docs/benchmark.md lists the choices of each.
 """
 
 from __future__ import annotations
@@ -23,73 +23,73 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Coded:
-    """What is compared, and what was sent."""
+class CodecOutput:
+    """Both sides of the comparison, and the codes between them."""
 
     reference: Audio
     estimate: Audio | None  # None: a tokenizer without a decoder
     codes: Codes | None  # None: a reconstruction that the data set holds
 
 
-Stage = Callable[[str], None]  # told of "encode" and "decode" as they begin
-Code = Callable[[BaseCodec, Audio, Stage], Coded]
+Stage = Callable[[str], None]  # called with "encode" and with "decode" when each begins
+Code = Callable[[BaseCodec, Audio, Stage], CodecOutput]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to measure.
+    """How clips are coded and compared.
 
     Attributes:
-        name: as `--protocol` takes it, and as it stands in the results.
-        code: a batch of clips of one rate and channel count, there and back.
-        compare: a batch, and its reconstructions as a data set holds them → what is compared.
-        metrics: computed when none are named.
-        longest: seconds; longer clips are left out, by name. None = no limit.
+        name: the value of `--protocol`, also in the results.
+        code: encodes and decodes a batch of clips of one rate and channel count.
+        compare: takes a batch and the reconstructions that a data set holds of it.
+        metrics: computed when none are asked for.
+        max_seconds: longer clips fail, with this limit as the reason. None = no limit.
         resampler: for the record.
     """
 
     name: str
     code: Code
-    compare: Callable[[Audio, Sequence[Clip]], Coded]
+    compare: Callable[[Audio, Sequence[Clip]], CodecOutput]
     metrics: tuple[str, ...]
-    longest: float | None = None
+    max_seconds: float | None = None
     resampler: str = "windowed sinc (Hann, width 6, roll-off 0.99)"
 
 
-# -- zoo: what codeczoo holds to be right -------------------------------------------------------------
+# -- zoo: codeczoo's own -----------------------------------------------------------------------------
 
 
-def _code(codec: BaseCodec, original: Audio, stage: Stage) -> Coded:
-    """At the codec's rate and channels, and back at the clip's own."""
+def _code(codec: BaseCodec, original: Audio, stage: Stage) -> CodecOutput:
+    """Encode at the codec's rate and channel count; compare at the clip's own."""
     stage("encode")
     codes = codec.encode(original)
     if not codec.supports_decode:
-        return Coded(original, None, codes)
+        return CodecOutput(original, None, codes)
     stage("decode")
-    return Coded(original, codec.match_input(codec.decode(codes), original), codes)
+    return CodecOutput(original, codec.match_input(codec.decode(codes), original), codes)
 
 
-def _compare(original: Audio, estimates: Sequence[Clip]) -> Coded:
-    """At the clip's own rate; where channel counts differ, the reconstruction's mix stands for each."""
+def _compare(original: Audio, estimates: Sequence[Clip]) -> CodecOutput:
+    """Compare at the clip's own rate; where channel counts differ, each channel with the reconstruction's mix."""
     clips = [
         clip if len(clip.waveform) == original.channels else clip._replace(waveform=clip.waveform.mean(0, keepdim=True))
         for clip in estimates
     ]
-    return Coded(original, collate(clips, original.sample_rate, original.channels), None)
+    return CodecOutput(original, collate(clips, original.sample_rate, original.channels), None)
 
 
-# -- superb-2026-05: Codec-SUPERB's choices, its defects among them -----------------------------------
+# -- superb-2026-05: Codec-SUPERB's choices, defects included ----------------------------------------
 
-# Families whose wrapper does not resample: the clip's samples are taken as if they were at the codec's rate, so that
-# the codec hears another speed and pitch, and what comes back is compared sample by sample.
+# Families whose wrapper does not resample: the clip's samples are taken as samples at the codec's rate, so the codec
+# hears another speed and pitch, and its output is compared with the clip sample by sample.
 NOT_RESAMPLED = ("dac", "funcodec")
-# A variant whose wrapper resamples to another rate than the network's, because a file of its package says so.
+# A variant whose wrapper resamples to another rate than the network's: that of a file in its package.
 RATE_OF_WRAPPER = {"sqcodec_24k_12kbps": 16_000}
 PEAK_OF_ACADEMICODEC = 0.95  # to which its wrapper normalises; the level is not restored
-LONGEST_OF_SUPERB = 120.0  # seconds
+MAX_SECONDS_OF_SUPERB = 120.0
 
 
-def _superb_code(codec: BaseCodec, original: Audio, stage: Stage) -> Coded:
+def _superb_code(codec: BaseCodec, original: Audio, stage: Stage) -> CodecOutput:
     stage("encode")
     mono = original.mix(1)
     family, rate = codec.variant.family, codec.sample_rate
@@ -104,21 +104,21 @@ def _superb_code(codec: BaseCodec, original: Audio, stage: Stage) -> Coded:
     else:
         codes = codec.encode(taken)
         if not codec.supports_decode:
-            return Coded(mono, None, codes)
+            return CodecOutput(mono, None, codes)
         stage("decode")
         back = codec.decode(codes)
-    # num_samples speaks of the clip as it is, so that the bitrate is that of its own duration.
+    # The number of samples of the clip itself, not of what the codec was given: the bitrate is per second of the clip.
     codes = replace(codes, num_samples=_at(mono.lengths, mono.sample_rate, rate))
     back = (
         replace(back, sample_rate=mono.sample_rate)
         if family in NOT_RESAMPLED
         else _soxr(replace(back, sample_rate=wrapper_rate * back.sample_rate // rate), mono.sample_rate)
     )
-    return Coded(mono, back, codes)
+    return CodecOutput(mono, back, codes)
 
 
 def _compressed(codec: BaseCodec, taken: Audio, stage: Stage) -> tuple[Codes, Audio]:
-    """DAC's file mode, one clip at a time: each has its own loudness and its own windows."""
+    """DAC's file mode, one clip at a time: loudness and windows are chosen clip by clip."""
     from codeczoo.codecs.dac import DAC
 
     assert isinstance(codec, DAC)
@@ -132,19 +132,19 @@ def _compressed(codec: BaseCodec, taken: Audio, stage: Stage) -> tuple[Codes, Au
     return Codes.cat(codes), stack(back, codec.sample_rate)
 
 
-def _superb_compare(original: Audio, estimates: Sequence[Clip]) -> Coded:
-    """As they are; another rate is a clip dropped there, and here a failure with that reason."""
+def _superb_compare(original: Audio, estimates: Sequence[Clip]) -> CodecOutput:
+    """Compare without resampling. Codec-SUPERB drops a clip of another rate; here it is a failure with that reason."""
     for clip in estimates:
         if clip.sample_rate != original.sample_rate:
             raise ValueError(
                 f"the reconstruction is at {clip.sample_rate} Hz and the clip at {original.sample_rate} Hz, "
                 "which this protocol does not compare"
             )
-    return Coded(original.mix(1), collate(estimates, channels=1), None)
+    return CodecOutput(original.mix(1), collate(estimates, channels=1), None)
 
 
 def _soxr(audio: Audio, rate: int) -> Audio:
-    """Resampled as librosa does by default: soxr, high quality, each clip by itself, on the CPU."""
+    """Resample as librosa does by default: soxr, high quality, clip by clip, on the CPU."""
     if audio.sample_rate == rate:
         return audio
     try:
@@ -174,7 +174,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             _superb_code,
             _superb_compare,
             tuple(metric_names("superb/*")),
-            LONGEST_OF_SUPERB,
+            MAX_SECONDS_OF_SUPERB,
             "soxr HQ, one clip at a time",
         ),
     )
@@ -182,7 +182,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """Raises a KeyError that names those there are."""
+    """Raises a KeyError that lists the protocols."""
     if name not in PROTOCOLS:
         raise KeyError(f"there is no protocol {name!r}; there are: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -1,4 +1,4 @@
-"""A benchmark's results on disk: one JSON line a clip and codec, written as they come, found again after a crash."""
+"""A benchmark's results on disk: one JSON line a clip and codec, appended as soon as it is computed."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from codeczoo.executor.record import write_atomically
+from codeczoo.base.codes import describe_weights
+from codeczoo.executor.record import weights_id, write_atomically
 
 FORMAT = "codeczoo.benchmark/2"
-LONGEST_NAME = 200  # bytes of a file's name; file systems take 255
+MAX_NAME_BYTES = 200  # of a file; file systems take 255
 
 
 class Results:
     """The folder of one run.
 
-    run.json                        what was run: data set, settings, versions, codecs with the hash of their weights
-    clips.jsonl                     one line a clip and codec; further processes write clips-00001.jsonl, ...
+    run.json                        data set, settings, versions, and all codecs with the hash of their weights
+    clips.jsonl                     one line a clip and codec; of further ranks clips-00001.jsonl, ...
     statistics/CODEC/BATCH.json     how often each code occurred in a batch
-    summary.json, summary.csv       made of the lines above when all are there
-    events.jsonl                    what did not go straight: batches that were halved, and why
-    timing.json                     all that depends on the clock and the machine; timing-00001.json, ...
-    audio/CODEC/, audio/original/   what was kept to be listened to
+    summary.json, summary.csv       computed when all lines are there
+    events.jsonl                    batches that were halved, processes that died, and why
+    timing.json                     seconds, real-time factors, memory of the last session; timing-00001.json, ...
+    audio/CODEC/, audio/original/   clips that --save-audio keeps
 
-    Open it as a context: one process at a time holds a folder, or its part of it (`suffix`, as "-00001").
+    A context: inside, this process has the lock of the folder, or of its rank's files (`suffix`, as "-00001").
     """
 
     def __init__(self, folder: str | Path, suffix: str = "") -> None:
@@ -46,8 +47,8 @@ class Results:
             self._lock.acquire()
         except Timeout:
             raise ValueError(f"{self.folder}: another benchmark writes there; choose another --out") from None
-        _take_off_half_a_line(self.clips_path)
-        self.look()
+        _drop_partial_last_line(self.clips_path)
+        self.reload_done()
         self._file = self.clips_path.open("a", encoding="utf-8")
         return self
 
@@ -57,9 +58,12 @@ class Results:
         self._file.close()
         self._lock.release()
 
-    def settle(self, settings: Mapping[str, Any], overwrite: bool) -> None:
-        """Compare `settings` with those of an earlier run here: the same go on, others are an error."""
-        path = self.folder / "run.json"
+    def check_settings(self, settings: Mapping[str, Any], overwrite: bool) -> None:
+        """Compare `settings` with those of the run in this folder. Of the weights see `check_weights`.
+
+        Raises:
+            ValueError: they differ, or the folder has results of another format. (With `overwrite` it is emptied.)
+        """
         if overwrite:
             self._file.close()
             old = [file for stem in ("clips", "timing", "events", "summary") for file in self._files(stem)]
@@ -69,26 +73,54 @@ class Results:
                 file.unlink(missing_ok=True)
             self.done.clear()
             self._file = self.clips_path.open("a", encoding="utf-8")
-        elif path.exists():
-            run = json.loads(path.read_text("utf-8"))
+        elif run := self._run():
             if run.get("format") != FORMAT:
                 raise ValueError(
-                    f"{self.folder} holds results of another form ({run.get('format')}; this version writes {FORMAT}): "
-                    "choose another --out, or --overwrite to start anew"
+                    f"{self.folder} holds results of another format ({run.get('format')}; this version writes "
+                    f"{FORMAT}): choose another --out, or --overwrite to discard them"
                 )
             before = run["settings"]
-            differ = sorted(key for key in settings if before.get(key) != settings[key])
+            differ = sorted(key for key in settings.keys() - {"weights"} if before.get(key) != settings[key])
             if differ:
                 raise ValueError(
                     f"{self.folder} holds a run with other settings ({', '.join(differ)}): choose another --out, "
-                    "or --overwrite to start anew"
+                    "or --overwrite to discard it"
+                )
+
+    def check_weights(self, codecs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Compare the weights of `codecs` (name → `describe_codec`) with those that made the lines in this folder.
+
+        Raises:
+            ValueError: a codec has other weights than before.
+        """
+        before = (self._run() or {}).get("codecs", {})
+        for name in codecs.keys() & before.keys():
+            old, new = weights_id(before[name]), weights_id(codecs[name])
+            if old != new:
+                raise ValueError(
+                    f"{self.folder} holds results of {name} with the weights {describe_weights(old)}; the weights "
+                    f"given now are {describe_weights(new)}: choose another --out, or --overwrite to discard them"
                 )
 
     def write_run(self, description: Mapping[str, Any]) -> None:
-        write_atomically(self.folder / "run.json", description)
+        """Write run.json. Codecs of earlier sessions that this one does not have stay in it, with their weights."""
+        before = self._run() or {}
+        kept = {name: codec for name, codec in before.get("codecs", {}).items() if name not in description["codecs"]}
+        weights = {name: path for name, path in before.get("settings", {}).get("weights", {}).items() if name in kept}
+        settings = description["settings"]
+        merged = {
+            "settings": {**settings, "weights": {**weights, **settings["weights"]}},
+            "codecs": {**kept, **description["codecs"]},
+        }
+        write_atomically(self.folder / "run.json", {**description, **merged})
+
+    def _run(self) -> dict[str, Any] | None:
+        """What run.json says; None where there is none yet."""
+        path = self.folder / "run.json"
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Append lines that are not there yet, and see them onto the disk; returns how many those are."""
+        """Append the rows that are not there yet, and flush them to the disk; returns their number."""
         fresh = [row for row in rows if (row["codec"], row["id"]) not in self.done]
         self._file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in fresh))
         self._file.flush()
@@ -96,8 +128,8 @@ class Results:
         self.done.update((row["codec"], row["id"]) for row in fresh)
         return len(fresh)
 
-    def note(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Append what did not go straight to events.jsonl."""
+    def log_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Append to events.jsonl."""
         lines = "".join(json.dumps(event) + "\n" for event in events)
         if lines:
             with (self.folder / f"events{self.suffix}.jsonl").open("a", encoding="utf-8") as file:
@@ -109,15 +141,16 @@ class Results:
         write_atomically(path, counts, indent=None)
 
     def statistics(self, codec: str) -> Iterator[list[dict[str, int]]]:
-        """What `write_statistics` wrote, batch by batch."""
+        """The counts that `write_statistics` wrote, batch by batch."""
         for path in sorted((self.folder / "statistics" / codec).glob("*.json")):
             yield json.loads(path.read_text("utf-8"))
 
     def rows(self, codec: str | None = None) -> Iterator[dict[str, Any]]:
-        """All lines of all processes, or those of one codec, each clip and codec once; one that is being written is
-        left out."""
-        start = "" if codec is None else f'{{"codec": {json.dumps(codec)},'  # every line begins so: see `work`
-        seen: set[tuple[str, str]] = set()  # processes that were given the same part by mistake write the same lines
+        """The lines of all ranks (of one codec, where one is named), each clip and codec once. A line that another
+        process has written in part is left out."""
+        # Each line begins with the codec: see `measure.PendingOutcome.finish`.
+        start = "" if codec is None else f'{{"codec": {json.dumps(codec)},'
+        seen: set[tuple[str, str]] = set()  # two processes that were given the same rank write the same lines
         for path in self._files("clips"):
             with path.open(encoding="utf-8") as file:
                 for line in file:
@@ -128,12 +161,12 @@ class Results:
                             seen.add(key)
                             yield row
 
-    def look(self) -> None:
-        """Know what is there already, of all processes."""
+    def reload_done(self) -> None:
+        """Add the lines of all ranks to `done`."""
         self.done |= {(row["codec"], row["id"]) for row in self.rows()}
 
-    def whole(self) -> FileLock:
-        """A lock on what all processes share: the summary."""
+    def summary_lock(self) -> FileLock:
+        """A lock on the summary, which all ranks share."""
         return FileLock(self.folder / ".lock-summary")
 
     def _files(self, stem: str) -> list[Path]:
@@ -142,23 +175,23 @@ class Results:
         )
 
 
-def _take_off_half_a_line(path: Path) -> None:
-    """A line that a kill cut short never was."""
+def _drop_partial_last_line(path: Path) -> None:
+    """Truncate the file after its last complete line (a killed process may leave a partial one)."""
     if not path.exists():
         return
-    whole = 0
+    complete = 0
     with path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n"):
-                whole += len(line)
-    if whole < path.stat().st_size:
-        os.truncate(path, whole)
+                complete += len(line)
+    if complete < path.stat().st_size:
+        os.truncate(path, complete)
 
 
 def audio_name(id: str) -> str:
-    """The name of a clip's file in `audio/`: one name for one id, whatever characters that has."""
+    """The name of a clip's file in `audio/`: different for different ids, and safe whatever characters they have."""
     name = quote(id, safe=" ,;=+@()[]", errors="surrogateescape")
-    longest = LONGEST_NAME - len(".flac")
+    longest = MAX_NAME_BYTES - len(".flac")
     if len(name) > longest:
         name = f"{name[: longest - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return f"{name}.flac"

@@ -1,4 +1,4 @@
-"""The benchmark: read, encode, decode, measure, write; whatever fails is named, and the rest goes on."""
+"""Run a benchmark: plan batches, have an executor carry them out, write results and their summary."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from codeczoo.base.catalogue import find_variant
-from codeczoo.benchmark.measure import CLOCKS, Outcome
+from codeczoo.benchmark.job import BenchmarkJob
+from codeczoo.benchmark.measure import CLOCKS, BenchmarkTask, Outcome
 from codeczoo.benchmark.protocols import find_protocol
 from codeczoo.benchmark.results import FORMAT, Results
 from codeczoo.benchmark.settings import Settings
 from codeczoo.benchmark.summary import summarise
 from codeczoo.data.batching import plan_batches
-from codeczoo.data.open import Source
-from codeczoo.executor.local import Engine, LocalEngine, Task, check_way, devices
-from codeczoo.executor.rank import Shard, find_shard
+from codeczoo.data.source import Source
+from codeczoo.executor.engine import check_engine, engine_device, start_executor
+from codeczoo.executor.job import Executor
+from codeczoo.executor.rank import Rank, find_rank
 from codeczoo.executor.record import jsonable, write_atomically
 from codeczoo.executor.settings import batch_seconds
 from codeczoo.metrics.table import find_metrics
@@ -35,15 +38,16 @@ DEFAULT_CODECS = (
     "g711_ulaw",
     "g711_alaw",
 )
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} codings [{elapsed}<{remaining}, {rate_fmt}]"
 
 
 def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str, Any] | None:
-    """Run (or go on with) a benchmark; returns its summary, which also lies in `settings.out`.
+    """Run (or go on with) a benchmark; returns its summary, which is also written to `settings.out`.
 
     Args:
         source: a data set of your own; None = that of the settings.
 
-    Of several processes that share the work, the one that finishes last makes the summary; for the others, None.
+    Of several processes that share the work, the last to finish writes the summary; the others return None.
 
     Raises:
         KeyError: an unknown codec, metric or protocol, before anything runs.
@@ -51,24 +55,24 @@ def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str,
         ImportError: an extra that is not installed; the message names it.
     """
     protocol = find_protocol(settings.protocol)
-    shard = find_shard(settings.shard)
-    check_way(settings, shard)
+    rank = find_rank(settings.shard)
+    check_engine(settings, rank)
     metrics = tuple(metric.name for metric in find_metrics(settings.metrics or protocol.metrics))
-    with devices(settings, shard) as device:
+    with engine_device(settings, rank) as device:
         seconds = batch_seconds(settings.max_batch_seconds, device)
         settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
         source = source or settings.open_source()
-        settings = replace(settings, codecs=_subjects(settings, source))
-        with Results(settings.out, shard.suffix) as results:
-            results.settle(settings.of_record(), settings.overwrite)
-            return _Run(settings, shard, source, results).go()
+        settings = replace(settings, codecs=_codec_names(settings, source))
+        with Results(settings.out, rank.suffix) as results:
+            results.check_settings(settings.of_record(), settings.overwrite)
+            return _BenchmarkSession(settings, rank, source, results).run()
 
 
-def _subjects(settings: Settings, source: Source) -> tuple[str, ...]:
-    """The codecs, by their own names; or the reconstructions of a data set that holds some.
+def _codec_names(settings: Settings, source: Source) -> tuple[str, ...]:
+    """Names of the codecs, without aliases; or of the reconstructions that the data set holds.
 
     Raises:
-        KeyError: one that is not there.
+        KeyError: an unknown codec, or a reconstruction that the data set does not hold.
     """
     if not source.estimates:
         return tuple(dict.fromkeys(find_variant(name).name for name in settings.codecs or DEFAULT_CODECS))
@@ -80,75 +84,78 @@ def _subjects(settings: Settings, source: Source) -> tuple[str, ...]:
     return settings.codecs or source.estimates
 
 
-class _Run:
-    """One sitting of a benchmark."""
+class _BenchmarkSession:
+    """One process's time at a benchmark. It counts codings: a coding is one clip with one codec."""
 
-    def __init__(self, settings: Settings, shard: Shard, source: Source, results: Results) -> None:
-        self.settings, self.shard, self.source, self.results = settings, shard, source, results
+    def __init__(self, settings: Settings, rank: Rank, source: Source, results: Results) -> None:
+        self.settings, self.rank, self.source, self.results = settings, rank, source, results
         self.seconds = {name: dict.fromkeys(CLOCKS, 0.0) for name in settings.codecs}
         self.events: list[dict[str, Any]] = []
-        self.clips = 0  # of the data set, known once all is planned
-        self.already = 0  # lines that are there from before
+        self.clips = 0  # of the data set; complete once all batches are planned
+        self.already = 0  # codings of earlier sessions
         self.started = time.perf_counter()
 
-    def go(self) -> dict[str, Any] | None:
-        engine = self._engine()
-        if self.shard.index == 0:
-            self.results.write_run(self._description(engine))
-        # A data set that is streamed tells only at its end how long it is.
-        total = None if self.source.count is None else self.source.count * len(self.settings.codecs) // self.shard.count
-        with tqdm(total=total, unit="clip", disable=not self.settings.progress, smoothing=0.1) as bar:
-            for outcome in engine.run(self._tasks(bar)):
-                bar.set_description(outcome.subject, refresh=False)
-                bar.update(self._take(outcome))
-        write_atomically(self.results.folder / f"timing{self.shard.suffix}.json", jsonable(self._timing(engine)))
+    def run(self) -> dict[str, Any] | None:
+        out = Path(self.settings.out)
+        executor = start_executor(BenchmarkJob(self.source, self.settings), self.settings, out)
+        description = executor.describe()
+        self.results.check_weights(description["codecs"])
+        if self.rank.number == 0:
+            self.results.write_run({**self._description(), **description})
+        total = None  # the number of clips of a streamed data set is known only at its end
+        if self.source.count is not None:
+            total = self.source.count * len(self.settings.codecs) // self.rank.world_size
+        with tqdm(
+            total=total,
+            unit="coding",
+            bar_format=None if total is None else BAR,
+            disable=not self.settings.progress,
+            smoothing=0.1,
+        ) as bar:
+            for outcome in executor.run(self._tasks(bar)):
+                bar.set_description(outcome.codec, refresh=False)
+                bar.update(self._write(outcome))
+        write_atomically(out / f"timing{self.rank.suffix}.json", jsonable(self._timing(executor)))
         return self._summary()
 
-    def _engine(self) -> Engine:
-        if self.settings.engine == "ray":
-            from codeczoo.benchmark.job import RayEngine
-
-            return RayEngine(self.settings, self.source)
-        return LocalEngine(self.settings, self.source)
-
-    def _tasks(self, bar: tqdm) -> Iterator[Task]:
-        """What is left to do: batches of this process, each with the codecs whose lines are missing."""
+    def _tasks(self, bar: tqdm) -> Iterator[BenchmarkTask]:
+        """This rank's batches, each with the codecs whose lines are missing."""
         assert self.settings.max_batch_seconds is not None
         for batch in plan_batches(self.source, self.settings.batch, self.settings.max_batch_seconds):
             self.clips += len(batch.entries)
-            if not self.shard.mine(batch.index):
+            if not self.rank.owns(batch.index):
                 continue
-            subjects = []
-            for subject in self.settings.codecs:
-                have = sum((subject, entry.id) in self.results.done for entry in batch.entries)
-                bar.update(have)
-                self.already += have
-                if have < len(batch.entries):
-                    subjects.append(subject)
-            if subjects:
-                yield Task(batch, tuple(subjects))
+            missing = []
+            for name in self.settings.codecs:
+                there = sum((name, entry.id) in self.results.done for entry in batch.entries)
+                bar.update(there)
+                self.already += there
+                if there < len(batch.entries):
+                    missing.append(name)
+            if missing:
+                yield BenchmarkTask(batch, tuple(missing))
 
-    def _take(self, outcome: Outcome) -> int:
-        """Onto the disk; how many lines are new."""
+    def _write(self, outcome: Outcome) -> int:
+        """Write an outcome to the disk; returns the number of new lines."""
         if outcome.counts:
-            self.results.write_statistics(outcome.subject, outcome.batch, outcome.counts)
-        self.results.note(outcome.events)
+            self.results.write_statistics(outcome.codec, outcome.batch, outcome.counts)
+        self.results.log_events(outcome.events)
         self.events += outcome.events
         for clock, spent in outcome.seconds.items():
-            self.seconds[outcome.subject][clock] += spent
+            self.seconds[outcome.codec][clock] += spent
         return self.results.add(outcome.rows)
 
     def _summary(self) -> dict[str, Any] | None:
-        """Made by whoever finds all lines there."""
-        with self.results.whole():
-            self.results.look()
+        """Write the summary if all lines are there; the process that finishes last does it."""
+        with self.results.summary_lock():
+            self.results.reload_done()
             wanted = self.clips * len(self.settings.codecs)
-            mine = set(self.settings.codecs)
-            if sum(codec in mine for codec, _ in self.results.done) < wanted:
+            names = set(self.settings.codecs)
+            if sum(name in names for name, _ in self.results.done) < wanted:
                 return None
             return summarise(self.results, self.settings.codecs, self.settings.metrics, self.clips)
 
-    def _description(self, engine: Engine) -> dict[str, Any]:
+    def _description(self) -> dict[str, Any]:
         protocol = find_protocol(self.settings.protocol)
         return {
             "format": FORMAT,
@@ -156,16 +163,15 @@ class _Run:
             "resampler": protocol.resampler,
             "settings": self.settings.of_record(),
             "dataset": {"name": self.source.name, "clips": self.source.count, **self.source.facts()},
-            **engine.describe(),
         }
 
-    def _timing(self, engine: Engine) -> dict[str, Any]:
-        """All that depends on the clock: of this sitting alone, when a run was continued."""
+    def _timing(self, executor: Executor[BenchmarkTask, Outcome]) -> dict[str, Any]:
+        """Everything that depends on the clock. Of a run with several sessions, this session's."""
         wall = time.perf_counter() - self.started
         busy = sum(spent[clock] for spent in self.seconds.values() for clock in ("encode", "decode", "metrics"))
         return {
             "seconds": wall,
-            "device_busy": busy / wall / engine.devices,
+            "device_busy": busy / wall / executor.devices,
             "continued": self.already > 0,
             "codecs": {
                 name: {
@@ -178,5 +184,5 @@ class _Run:
             "events": self.events,
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             * (1 if sys.platform == "darwin" else 1024),
-            **engine.memory(),
+            **executor.memory(),
         }

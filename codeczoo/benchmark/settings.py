@@ -1,4 +1,4 @@
-"""Everything that the numbers of a benchmark depend on, and how it is carried out."""
+"""Settings of a benchmark."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ class Settings(WorkSettings):
     """A benchmark.
 
     Attributes:
-        codecs: names; of a data set that holds reconstructions, names of those (none = all).
+        codecs: names; for a data set that holds reconstructions, names of those (none = all).
         metrics: names; none = those of the protocol.
         weights: codec → file, folder or "random".
-        save_audio: of how many clips, the first ones, originals and reconstructions are kept (-1 = all).
+        metric_workers: processes for the slow metrics; None = by the number of cores.
+        save_audio: number of clips, from the first, whose original and reconstructions are kept (-1 = all).
     """
 
     codecs: tuple[str, ...] = ()
@@ -27,4 +28,5 @@ class Settings(WorkSettings):
     metric_workers: int | None = None
     save_audio: int = 0
 
+    # `weights` are compared codec by codec, and by their content: `Results.check_weights`.
     FREE = WorkSettings.FREE | {"codecs", "metric_workers", "save_audio"}

@@ -1,4 +1,4 @@
-"""From lines of results to a table: means with confidence intervals, and what failed."""
+"""The summary of a benchmark: means with confidence intervals, bitrates, use of the codes, and failures."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 from codeczoo.benchmark.results import Results
 from codeczoo.executor.record import write_atomically
 
-RESAMPLES = 2000  # of the bootstrap
-DIGITS = 6  # significant digits that are kept; more would be noise of the arithmetic
+BOOTSTRAP_RESAMPLES = 2000
+SIGNIFICANT_DIGITS = 6  # further digits vary with the number of threads and the kind of processor
 
 
 def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], clips: int) -> dict[str, Any]:
     """Read all lines, write summary.json and summary.csv, return the summary.
 
-    For each codec and each category: mean over the clips where a metric is defined and finite, its 95% confidence
-    interval (bootstrap percentiles), and the counts of defined, infinite and undefined values, these by reason.
+    For each codec, category and metric: the mean over the clips where it is defined and finite, its 95% confidence
+    interval (bootstrap percentiles), and how many values are defined, infinite, and undefined for which reason.
     """
     run = json.loads((results.folder / "run.json").read_text("utf-8"))
     summary: dict[str, Any] = {
@@ -34,7 +34,7 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
         "codecs": {},
     }
     for codec in codecs:
-        mine = sorted(results.rows(codec), key=lambda row: row["id"])  # one codec at a time fits into memory
+        mine = sorted(results.rows(codec), key=lambda row: row["id"])  # codec by codec, to save memory
         ok = [row for row in mine if row["status"] == "ok"]
         categories = sorted({row["category"] for row in ok if row["category"]})
         seconds = sum(row["seconds"] for row in ok)
@@ -81,18 +81,20 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """95% interval of the mean by the bootstrap, seeded; nothing below two values."""
+    """95% interval of the mean, from a seeded bootstrap; (None, None) for fewer than two values."""
     if len(values) < 2:
         return None, None
     sample = np.asarray(values, dtype=np.float64)
     generator = np.random.default_rng(0)
-    means = np.array([sample[generator.integers(0, len(sample), len(sample))].mean() for _ in range(RESAMPLES)])
+    means = np.array(
+        [sample[generator.integers(0, len(sample), len(sample))].mean() for _ in range(BOOTSTRAP_RESAMPLES)]
+    )
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
 def _code_statistics(results: Results, codec: str, sizes: Sequence[int], seconds: float) -> dict[str, Any] | None:
-    """Use and entropy of each codebook over the whole set, and the bitrate that an ideal entropy coder would need."""
+    """Use and entropy of each codebook over the data set, and the bitrate after an ideal entropy coder."""
     totals: list[Counter[str]] = []
     for batch in results.statistics(codec):
         for k, counts in enumerate(batch):
@@ -121,13 +123,14 @@ def _code_statistics(results: Results, codec: str, sizes: Sequence[int], seconds
 
 
 def rounded(value: float | None) -> float | None:
+    """To six significant digits; None for NaN and infinities."""
     if value is None or not math.isfinite(value):
         return None
-    return float(f"{value:.{DIGITS}g}")
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
 def _write_csv(results: Results, summary: Mapping[str, Any]) -> None:
-    """One line a codec, category and metric: the long form that pandas and R like."""
+    """One line a codec, category and metric: long format, for pandas and R."""
     part = results.folder / "summary.csv.part"
     with part.open("w", encoding="utf-8", newline="") as file:
         out = csv.writer(file)
@@ -141,7 +144,7 @@ def _write_csv(results: Results, summary: Mapping[str, Any]) -> None:
 
 
 def table(summary: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
-    """The summary as text: one row a codec, in the order of their bitrates."""
+    """The summary as a text table: one row a codec, sorted by bitrate."""
     names = list(metrics or summary["metrics"])
     head = ["codec", "kbit/s", "clips", "failed", *names]
     body = []

@@ -1,5 +1,5 @@
-"""`codeczoo`: the command line. One file a command; each has `add_arguments(parser)` and `run(args)`, which returns the
-exit code. Only the command that was asked for is imported."""
+"""`codeczoo`: the command line. Each command is one file with `add_arguments(parser)` and `run(args)`, which returns
+the exit code. Only the command that is asked for is imported."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["codec_table", "main"]
 
 log = logging.getLogger(__name__)
 
-STOPPED = 130  # by Ctrl-C, or because nobody reads what we write any more
+STOPPED = 130  # exit code after Ctrl-C, or when the reader of standard output is gone
 
-# command → its module, and what the list of commands says of it
+# command → its module, and its line in the list of commands
 COMMANDS = {
     "list": ("codeczoo.cli.listing", "the codecs: rates, codebooks, size, licence"),
-    "info": ("codeczoo.cli.info", "all that is known of one codec"),
+    "info": ("codeczoo.cli.info", "facts about one codec"),
     "encode": ("codeczoo.cli.encode", "audio to codes: files, folders, data sets, or standard input"),
     "decode": ("codeczoo.cli.decode", "codes to audio"),
-    "reconstruct": ("codeczoo.cli.reconstruct", "audio as a codec leaves it, at its own rate, length and channels"),
+    "reconstruct": ("codeczoo.cli.reconstruct", "audio to codes and back, at its own rate, length and channels"),
     "tokenize": ("codeczoo.cli.tokenize", "a data set to shards of tokens, for training"),
     "benchmark": ("codeczoo.cli.benchmark", "encode, decode and measure a data set"),
-    "report": ("codeczoo.cli.report", "a page of what a benchmark found, or its table as CSV, Markdown, JSON"),
+    "report": ("codeczoo.cli.report", "the results of a benchmark as a page, or as CSV, Markdown or JSON"),
 }
 
 EPILOG = """
@@ -43,13 +43,13 @@ examples:
   codeczoo benchmark --dataset recordings/ --codecs mimi dac_44k opus_12k --out results/
   codeczoo report results/ -o report/
 
-`codeczoo COMMAND --help` teaches the command. Exit codes of all: 0 all is well; 1 wrong usage, or something is not
-there; 3 some clips failed, each is named; 130 stopped by Ctrl-C or a closed pipe.
+`codeczoo COMMAND --help` explains the command. Exit codes: 0 success; 1 wrong usage, or something is missing; 3 some
+clips failed, each is named; 130 stopped by Ctrl-C or a closed pipe.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse and run; returns the exit code."""
+    """Parse the command line and run the command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = Parser(
         prog="codeczoo",
@@ -81,10 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave_stdout() -> None:
-    """Let what is still buffered go nowhere, lest the interpreter complain of the closed pipe when it ends."""
+    """Send what is still buffered to os.devnull: at exit the interpreter would report the closed pipe."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-    except io.UnsupportedOperation:  # somebody has put another object into stdout's place
+    except io.UnsupportedOperation:  # stdout is an object without a file
         return

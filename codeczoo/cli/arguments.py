@@ -1,4 +1,4 @@
-"""What several commands take alike: which clips, on which device, in which batches."""
+"""Arguments that several commands share: which clips, on which device, in which batches, on which machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATASET = (
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes leave with 1, as all wrong usage does."""
+    """A parser that exits with 1 on wrong usage, as the commands do."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -34,13 +34,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The same as fields of settings."""
+    """The values of `add_source_arguments`, as keyword arguments of `SourceSettings`."""
     names = ("split", "streaming", "audio_column", "id_column", "limit", "shuffle", "seed")
     return {name: getattr(args, name) for name in names}
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where and in which batches."""
+    """On which device, and in which batches."""
     group = parser.add_argument_group("how")
     group.add_argument("--batch", type=positive_int, default=200, metavar="N", help="clips in one batch at most (200)")
     group.add_argument(
@@ -59,7 +59,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
-    """Who reads."""
+    """How many processes read."""
     parser.add_argument("--workers", type=_count, default=2, metavar="N", help="processes that read files (default 2)")
 
 
@@ -73,18 +73,20 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         "--address", metavar="A", help='of the Ray cluster, as "auto" or host:port (default: one is started here)'
     )
     group.add_argument(
-        "--actors", type=positive_int, metavar="N", help="on Ray: processes that code, at most (default: one a GPU)"
+        "--actors", type=positive_int, metavar="N", help="on Ray: processes that encode, at most (default: one a GPU)"
     )
     group.add_argument(
         "--shard",
-        type=_shard,
+        "--rank",
+        type=_rank,
         metavar="I/N",
-        help="this process does part I (from 0) of N; torchrun and srun are understood without it",
+        help="this process is number I (from 0) of N and does its share; not needed with torchrun and srun",
     )
 
 
 def work_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The last three as fields of settings."""
+    """The values of `add_device_arguments`, `add_reader_arguments` and `add_machine_arguments`, as keyword arguments of
+    `WorkSettings`."""
     names = ("batch", "max_batch_seconds", "device", "precision", "workers", "engine", "address", "actors", "shard")
     return {name: getattr(args, name) for name in names}
 
@@ -117,7 +119,7 @@ def _number(text: str, kind: type) -> float:
         raise argparse.ArgumentTypeError(f"must be a number; it is {text!r}") from None
 
 
-def _shard(text: str) -> tuple[int, int]:
+def _rank(text: str) -> tuple[int, int]:
     index, found, count = text.partition("/")
     if not found or not index.isdigit() or not count.isdigit():
         raise argparse.ArgumentTypeError(f"takes I/N, as 0/4; it is {text!r}")
@@ -128,7 +130,7 @@ FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
 
 
 def add_audio_inputs(parser: argparse.ArgumentParser) -> None:
-    """What is read, by whom, and on which device it is worked on."""
+    """The inputs of a command that takes audio: which clips, on which device, by how many readers."""
     parser.add_argument(
         "inputs",
         nargs="+",
@@ -146,21 +148,21 @@ def add_output(parser: argparse.ArgumentParser, what: str, folder: str) -> None:
         "--out",
         metavar="OUT",
         help=f"a folder, in which the inputs' folders are mirrored; a file, for one clip; or - for standard output "
-        f"(default: {folder}/; where the input is -, standard output)",
+        f"(default: {folder}/, or standard output where the input is -)",
     )
-    parser.add_argument("--overwrite", action="store_true", help=f"write {what} anew where they are there already")
-    parser.add_argument("--json", action="store_true", help="a line of JSON a clip on standard output")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no closing words; failures are named")
+    parser.add_argument("--overwrite", action="store_true", help=f"write again {what} that are there already")
+    parser.add_argument("--json", action="store_true", help="one line of JSON a clip on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no closing line; failures are reported")
 
 
 def add_codec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codec", required=True, metavar="NAME", help="`codeczoo list` shows them")
-    parser.add_argument("--weights", metavar="PATH", help="a file or folder, or random (default: the published ones)")
+    parser.add_argument("--weights", metavar="PATH", help="file, folder, or random (default: the published weights)")
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
         "--num-codebooks", type=positive_int, metavar="K", help="how many codebooks (default: the codec's own)"
     )
-    rate.add_argument("--bitrate", type=float, metavar="B", help="the same in bit/s, one that the codec has")
+    rate.add_argument("--bitrate", type=float, metavar="B", help="the number of codebooks by its bitrate, in bit/s")
 
 
 def weights_by_codec(given: Sequence[str]) -> dict[str | None, str]:

@@ -1,120 +1,162 @@
-"""The way of audio through a codec, for `encode` and `reconstruct`: read ahead, in batches, written as they come."""
+"""The commands encode, reconstruct and decode as Jobs, and the writing of their outputs."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from codeczoo.base.audio import Audio
+from codeczoo.base.catalogue import find_variant
 from codeczoo.base.codec import BaseCodec
-from codeczoo.cli.inputs import Clip, Inputs
-from codeczoo.cli.outputs import Fill, Outputs
-from codeczoo.cli.progress import Report
+from codeczoo.base.codes import Codes
+from codeczoo.base.device import choose_device
+from codeczoo.cli.inputs import CodesEntry, InputClip, Inputs
+from codeczoo.cli.outputs import Outputs, Writer
+from codeczoo.cli.progress import Progress
 from codeczoo.data.batching import plan_batches
-from codeczoo.data.open import Content, Entry, Source
-from codeczoo.data.reader_pool import read_ahead
+from codeczoo.data.read import ReadBatch
+from codeczoo.data.source import Content, Entry, Source
 from codeczoo.executor.bisect import reason_of, run_bisecting
+from codeczoo.executor.job import AudioJob, BatchTask, Executor, Finished, Job, JobWorker, Task
+from codeczoo.executor.local import LocalExecutor
+from codeczoo.executor.record import describe_codec, environment, versions
 from codeczoo.executor.settings import batch_seconds
 from codeczoo.registry import load_codec
 
-WRITERS = 4  # threads: compressing audio and writing it leave Python's lock free
-FEW = 8  # clips for which no process is started
+WRITER_THREADS = 4  # compressing audio and writing files release Python's lock
+MAX_CLIPS_WITHOUT_READERS = 8  # up to this many clips are read by this process: starting others takes longer
 
 
 @dataclass(frozen=True)
-class Made:
-    """One clip's output, and what is told of it."""
+class ClipOutput:
+    """One clip's output: what writes it, and what --json tells of it."""
 
-    fill: Fill
+    write: Writer
     facts: dict[str, Any]
 
 
-Make = Callable[[BaseCodec, Sequence[Audio]], Sequence[Made]]
+@dataclass(frozen=True)
+class CommandResult:
+    """Clips of one batch.
+
+    Attributes:
+        outputs: each with the id of the input and the name of the output; failed: id of the input, and the reason.
+    """
+
+    outputs: list[tuple[str, str, ClipOutput]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def merged(cls, results: Sequence[CommandResult]) -> CommandResult:
+        return cls(
+            [output for result in results for output in result.outputs],
+            [failure for result in results for failure in result.failed],
+        )
 
 
-def load(args: argparse.Namespace) -> BaseCodec:
-    """The codec of `add_codec` and `add_device_arguments`."""
-    return load_codec(
-        args.codec,
-        args.weights,
-        device=args.device,
-        precision=args.precision,
-        num_codebooks=args.num_codebooks,
-        bitrate=args.bitrate,
-    )
+# -- encode and reconstruct: audio in ---------------------------------------------------------------
+
+Transform = Callable[[BaseCodec, Sequence[Audio]], Sequence[ClipOutput]]
 
 
-def run_clips(
+@dataclass
+class AudioCommandJob(AudioJob[BatchTask, CommandResult]):
+    """A command that takes audio.
+
+    Attributes:
+        codec: keyword arguments of `load_codec`; transform: what the command does with a batch.
+    """
+
+    codec: Mapping[str, Any]
+    transform: Transform
+
+    def start_worker(self, device: str, folder: Path) -> AudioCommandWorker:
+        return AudioCommandWorker(load_codec(device=device, **self.codec), self.transform)
+
+    def failed(self, task: BatchTask, stage: str, reason: str) -> CommandResult:
+        return CommandResult(failed=[(entry.id, reason) for entry in task.batch.entries])
+
+    def merge(self, task: BatchTask, results: Sequence[CommandResult]) -> CommandResult:
+        return CommandResult.merged(results)
+
+
+class AudioCommandWorker(JobWorker[BatchTask, ReadBatch, CommandResult]):
+    """One codec on one device."""
+
+    def __init__(self, codec: BaseCodec, transform: Transform) -> None:
+        self.codec, self.transform, self.device = codec, transform, codec.device
+
+    def start(self, task: BatchTask, read: ReadBatch) -> Iterator[Finished[CommandResult]]:
+        if read.failures:
+            yield Finished(CommandResult(failed=list(read.failures.items())))
+        clips = [pair for group in read.groups for pair in zip(group.entries, group.audio, strict=True)]
+        work = lambda clips: self.transform(self.codec, [audio for _, audio in clips])  # noqa: E731
+        for part, outputs in run_bisecting(work, clips):
+            if isinstance(outputs, Exception):
+                yield Finished(CommandResult(failed=[(part[0][0].id, reason_of(outputs))]))
+            else:
+                names = [_id_and_name(entry) for entry, _ in part]
+                yield Finished(CommandResult([(*name, out) for name, out in zip(names, outputs, strict=True)]))
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "codec": {**describe_codec(self.codec), "num_codebooks": self.codec.num_codebooks},
+            "versions": versions(),
+            "environment": environment(self.device),
+        }
+
+
+def run_on_audio(
     args: argparse.Namespace,
-    codec: BaseCodec,
     inputs: Inputs,
     outputs: Outputs,
-    make: Make,
+    transform: Transform,
     verb: str,
-    kept: Callable[[Clip], dict[str, Any]] = lambda clip: {},
+    describe_kept: Callable[[InputClip, Mapping[str, Any]], dict[str, Any]] = lambda clip, codec: {},
 ) -> int:
-    """`make` on all clips that are not there yet; returns the exit code.
+    """`transform` on all clips whose output is not there yet; returns the exit code.
 
     Args:
-        kept: what is told of a clip that is there already; raises a ValueError where that cannot stand for it.
+        args: of `add_codec`, `add_audio_inputs` and `add_output`.
+        verb: for the last line, in the past tense.
+        describe_kept: takes a clip whose output is there, and the codec as `describe_codec` tells of it; returns what
+            --json tells of the clip, or raises a ValueError where that output is not what would be written.
     """
-    with Report(verb, inputs.count, outputs, json_lines=args.json, quiet=args.quiet) as report:
-        pending = _Pending(inputs, outputs, report, kept)
-        seconds = batch_seconds(args.max_batch_seconds, codec.device)
-        few = inputs.count is not None and inputs.count <= FEW
-        batches = plan_batches(pending, args.batch, seconds)
-        for batch in read_ahead(inputs, batches, 0 if few else args.workers):
-            for identity, reason in batch.failures.items():
-                report.failed(identity, reason)
-            good = [pair for group in batch.groups for pair in zip(group.entries, group.audio, strict=True)]
-            for part, made in run_bisecting(lambda part: make(codec, [audio for _, audio in part]), good):
-                if isinstance(made, Exception):
-                    report.failed(part[0][0].id, reason_of(made))
-                else:
-                    write_all([_identity(entry) for entry, _ in part], made, outputs, report)
-        return report.close()
+    names = ("weights", "precision", "num_codebooks", "bitrate")
+    job = AudioCommandJob(inputs, {"name": args.codec, **{key: getattr(args, key) for key in names}}, transform)
+    few = inputs.count is not None and inputs.count <= MAX_CLIPS_WITHOUT_READERS
+    executor = local_executor(job, args, readers=0 if few else args.workers)
+    codec = executor.describe()["codec"]
+    with Progress(verb, inputs.count, outputs, json_lines=args.json, quiet=args.quiet) as progress:
+        missing = _MissingClips(inputs, outputs, progress, lambda clip: describe_kept(clip, codec))
+        batches = plan_batches(missing, args.batch, batch_seconds(args.max_batch_seconds, executor.device))
+        write_results(executor, map(BatchTask, batches), outputs, progress)
+        return progress.close()
 
 
-def write_all(clips: Sequence[tuple[str, str]], made: Sequence[Made], outputs: Outputs, report: Report) -> None:
-    """Write clips, each given as its id and name; those that cannot be written are told as failed."""
-
-    def write(name: str, fill: Fill) -> str | None:
-        try:
-            outputs.write(name, fill)
-        except BrokenPipeError:
-            raise
-        except (OSError, ValueError) as error:
-            return reason_of(error)
-        return None
-
-    with ThreadPoolExecutor(min(WRITERS, len(clips))) as pool:
-        failures = pool.map(write, [name for _, name in clips], [item.fill for item in made])
-        for (identity, name), item, failure in zip(clips, made, failures, strict=True):
-            if failure is None:
-                report.done(identity, name, item.facts)
-            else:
-                report.failed(identity, failure)
-
-
-class _Pending(Source):
-    """The clips that are still to do; the others are told as kept while they are passed by."""
+class _MissingClips(Source):
+    """The clips whose output is not there yet. While it passes over the others, it reports them as kept."""
 
     def __init__(
-        self, inputs: Inputs, outputs: Outputs, report: Report, kept: Callable[[Clip], dict[str, Any]]
+        self, inputs: Inputs, outputs: Outputs, progress: Progress, describe_kept: Callable[[InputClip], dict[str, Any]]
     ) -> None:
-        self.name, self.inputs, self.outputs, self.report, self.kept = inputs.name, inputs, outputs, report, kept
+        self.name, self.inputs, self.outputs, self.progress = inputs.name, inputs, outputs, progress
+        self.describe_kept = describe_kept
 
     def entries(self) -> Iterator[Entry]:
         for clip in self.inputs.entries():
             path = self.outputs.path(clip.name)
             if path is not None and isinstance(clip.key, Path) and path.exists() and path.samefile(clip.key):
                 raise ValueError(f"{path} is an input, and would be written over: choose another -o")
-            if self.outputs.there(clip.name):
-                self.report.kept(clip.id, clip.name, self.kept(clip))
+            if self.outputs.is_done(clip.name):
+                self.progress.kept(clip.id, clip.name, self.describe_kept(clip))
             else:
                 yield clip
 
@@ -122,7 +164,153 @@ class _Pending(Source):
         return self.inputs.read(entry)
 
 
-def _identity(entry: Entry) -> tuple[str, str]:
-    """A clip's id and the name of its output."""
-    assert isinstance(entry, Clip)
+def _id_and_name(entry: Entry) -> tuple[str, str]:
+    assert isinstance(entry, InputClip)
     return entry.id, entry.name
+
+
+# -- decode: codes in -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DecodeTask(BatchTask):
+    """Files of codes (each a `CodesEntry`) that one codec decodes together."""
+
+    codec: str
+
+
+@dataclass(frozen=True)
+class ReadCodes:
+    """The files of a task, read.
+
+    Attributes:
+        clips: those to be decoded, each with the id of its file and the name of its output.
+        failed: id of a file that cannot be read, once for each of its clips, and the reason.
+    """
+
+    clips: list[tuple[str, str, Codes]]
+    failed: list[tuple[str, str]]
+
+
+@dataclass
+class DecodeJob(Job[DecodeTask, ReadCodes, CommandResult]):
+    """Decode files of codes.
+
+    Attributes:
+        weights: codec → path, and under None that of all others; precision: of `load_codec`.
+        sample_rate: of the audio; None = the codec's.
+        make_writer: of a waveform [C, T] at a sample rate.
+        allow_other_weights: as in `BaseCodec.decode`.
+    """
+
+    weights: Mapping[str | None, str]
+    precision: str
+    sample_rate: int | None
+    make_writer: Callable[[Tensor, int], Writer]
+    allow_other_weights: bool = False
+
+    def read(self, task: DecodeTask) -> ReadCodes:
+        read = ReadCodes([], [])
+        for file in task.batch.entries:
+            assert isinstance(file, CodesEntry)
+            try:
+                codes = Codes.load(file.key)
+                read.clips.extend([(file.id, file.names[i], codes[i]) for i in file.missing])
+            except (OSError, ValueError, LookupError) as error:  # its head was readable when the run began
+                read.failed.extend((file.id, reason_of(error)) for _ in file.missing)
+        return read
+
+    def start_worker(self, device: str, folder: Path) -> DecodeWorker:
+        return DecodeWorker(self, device)
+
+    def failed(self, task: DecodeTask, stage: str, reason: str) -> CommandResult:
+        files = [file for file in task.batch.entries if isinstance(file, CodesEntry)]
+        return CommandResult(failed=[(file.id, reason) for file in files for _ in file.missing])
+
+    def merge(self, task: DecodeTask, results: Sequence[CommandResult]) -> CommandResult:
+        return CommandResult.merged(results)
+
+
+class DecodeWorker(JobWorker[DecodeTask, ReadCodes, CommandResult]):
+    """One codec at a time on one device: that of the last task."""
+
+    def __init__(self, job: DecodeJob, device: str) -> None:
+        self.job, self.device = job, choose_device(device)
+        self._codec: tuple[str, BaseCodec] | None = None
+
+    def start(self, task: DecodeTask, read: ReadCodes) -> Iterator[Finished[CommandResult]]:
+        if read.failed:
+            yield Finished(CommandResult(failed=read.failed))
+        codec = self._loaded(task.codec)
+        for clips, outputs in run_bisecting(partial(self._decode, codec), read.clips):
+            if isinstance(outputs, Exception):
+                yield Finished(CommandResult(failed=[(clips[0][0], reason_of(outputs))]))
+            else:
+                yield Finished(
+                    CommandResult([(id, name, out) for (id, name, _), out in zip(clips, outputs, strict=True)])
+                )
+
+    def describe(self) -> dict[str, Any]:
+        return {"versions": versions(), "environment": environment(self.device)}
+
+    def _loaded(self, name: str) -> BaseCodec:
+        if self._codec is None or self._codec[0] != name:
+            self._codec = None  # its memory is free before the next one is loaded
+            names = (name, *find_variant(name).same_weights)
+            path = next((self.job.weights[one] for one in names if one in self.job.weights), self.job.weights.get(None))
+            self._codec = (name, load_codec(name, path, device=self.device, precision=self.job.precision))
+        return self._codec[1]
+
+    def _decode(self, codec: BaseCodec, clips: Sequence[tuple[str, str, Codes]]) -> list[ClipOutput]:
+        codes = Codes.cat([codes for _, _, codes in clips])
+        audio = codec.decode(codes, allow_other_weights=self.job.allow_other_weights)
+        audio = audio.resample(self.job.sample_rate or audio.sample_rate).cpu()
+        return [
+            ClipOutput(
+                self.job.make_writer(clip.waveform[0], clip.sample_rate),
+                {
+                    "codec": codec.name,
+                    "seconds": float(clip.seconds[0]),
+                    "sample_rate": clip.sample_rate,
+                    "channels": clip.channels,
+                },
+            )
+            for clip in audio
+        ]
+
+
+# -- both -------------------------------------------------------------------------------------------
+
+
+def local_executor(
+    job: Job[Task, Any, CommandResult], args: argparse.Namespace, readers: int = 0
+) -> LocalExecutor[Task, CommandResult]:
+    """An executor on the device of `add_device_arguments`."""
+    return LocalExecutor(job, str(choose_device(args.device)), Path(), readers)
+
+
+def write_results(
+    executor: Executor[Task, CommandResult], tasks: Iterable[Task], outputs: Outputs, progress: Progress
+) -> None:
+    """Run all tasks; write each result as it comes, and report its clips as done or failed."""
+
+    def write(name: str, writer: Writer) -> str | None:
+        """The reason of a failure, if it fails."""
+        try:
+            outputs.write(name, writer)
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:
+            return reason_of(error)
+        return None
+
+    with ThreadPoolExecutor(WRITER_THREADS) as pool:
+        for result in executor.run(tasks):
+            for id, reason in result.failed:
+                progress.failed(id, reason)
+            reasons = pool.map(write, [name for _, name, _ in result.outputs], [o.write for _, _, o in result.outputs])
+            for (id, name, output), failure in zip(result.outputs, reasons, strict=True):
+                if failure is None:
+                    progress.done(id, name, output.facts)
+                else:
+                    progress.failed(id, failure)

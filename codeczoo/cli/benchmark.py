@@ -1,4 +1,4 @@
-"""The benchmark's command line: `python benchmarking.py` and `codeczoo benchmark`."""
+"""`codeczoo benchmark`, which is also `python benchmarking.py`."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ from codeczoo.cli.arguments import (
 )
 from codeczoo.metrics import metric_names
 
-SHOWN = ("mel", "stft", "si_sdr", "pesq_wb", "stoi", "estoi", "f0_corr", "vuv_error", "lsd")
+SHOWN_METRICS = ("mel", "stft", "si_sdr", "pesq_wb", "stoi", "estoi", "f0_corr", "vuv_error", "lsd")
 
 EPILOG = """
 examples:
   %(prog)s
-      the classical codecs on the embedded clips: needs no download, takes a minute
+      the classical codecs on the embedded clips: no download, about a minute
   %(prog)s --dataset recordings/ --codecs mimi dac_44k opus_12k --batch 200 --out results/
       every audio file below a folder
   %(prog)s --dataset test.csv --codecs encodec_24k_6kbps --metrics mel stoi pesq_wb
-      a manifest with a column path (and id, category if you like)
+      a manifest with a column path (columns id and category are optional)
   %(prog)s --dataset voidful/codec-superb-tiny --codecs mimi dac_44k --batch 200 --out tiny/
-      a data set of the hub, all splits; --split, --limit and --streaming take less of it
+      a data set of the hub, all splits; see --split, --limit and --streaming
   %(prog)s --dataset Codec-SUPERB/some_synth --protocol superb-2026-05
-      reconstructions that were made before (a split original, and one a codec): metrics only
+      reconstructions that the data set holds (a split original, and one a codec): metrics only
   torchrun --nproc-per-node 8 benchmarking.py ... or srun python benchmarking.py ...
       each process takes its share of the batches, on its own GPU; all write to the same --out
   %(prog)s ... --engine ray --address auto
       the same on a Ray cluster
 
-A run that was stopped goes on where it was when it is started again with the same settings.
+A run that was stopped goes on where it stopped, when it is started again with the same settings. Codecs can be added
+to --out later; a codec that is there already must have the same weights as before.
 
-exit code: 0 all is measured; 1 wrong usage, or something is not there; 3 some clips failed
-(they are named in summary.json); 4 no clip failed, but some metric is undefined on some clip (silence has no pitch).
+exit code: 0 all clips are measured; 1 wrong usage, or something is missing; 3 some clips failed
+(summary.json names them); 4 no clip failed, but a metric is undefined on a clip (silence has no pitch).
 """
 
 
@@ -84,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="CODEC=PATH",
-        help="weights from a file or folder, or =random",
+        help="file, folder, or random (default: the published weights)",
     )
     parser.add_argument(
         "--metric-workers", type=int, metavar="N", help="processes for PESQ and pitch (default: by cores)"
@@ -96,9 +97,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=-1,
         default=0,
         metavar="N",
-        help="keep originals and reconstructions as FLAC, of the first N clips (no number: of all)",
+        help="write originals and reconstructions of the first N clips as FLAC (no number: of all)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="start anew where results lie already")
+    parser.add_argument("--overwrite", action="store_true", help="discard results that are there, and start again")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     add_source_arguments(parser)
     add_device_arguments(parser)
@@ -107,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The benchmark for parsed arguments; returns the exit code."""
+    """Run the benchmark; returns the exit code."""
     try:
         settings = Settings(
             codecs=tuple(dict.fromkeys(args.codecs)),
@@ -129,10 +130,10 @@ def run(args: argparse.Namespace) -> int:
         return 1
     if summary is None:
         if not args.quiet:
-            sys.stdout.write(f"this part is done; others are still at work in {settings.out}\n")
+            sys.stdout.write(f"this process's share is done; others are still at work in {settings.out}\n")
         return 0
     if not args.quiet:
-        shown = [name for name in SHOWN if name in summary["metrics"]] or list(summary["metrics"])
+        shown = [name for name in SHOWN_METRICS if name in summary["metrics"]] or list(summary["metrics"])
         sys.stdout.write(f"\n{table(summary, shown)}\n\n{failures_text(summary)}results in {settings.out}\n")
     return exit_code(summary)
 
@@ -142,7 +143,7 @@ def parse_weights(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, found, value = pair.partition("=")
         if not found or not value:
-            raise ValueError(f"--weights takes CODEC=PATH (or CODEC=random); {pair!r} is not of that form")
+            raise ValueError(f"--weights takes CODEC=PATH or CODEC=random; it is {pair!r}")
         weights[name] = value
     return weights
 

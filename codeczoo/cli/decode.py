@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codeczoo.cli.arguments import FORMATS, add_device_arguments, add_output, weights_by_codec
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from codeczoo.base.codec import BaseCodec
-    from codeczoo.base.codes import Codes
-    from codeczoo.cli.batch_job import Made
-    from codeczoo.cli.inputs import Inputs
-    from codeczoo.cli.outputs import Fill, Outputs
-    from codeczoo.cli.progress import Report
+    from codeczoo.cli.batch_job import DecodeTask
+    from codeczoo.cli.inputs import CodesEntry, Inputs
+    from codeczoo.cli.outputs import Outputs
+    from codeczoo.cli.progress import Progress
+    from codeczoo.data.batching import Batch
 
 EPILOG = """
 examples:
@@ -29,11 +24,11 @@ examples:
   %(prog)s codes/ --weights mimi=mimi.safetensors dac_44k=dac/ -o decoded/
   codeczoo encode - --codec g711_ulaw < talk.wav | %(prog)s - | aplay
 
-Each file says which codec made it. The audio is at the codec's own rate, unless --sample-rate asks for another, and as
-long as what was encoded. WAV and FLAC hold 16 bit. A file that holds a batch of clips becomes NAME.0.wav, NAME.1.wav
-and so on. Outputs that are there already are kept and count as done.
+Each file names the codec that made it. The audio has the codec's rate, unless --sample-rate asks for another, and the
+length of the clip that was encoded. WAV and FLAC hold 16 bit. A file with a batch of clips becomes NAME.0.wav,
+NAME.1.wav and so on. Outputs that are there already are kept.
 
-exit code: 0 all clips are decoded; 1 wrong usage, or nothing there; 3 some clips failed (each is named on standard
+exit code: 0 all clips are decoded; 1 wrong usage, or no such input; 3 some clips failed (each is named on standard
 error); 130 stopped by Ctrl-C or a closed pipe.
 """
 
@@ -48,13 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CODES",
         help="files that `codeczoo encode` or `Codes.save` wrote, folders or globs of them; - for standard input",
     )
-    parser.add_argument("--codec", metavar="NAME", help="decode with this one, not with that which the files name")
+    parser.add_argument("--codec", metavar="NAME", help="decode with this codec, not with the one that the files name")
     parser.add_argument(
         "--weights",
         nargs="+",
         default=[],
         metavar="[CODEC=]PATH",
-        help="a file or folder, or random (default: the published ones)",
+        help="file, folder, or random (default: the published weights)",
     )
     parser.add_argument(
         "--allow-other-weights",
@@ -67,62 +62,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_arguments(parser)
 
 
-@dataclass(frozen=True)
-class _File:
-    """One file of codes, by its head.
-
-    Attributes:
-        names: of its clips' outputs, one a clip.
-        content: its path, or its bytes.
-        seconds: of its longest clip, about.
-    """
-
-    id: str
-    names: tuple[str, ...]
-    content: Path | bytes
-    codec: str
-    codebooks: tuple[int, ...]
-    seconds: float
-    weights: str | None
-
-
 def run(args: argparse.Namespace) -> int:
     from codeczoo.base.catalogue import find_variant
+    from codeczoo.cli.batch_job import DecodeJob, local_executor, write_results
     from codeczoo.cli.inputs import open_codes
     from codeczoo.cli.outputs import audio_outputs
-    from codeczoo.cli.progress import Report
-    from codeczoo.registry import load_codec
+    from codeczoo.cli.progress import Progress
+    from codeczoo.executor.settings import batch_seconds
 
     wanted = None if args.codec is None else find_variant(args.codec).name
     weights = weights_by_codec(args.weights)
-    files, broken = _look(open_codes(args.codes))
+    files, broken = _read_heads(open_codes(args.codes), wanted)
     clips = sum(len(file.names) for file in files) + len(broken)
-    outputs, form = audio_outputs(args, "decoded", args.codes, clips)
-    with Report("decoded", clips, outputs, json_lines=args.json, quiet=args.quiet) as report:
+    outputs, make_writer = audio_outputs(args, "decoded", args.codes, clips)
+    job = DecodeJob(weights, args.precision, args.sample_rate, make_writer, args.allow_other_weights)
+    executor = local_executor(job, args)
+    limit = batch_seconds(args.max_batch_seconds, executor.device)
+    with Progress("decoded", clips, outputs, json_lines=args.json, quiet=args.quiet) as progress:
         for identity, why in broken.items():
-            report.failed(identity, why)
-        todo: dict[str, list[_File]] = {}
-        for file in files:
-            there = [output for output in file.names if outputs.there(output)]
-            for output in there:
-                report.kept(file.id, output, {"codec": file.codec})
-            if len(there) < len(file.names):
-                todo.setdefault(wanted or file.codec, []).append(file)
-        for name, group in todo.items():
-            if (reason := _why_not(name)) is None:
-                named = (weights[one] for one in (name, *find_variant(name).same_weights) if one in weights)
-                path = next(named, weights.get(None))
-                codec = load_codec(name, path, device=args.device, precision=args.precision)
-                _decode_all(args, codec, group, outputs, form, report)
-            else:
-                for file in group:
-                    _fail(file, reason, outputs, report)
-        return report.close()
+            progress.failed(identity, why)
+        missing = _missing(files, outputs, progress)
+        write_results(executor, _tasks(missing, args.batch, limit, progress), outputs, progress)
+        return progress.close()
 
 
-def _look(inputs: Inputs) -> tuple[list[_File], dict[str, str]]:
-    """The heads of all files; and of those that are none of codes, why."""
+def _read_heads(inputs: Inputs, codec: str | None) -> tuple[list[CodesEntry], dict[str, str]]:
+    """All files of codes; and of those that cannot be read, by id, the reason.
+
+    Args:
+        codec: that is to decode them; None = the one that made each.
+    """
     from codeczoo.base.codes import Codes, CodesFile
+    from codeczoo.cli.inputs import CodesEntry
     from codeczoo.executor.bisect import reason_of
 
     files, broken = [], {}
@@ -136,13 +107,52 @@ def _look(inputs: Inputs) -> tuple[list[_File], dict[str, str]]:
             broken[clip.id] = "a batch of no clips"
             continue
         names = (clip.name,) if head.clips == 1 else tuple(f"{clip.name}.{i}" for i in range(head.clips))
-        seconds = head.seconds or 0.0
-        files.append(_File(clip.id, names, clip.key, head.codec, head.codebook_sizes, seconds, head.weights))
+        files.append(
+            CodesEntry(
+                clip.id,
+                clip.key,
+                names=names,
+                codec=codec or head.codec,
+                codebook_sizes=head.codebook_sizes,
+                weights=head.weights,
+                seconds=head.seconds or 0.0,
+            )
+        )
     return files, broken
 
 
-def _why_not(name: str) -> str | None:
-    """Why codes of that codec cannot be decoded, if so."""
+def _missing(files: Sequence[CodesEntry], outputs: Outputs, progress: Progress) -> Mapping[str, Sequence[CodesEntry]]:
+    """The files with clips whose output is not there yet, by codec. The other clips are reported as kept."""
+    missing: dict[str, list[CodesEntry]] = {}
+    for file in files:
+        todo = []
+        for i, name in enumerate(file.names):
+            if outputs.is_done(name):
+                progress.kept(file.id, name, {"codec": file.codec})
+            else:
+                todo.append(i)
+        if todo:
+            missing.setdefault(file.codec, []).append(replace(file, missing=tuple(todo)))
+    return missing
+
+
+def _tasks(
+    files: Mapping[str, Sequence[CodesEntry]], batch: int, seconds: float, progress: Progress
+) -> Iterator[DecodeTask]:
+    """The batches of each codec. Where a codec cannot decode, its clips are reported as failed."""
+    from codeczoo.cli.batch_job import DecodeTask
+
+    for codec, group in files.items():
+        if (reason := _decode_unsupported_reason(codec)) is None:
+            for planned in _batches(group, batch, seconds):
+                yield DecodeTask(planned, codec)
+        else:
+            for file in group:
+                for _ in file.missing:
+                    progress.failed(file.id, reason)
+
+
+def _decode_unsupported_reason(name: str) -> str | None:
     from codeczoo.base.catalogue import find_variant
 
     try:
@@ -151,89 +161,19 @@ def _why_not(name: str) -> str | None:
         return str(error.args[0])
 
 
-def _fail(file: _File, reason: str, outputs: Outputs, report: Report) -> None:
-    """All clips of a file that are not there."""
-    for name in file.names:
-        if not outputs.there(name):
-            report.failed(file.id, reason)
-
-
-def _decode_all(
-    args: argparse.Namespace,
-    codec: BaseCodec,
-    files: Sequence[_File],
-    outputs: Outputs,
-    form: Callable[[Tensor, int], Fill],
-    report: Report,
-) -> None:
-    """All clips of one codec, in batches of similar length."""
-    from codeczoo.base.codes import Codes
-    from codeczoo.cli.batch_job import write_all
-    from codeczoo.executor.bisect import reason_of, run_bisecting
-    from codeczoo.executor.settings import batch_seconds
-
-    limit = batch_seconds(args.max_batch_seconds, codec.device)
-    for batch in _batches(files, args.batch, limit):
-        items = []
-        for file in batch:
-            try:
-                codes = Codes.load(file.content)
-            except (OSError, ValueError, LookupError) as error:  # it was whole a moment ago
-                _fail(file, reason_of(error), outputs, report)
-                continue
-            clips = zip(file.names, codes, strict=True)
-            items += [(file.id, name, one) for name, one in clips if not outputs.there(name)]
-        work = partial(
-            _decode,
-            codec=codec,
-            form=form,
-            sample_rate=args.sample_rate,
-            allow_other_weights=args.allow_other_weights,
-        )
-        for part, made in run_bisecting(work, items):
-            if isinstance(made, Exception):
-                report.failed(part[0][0], reason_of(made))
-            else:
-                write_all([(identity, name) for identity, name, _ in part], made, outputs, report)
-
-
-def _batches(files: Sequence[_File], count: int, seconds: float) -> Iterator[Sequence[_File]]:
-    """Files of equal codebooks and weights and similar length: at most `count`, and `seconds` with padding."""
+def _batches(files: Sequence[CodesEntry], count: int, seconds: float) -> Iterator[Batch]:
+    """Files with equal codebooks and weights, and of similar length: at most `count`, and `seconds` with padding."""
     from codeczoo.base.ragged import groups_within
+    from codeczoo.data.batching import Batch
 
-    alike: dict[tuple[tuple[int, ...], str | None], list[_File]] = {}
+    alike: dict[tuple[tuple[int, ...], str | None], list[CodesEntry]] = {}
     for file in files:
-        alike.setdefault((file.codebooks, file.weights), []).append(file)
+        alike.setdefault((file.codebook_sizes, file.weights), []).append(file)
+    index = 0
     for group in alike.values():
         group.sort(key=lambda file: file.seconds)
         for start in range(0, len(group), count):
             chunk = group[start : start + count]
             for rows in groups_within([round(1000 * file.seconds * len(file.names)) for file in chunk], 1000 * seconds):
-                yield chunk[rows]
-
-
-def _decode(
-    items: Sequence[tuple[str, str, Codes]],
-    codec: BaseCodec,
-    form: Callable[[Tensor, int], Fill],
-    sample_rate: int | None,
-    allow_other_weights: bool,
-) -> list[Made]:
-    from codeczoo.base.codes import Codes
-    from codeczoo.cli.batch_job import Made
-
-    codes = Codes.cat([codes for _, _, codes in items])
-    audio = codec.decode(codes, allow_other_weights=allow_other_weights)
-    audio = audio.resample(sample_rate or audio.sample_rate).cpu()
-    return [
-        Made(
-            form(clip.waveform[0], clip.sample_rate),
-            {
-                "codec": codec.name,
-                "seconds": float(clip.seconds[0]),
-                "sample_rate": clip.sample_rate,
-                "channels": clip.channels,
-            },
-        )
-        for clip in audio
-    ]
+                yield Batch(index, tuple(chunk[rows]), sum(file.seconds for file in chunk[rows]))
+                index += 1

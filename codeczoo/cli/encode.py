@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from codeczoo.base.audio import Audio
     from codeczoo.base.codec import BaseCodec
     from codeczoo.base.codes import Codes
-    from codeczoo.cli.batch_job import Made
-    from codeczoo.cli.inputs import Clip
+    from codeczoo.cli.batch_job import ClipOutput
+    from codeczoo.cli.inputs import InputClip
     from codeczoo.cli.outputs import Outputs
 
 EPILOG = """
 examples:
   %(prog)s talk.wav --codec mimi -o talk.codes.safetensors
-      one clip into one file
+      one clip, one file
   %(prog)s recordings/ --codec mimi --weights mimi.safetensors -o codes/
       a folder, mirrored: recordings/a/b.flac becomes codes/a/b.codes.safetensors
   %(prog)s 'calls/**/*.wav' music.csv --codec encodec_24k --bitrate 3000 --json > codes.jsonl
@@ -30,9 +30,9 @@ examples:
 
 A file of codes is a safetensors file: `codes` [1, K, N] (codebooks, frames), `lengths`, `num_samples`, and in its
 metadata the codec, its rate and its codebooks. `codeczoo decode` and `Codes.load` read it. Outputs that are there
-already are kept and count as done, so that a run that was stopped goes on when it is started again.
+already are kept: a command that was stopped goes on when it is given again.
 
-exit code: 0 all clips are encoded; 1 wrong usage, or nothing there; 3 some clips failed (each is named on standard
+exit code: 0 all clips are encoded; 1 wrong usage, or no such input; 3 some clips failed (each is named on standard
 error); 130 stopped by Ctrl-C or a closed pipe.
 """
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from codeczoo.base.catalogue import find_variant
-    from codeczoo.cli.batch_job import load, run_clips
+    from codeczoo.cli.batch_job import run_on_audio
     from codeczoo.cli.inputs import CODES_SUFFIX, open_audio
     from codeczoo.cli.outputs import Outputs
 
@@ -64,16 +64,15 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         json_lines=args.json,
     )
-    codec = load(args)
-    kept = partial(_kept, outputs=outputs, codec=codec, whole=args.json)
-    return run_clips(args, codec, inputs, outputs, _encode, "encoded", kept)
+    describe_kept = partial(_describe_kept, outputs=outputs, whole=args.json)
+    return run_on_audio(args, inputs, outputs, _encode, "encoded", describe_kept)
 
 
-def _encode(codec: BaseCodec, clips: Sequence[Audio]) -> list[Made]:
-    from codeczoo.cli.batch_job import Made
+def _encode(codec: BaseCodec, clips: Sequence[Audio]) -> list[ClipOutput]:
+    from codeczoo.cli.batch_job import ClipOutput
 
     codes = codec.encode(clips).cpu()
-    return [Made(one.save, _facts(one, float(clip.seconds[0]))) for one, clip in zip(codes, clips, strict=True)]
+    return [ClipOutput(one.save, _facts(one, float(clip.seconds[0]))) for one, clip in zip(codes, clips, strict=True)]
 
 
 def _facts(codes: Codes, seconds: float) -> dict[str, Any]:
@@ -82,21 +81,30 @@ def _facts(codes: Codes, seconds: float) -> dict[str, Any]:
     return {"codec": codes.codec, "seconds": seconds, "frames": frames, "bits": bits, "bitrate": bits / seconds}
 
 
-def _kept(clip: Clip, outputs: Outputs, codec: BaseCodec, whole: bool) -> dict[str, Any]:
-    """What is there already must be what would be made: codes of this codec at this rate.
+def _describe_kept(clip: InputClip, codec: Mapping[str, Any], outputs: Outputs, whole: bool) -> dict[str, Any]:
+    """Facts of a file of codes that is there already.
 
     Args:
-        whole: read it and tell its facts.
+        whole: read the codes too; else there are no facts, only the check.
+
+    Raises:
+        ValueError: the codes are of another codec or other weights, or have another number of codebooks.
     """
-    from codeczoo.base.codes import Codes, CodesFile
+    from codeczoo.base.codes import Codes, CodesFile, describe_weights
+    from codeczoo.executor.record import weights_id
 
     path = outputs.path(clip.name)
     assert path is not None
     head = CodesFile.read(path)
-    if (head.codec, len(head.codebook_sizes)) != (codec.name, codec.num_codebooks):
+    if (head.codec, len(head.codebook_sizes)) != (codec["name"], codec["num_codebooks"]):
         raise ValueError(
-            f"{path} holds codes of {head.codec} with {len(head.codebook_sizes)} codebooks, not of {codec.name} with "
-            f"{codec.num_codebooks}: choose another -o, or --overwrite"
+            f"{path} holds codes of {head.codec} with {len(head.codebook_sizes)} codebooks, not of {codec['name']} "
+            f"with {codec['num_codebooks']}: choose another -o, or --overwrite"
+        )
+    if None not in (head.weights, now := weights_id(codec)) and head.weights != now:
+        raise ValueError(
+            f"{path} holds codes that {head.codec} made with the weights {describe_weights(head.weights)}; the weights "
+            f"given now are {describe_weights(now)}: choose another -o, or --overwrite"
         )
     if not whole:
         return {}

@@ -1,5 +1,5 @@
-"""What a command is given (files, folders, globs, manifests, data sets, standard input) as one source of clips, each
-with a name for its output."""
+"""The inputs of a command (files, folders, globs, manifests, data sets, standard input) as one source of clips, each
+with the name of its output."""
 
 from __future__ import annotations
 
@@ -22,26 +22,43 @@ CODES_SUFFIX = ".codes.safetensors"
 
 
 @dataclass(frozen=True)
-class Clip(Entry):
-    """An entry of one of several sources.
+class InputClip(Entry):
+    """A clip of one of several sources.
 
     Attributes:
         name: of its output, a path below OUT without suffix; no other clip has it.
-        part: which source it is of.
-        inner: the entry as that source knows it.
+        source: number of its source; inner: the entry in that source.
     """
 
     name: str = ""
-    part: int = 0
+    source: int = 0
     inner: Entry | None = None
+
+
+@dataclass(frozen=True)
+class CodesEntry(Entry):
+    """A file of codes, by its head. `key` is its path, or its bytes.
+
+    Attributes:
+        names: of the outputs, one a clip; missing: numbers of the clips whose output is not there yet.
+        codec: that made it, or that is to decode it; codebook_sizes, weights: of its codes (see `Codes`).
+        seconds: of its longest clip; 0 where it is not known.
+    """
+
+    names: tuple[str, ...] = ()
+    missing: tuple[int, ...] = ()
+    codec: str = ""
+    codebook_sizes: tuple[int, ...] = ()
+    weights: str | None = None
+    seconds: float = 0.0
 
 
 class Inputs(Source):
     """All clips of a command line, in its order.
 
     Files and folders are mirrored: an output's name is the input's path below the deepest folder that holds all
-    inputs, without its suffix. Where two clips would then share a name, both keep their suffix. Rows of manifests and
-    data sets go by their ids.
+    inputs, without its suffix. Two clips that would share a name keep their suffixes. The outputs of manifests and data
+    sets are named by the clips' ids.
     """
 
     def __init__(
@@ -64,16 +81,16 @@ class Inputs(Source):
                 raise ValueError(f"{clip.id!r} and {seen[clip.name]!r} would both be written as {clip.name!r}")
             seen[clip.name] = clip.id
 
-    def entries(self) -> Iterator[Clip]:
+    def entries(self) -> Iterator[InputClip]:
         return islice(self._all(), self._limit)
 
     def read(self, entry: Entry) -> Content:
-        assert isinstance(entry, Clip) and entry.inner is not None
-        return self._sources[entry.part].read(entry.inner)
+        assert isinstance(entry, InputClip) and entry.inner is not None
+        return self._sources[entry.source].read(entry.inner)
 
-    def _all(self, listed: bool = False) -> Iterator[Clip]:
-        """All clips; or only those of sources that are lists, which can be looked through before anything is read."""
-        for part, (argument, source) in enumerate(zip(self._arguments, self._sources, strict=True)):
+    def _all(self, listed: bool = False) -> Iterator[InputClip]:
+        """All clips; where `listed`, only those of lists, which can be walked before anything is read."""
+        for number, (argument, source) in enumerate(zip(self._arguments, self._sources, strict=True)):
             is_list = isinstance(source, ListSource)
             if listed and not is_list:
                 continue
@@ -83,15 +100,17 @@ class Inputs(Source):
                     identity = Path(os.path.relpath(entry.key, self._root)).as_posix()
                 else:
                     identity = entry.id if len(self._sources) == 1 else f"{argument}/{entry.id}"
-                # What comes as a stream cannot be looked through for names that are alike, so it keeps its ids whole.
+                # A stream cannot be searched for equal names beforehand, so its clips keep their suffixes.
                 name = safe_path(self._stem(identity) if is_list else identity)
                 if name in self._shared:
                     name = safe_path(identity)
-                yield Clip(identity, entry.key, entry.category, entry.origin, name=name, part=part, inner=entry)
+                yield InputClip(
+                    identity, entry.key, entry.category, entry.origin, name=name, source=number, inner=entry
+                )
 
 
 class StandardInput(ListSource):
-    """One clip: what comes through the pipe."""
+    """One clip: the bytes that come through the pipe."""
 
     def __init__(self) -> None:
         if sys.stdin.isatty():
@@ -103,10 +122,10 @@ class StandardInput(ListSource):
 
 
 def open_audio(arguments: Sequence[str], *, limit: int | None = None, **options: Any) -> Inputs:
-    """Clips of audio. `options`: of `SourceSettings`.
+    """Clips of audio. `options` are those of `SourceSettings`.
 
     Raises:
-        FileNotFoundError, ValueError: nothing there, or not a data set.
+        FileNotFoundError, ValueError: an argument that names nothing, or no data set.
     """
     sources = [(a, StandardInput() if a == "-" else _opened(a, limit, options)) for a in _once(arguments)]
     return Inputs(sources, _audio_stem, limit)
@@ -117,10 +136,10 @@ def _opened(argument: str, limit: int | None, options: Mapping[str, Any]) -> Sou
 
 
 def open_codes(arguments: Sequence[str]) -> Inputs:
-    """Files of codes; a folder is searched to its depths for `*.codes.safetensors`. (A `Clip` is one file here.)
+    """Files of codes, each as one `InputClip`; folders are searched for `*.codes.safetensors`, subfolders too.
 
     Raises:
-        FileNotFoundError: nothing there.
+        FileNotFoundError: an argument that names nothing.
     """
     return Inputs([(a, StandardInput() if a == "-" else _codes_in(a)) for a in _once(arguments)], _codes_stem)
 
@@ -154,13 +173,13 @@ def _codes_stem(identity: str) -> str:
 
 
 def _is_of_files(argument: str, source: Source) -> bool:
-    """Whether a source is files that lie where the argument says, and not rows of a manifest."""
+    """Whether the clips of a source are the files that the argument names, and not rows of a manifest."""
     path = Path(argument)
     return isinstance(source, FileSource) and not (path.is_file() and path.suffix.lower() in MANIFESTS)
 
 
 def _common_folder(sources: Sequence[tuple[str, Source]]) -> str:
-    """The deepest folder that holds all inputs that are files; of one folder, the folder itself."""
+    """The deepest folder that holds all inputs that are files; for a single folder, that folder."""
     folders: set[str] = set()
     for argument, source in sources:
         if _is_of_files(argument, source):
@@ -169,4 +188,4 @@ def _common_folder(sources: Sequence[tuple[str, Source]]) -> str:
     return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else os.curdir
 
 
-__all__ = ["CODES_SUFFIX", "Clip", "Inputs", "StandardInput", "open_audio", "open_codes"]
+__all__ = ["CODES_SUFFIX", "CodesEntry", "InputClip", "Inputs", "StandardInput", "open_audio", "open_codes"]

@@ -1,4 +1,4 @@
-"""Where a command writes: files in a folder, one file, or standard output; whole or not at all."""
+"""Where a command writes: files in a folder, one file, or standard output. A file is never there in part."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from torch import Tensor
 
 from codeczoo.base import audio_io
 
-Fill = Callable[[BinaryIO], None]  # writes one clip into an open file
+Writer = Callable[[BinaryIO], None]  # writes one clip into an open file
 
 
 class Outputs:
-    """One output a clip.
+    """The places of a command's outputs, one a clip.
 
     Args:
-        out: as given with -o; None = `folder`, or standard output where the one input is standard input.
+        out: the value of -o; None = `folder`, or standard output where the only input is standard input.
+        inputs: the arguments that name the inputs; clips: how many outputs there will be, None = unknown.
         suffix: of files in a folder.
-        file_suffixes: what tells a path that does not exist yet to be a file, not a folder.
-        clips: how many there will be; None = unknown.
+        file_suffixes: a path that does not exist and has one of these is a file, else a folder.
+        overwrite, json_lines: whether --overwrite and --json are given.
 
     Raises:
-        ValueError: one file or standard output for several clips; standard output that is taken, or a terminal.
+        ValueError: one file or standard output for several clips; standard output that --json needs, or a terminal.
     """
 
     def __init__(
@@ -60,20 +61,20 @@ class Outputs:
             raise ValueError(f"-o {out} is a file, and none of {' '.join(file_suffixes)}: name a folder")
 
     def path(self, name: str) -> Path | None:
-        """Where the clip of that name goes; None = standard output."""
+        """The file of the clip of that name; None = standard output."""
         if self.stdout:
             return None
         return self.place if self.one else self.place / (name + self.suffix)
 
-    def there(self, name: str) -> bool:
-        """Whether it is there already and to be kept."""
+    def is_done(self, name: str) -> bool:
+        """Whether the clip's file is there already and is kept (without --overwrite)."""
         path = self.path(name)
         return path is not None and not self.overwrite and path.exists()
 
-    def write(self, name: str, fill: Fill) -> None:
-        """Raises what `fill` raises, and OSError."""
+    def write(self, name: str, writer: Writer) -> None:
+        """Raises what `writer` raises, and OSError."""
         content = io.BytesIO()
-        fill(content)
+        writer(content)
         path = self.path(name)
         if path is None:
             sys.stdout.buffer.write(content.getbuffer())
@@ -94,11 +95,12 @@ class Outputs:
 
 def audio_outputs(
     args: argparse.Namespace, folder: str, inputs: Sequence[str], clips: int | None
-) -> tuple[Outputs, Callable[[Tensor, int], Fill]]:
-    """Outputs of audio in the form that --format or OUT's suffix asks for; and what writes a waveform [C, T] at a rate.
+) -> tuple[Outputs, Callable[[Tensor, int], Writer]]:
+    """Outputs of audio in the format that --format or OUT's suffix names; and a function that makes the writer of a
+    waveform [C, T] at a sample rate.
 
     Raises:
-        ValueError: as `Outputs`, or where the two contradict each other.
+        ValueError: as `Outputs`, or --format and the suffix contradict each other.
     """
     outputs = Outputs(
         args.out,
@@ -118,7 +120,7 @@ def audio_outputs(
         suffix = named
     container, subtype = audio_io.FORMATS[suffix]
 
-    def form(waveform: Tensor, sample_rate: int) -> Fill:
+    def make_writer(waveform: Tensor, sample_rate: int) -> Writer:
         return partial(audio_io.write, waveform=waveform, sample_rate=sample_rate, format=container, subtype=subtype)
 
-    return outputs, form
+    return outputs, make_writer

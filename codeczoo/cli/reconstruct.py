@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from codeczoo.base.audio import Audio
     from codeczoo.base.codec import BaseCodec
-    from codeczoo.cli.batch_job import Made
-    from codeczoo.cli.outputs import Fill
+    from codeczoo.cli.batch_job import ClipOutput
+    from codeczoo.cli.outputs import Writer
 
 EPILOG = """
 examples:
@@ -24,17 +24,17 @@ examples:
       a folder, mirrored: recordings/a/b.mp3 becomes heard/a/b.flac
   %(prog)s - --codec encodec_24k --bitrate 1500 < talk.wav | aplay
 
-What comes out has the input's own rate, length and channel count, so that both can be laid side by side. WAV and FLAC
-hold 16 bit. Outputs that are there already are kept and count as done.
+The output has the input's rate, length and channel count, so that the two can be compared sample by sample. WAV and
+FLAC hold 16 bit. Outputs that are there already are kept.
 
-exit code: 0 all clips are reconstructed; 1 wrong usage, or nothing there; 3 some clips failed (each is named on
+exit code: 0 all clips are reconstructed; 1 wrong usage, or no such input; 3 some clips failed (each is named on
 standard error); 130 stopped by Ctrl-C or a closed pipe.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Audio to codes and back: what a codec leaves of it."
+    parser.description = "Audio to codes and back: hear what a codec does to it."
     parser.epilog = EPILOG
     add_codec(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: by OUT's suffix, else wav")
@@ -44,23 +44,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from codeczoo.base.catalogue import find_variant
-    from codeczoo.cli.batch_job import load, run_clips
+    from codeczoo.cli.batch_job import run_on_audio
     from codeczoo.cli.inputs import open_audio
     from codeczoo.cli.outputs import audio_outputs
 
     if reason := find_variant(args.codec).decode_unsupported_reason:
         raise NotImplementedError(reason)
     inputs = open_audio(args.inputs, **source_arguments(args))
-    outputs, form = audio_outputs(args, "reconstructed", args.inputs, inputs.count)
-    return run_clips(args, load(args), inputs, outputs, partial(_reconstruct, form=form), "reconstructed")
+    outputs, make_writer = audio_outputs(args, "reconstructed", args.inputs, inputs.count)
+    return run_on_audio(args, inputs, outputs, partial(_reconstruct, make_writer=make_writer), "reconstructed")
 
 
-def _reconstruct(codec: BaseCodec, clips: Sequence[Audio], form: Callable[[Tensor, int], Fill]) -> list[Made]:
-    from codeczoo.cli.batch_job import Made
+def _reconstruct(
+    codec: BaseCodec, clips: Sequence[Audio], make_writer: Callable[[Tensor, int], Writer]
+) -> list[ClipOutput]:
+    from codeczoo.cli.batch_job import ClipOutput
 
     codes = codec.encode(clips)
     decoded = codec.decode(codes)
-    made = []
+    outputs = []
     for clip, back, frames, bits in zip(clips, decoded, codes.lengths.tolist(), codes.num_bits.tolist(), strict=True):
         seconds = float(clip.seconds[0])
         facts = {
@@ -72,5 +74,6 @@ def _reconstruct(codec: BaseCodec, clips: Sequence[Audio], form: Callable[[Tenso
             "bits": bits,
             "bitrate": bits / seconds,
         }
-        made.append(Made(form(codec.match_input(back, clip).waveform[0].cpu(), clip.sample_rate), facts))
-    return made
+        waveform = codec.match_input(back, clip).waveform[0].cpu()
+        outputs.append(ClipOutput(make_writer(waveform, clip.sample_rate), facts))
+    return outputs

@@ -1,4 +1,4 @@
-"""`codeczoo report`: what a benchmark found, to look at and to listen to."""
+"""`codeczoo report`: the results of a benchmark as a page with players, or as a table."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from codeczoo.report.results import read_report
 EPILOG = """
 examples:
   %(prog)s results/
-      a page in report/: open report/index.html, from disk and without a network
+      a page in report/: open report/index.html, which needs no network
   %(prog)s neural/ classical/ -o page/
       the codecs of several runs over the same data set in one page
   %(prog)s results/ --format md
       the leaderboard as Markdown, on stdout; csv and json have every number, interval and count
 
-Players need audio: run the benchmark with --save-audio.
+The players need audio: run the benchmark with --save-audio.
 
-exit code: 0 written; 1 wrong usage, no results there, or results that cannot stand in one table.
+exit code: 0 the report is written; 1 wrong usage, no results there, or results that cannot be compared.
 """
-NEEDED = ("jinja2", "matplotlib", "plotly")  # for the page; the other forms need nothing
+NEEDED = ("jinja2", "matplotlib", "plotly")  # for the page; the other formats need none of them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The report for parsed arguments; returns the exit code."""
+    """Write the report; returns the exit code."""
     try:
         if args.clips < 0:
             raise ValueError(f"--clips must not be negative; it is {args.clips}")
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_installed() -> None:
-    """Raises ImportError, naming what to install, where a package that the page needs is missing."""
+    """Raises an ImportError that says what to install, if a package is missing that the page needs."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"the page needs {', '.join(missing)}: pip install 'codeczoo[report]'")

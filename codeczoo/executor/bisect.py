@@ -1,4 +1,4 @@
-"""Work on many clips together; when it fails, on halves of them, down to the one whose fault it is."""
+"""Work on many clips together; when it fails, on halves of them, down to the clip at fault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# What a clip, a codec or a full device may raise. Whatever else comes is a mistake of ours and goes up.
+# What a clip, a codec or a full device may raise. Any other error is a mistake of ours and is not caught.
 ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
@@ -32,56 +32,56 @@ def run_bisecting(
     errors: tuple[type[Exception], ...] = ERRORS,
     on_split: Callable[[list[Item], Exception], None] | None = None,
 ) -> Iterator[tuple[list[Item], Result | Exception]]:
-    """`work` done on all `items`: in one piece if that goes well, else in as few and as large ones as halving finds.
+    """Call `work` on all `items`; where it raises, on both halves of them, and so on.
 
     Args:
-        work: what is done on a list of at least one item.
-        errors: those that lead to halves; others go up to the caller.
-        on_split: told of each list that is about to be halved, and why (out of memory, say).
+        work: takes a list of at least one item.
+        errors: which ones lead to halves; others are raised.
+        on_split: called with each list before it is halved, and with the error (out of memory, say).
 
     Yields:
-        Pieces of `items`, in order, none left out, each with what `work` returned; or one item alone with its error.
+        Consecutive sublists that together are `items`, each with what `work` returned, or one item with its error.
     """
     todo = [list(items)] if items else []
     while todo:
-        part = todo.pop()
+        batch = todo.pop()
         failure: Exception | None = None
         try:
-            result = work(part)
+            result = work(batch)
         except errors as error:
             failure = error
         if failure is None:
-            yield part, result
+            yield batch, result
             continue
-        # Outside of `except`, and without the frames that the error remembers: they hold the tensors of what failed,
-        # and the halves need the room.
+        # Outside of `except`, and without the error's frames: they hold the tensors of the failed attempt, and the
+        # halves need that memory.
         _forget_frames(failure)
         _release_cached_memory()
-        if len(part) == 1:
-            yield part, failure
+        if len(batch) == 1:
+            yield batch, failure
             continue
-        log.info("%s on %d clips; going on in halves", reason_of(failure), len(part))
+        log.info("%s on %d clips; trying halves", reason_of(failure), len(batch))
         if on_split is not None:
-            on_split(part, failure)
-        middle = len(part) // 2
-        todo += [part[middle:], part[:middle]]
+            on_split(batch, failure)
+        middle = len(batch) // 2
+        todo += [batch[middle:], batch[:middle]]
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in one line: its kind and the first line of its message."""
+    """An error in one line: its class and the first line of its message."""
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     return f"{type(error).__name__}: {message.strip().splitlines()[0] if message.strip() else 'no message'}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine had no room; torch says so in words only on the CPU."""
+    """Whether memory of a device or of the machine ran out. On the CPU torch raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "alloc" in str(error) and "memory" in str(error)
     )
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Drop the tracebacks of an error and of those that it came from."""
+    """Drop the tracebacks of an error and of its causes."""
     seen: set[int] = set()
     chain: list[BaseException | None] = [error]
     while chain:

@@ -1,113 +1,47 @@
-"""Who does the work of a benchmark: this process with its helpers, or (`ray_engine`) a cluster."""
+"""A job on one device of this machine: its input is read ahead, and slow metrics are computed behind it."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from codeczoo.base.device import choose_device
-from codeczoo.benchmark.measure import Outcome, Pending, Worker, describe
-from codeczoo.benchmark.settings import Settings
-from codeczoo.data.batching import Batch
-from codeczoo.data.open import Source
-from codeczoo.data.reader_pool import read_ahead
-from codeczoo.executor.rank import Shard
-from codeczoo.executor.settings import WorkSettings
-
-AHEAD = 4  # outcomes that the metric pool may still be at while the device goes on
-
-ENGINES = ("local", "ray")
+from codeczoo.executor.job import Executor, Job, PendingResults, Read, Result, Task
 
 
-@dataclass(frozen=True)
-class Task:
-    """A batch, and the codecs that it has yet to go through."""
+class LocalExecutor(Executor[Task, Result]):
+    """One worker in this process.
 
-    batch: Batch
-    subjects: tuple[str, ...]
-
-
-class Engine(Protocol):
-    """What carries a benchmark out."""
-
-    devices: int  # that work at the same time
-
-    def describe(self) -> dict[str, Any]:
-        """`codecs`, `versions` and `environment` for the record."""
-        ...
-
-    def run(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
-        """Everything that comes of the tasks, in any order."""
-        ...
-
-    def memory(self) -> dict[str, Any]:
-        """Peak memory of the devices, where that is known."""
-        ...
-
-
-class LocalEngine:
-    """One device, which is kept busy: files are read and decoded ahead, and slow metrics computed behind it."""
+    Args:
+        device: as torch names it.
+        folder: for files that the worker writes.
+        readers: processes that read; 0 = this one.
+    """
 
     devices = 1
 
-    def __init__(self, settings: Settings, source: Source) -> None:
-        self.settings, self.source = settings, source
-        self.worker = Worker(settings, bool(source.estimates))
+    def __init__(self, job: Job[Task, Read, Result], device: str, folder: Path, readers: int) -> None:
+        self._job: Job[Task, Any, Result] = job
+        self._readers = readers
+        self._worker = job.start_worker(device, folder)
+        self.device = self._worker.device
 
     def describe(self) -> dict[str, Any]:
-        return describe(self.worker)
+        return self._worker.describe()
 
-    def run(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
-        wanted: deque[tuple[str, ...]] = deque()
-
-        def batches() -> Iterator[Batch]:
-            for task in tasks:
-                wanted.append(task.subjects)
-                yield task.batch
-
-        pending: deque[Pending] = deque()
-        reads = read_ahead(
-            self.source,
-            batches(),
-            self.settings.workers,
-            estimates=self.settings.codecs if self.source.estimates else (),
-            pin=self.worker.device.type == "cuda",
-        )
-        for batch in reads:
-            for subject in wanted.popleft():
-                pending.append(self.worker.start(batch, subject))
-                while pending and (len(pending) > AHEAD or pending[0].done):
-                    yield pending.popleft().finish()
-        while pending:
-            yield pending.popleft().finish()
+    def run(self, tasks: Iterable[Task]) -> Iterator[Result]:
+        """The results of all tasks, in order; each is yielded at the first moment after it is done at which the device
+        has finished a result."""
+        pending: PendingResults[Result] = PendingResults()
+        for task, read in self._job.read_ahead(tasks, self._readers, pin=self.device.type == "cuda"):
+            for started in self._worker.start(task, read):
+                yield from pending.add(started)
+                del started  # it holds audio, and the device needs the room for what comes next
+        yield from pending.finish()
 
     def memory(self) -> dict[str, Any]:
-        if self.worker.device.type != "cuda":
+        if self.device.type != "cuda":
             return {}
-        return {"peak_device_memory_bytes": torch.cuda.max_memory_allocated(self.worker.device)}
-
-
-def check_way(settings: WorkSettings, shard: Shard) -> None:
-    """Raises a ValueError for ways to spread the work that do not go together."""
-    if settings.engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; it is {settings.engine!r}")
-    if shard.count > 1 and (settings.overwrite or settings.engine != "local"):
-        what = "--overwrite" if settings.overwrite else f"--engine {settings.engine}"
-        raise ValueError(f"{what} does not go with a run in {shard.count} shards: they share one folder and one plan")
-
-
-@contextmanager
-def devices(settings: WorkSettings, shard: Shard) -> Iterator[torch.device]:
-    """The kind of device that is used, here or on the cluster, which is there for as long as the context lasts."""
-    if settings.engine == "ray":
-        from codeczoo.executor.ray import cluster_device, connected
-
-        with connected(settings.address):
-            yield torch.device(cluster_device(settings.device))
-    else:
-        yield choose_device(shard.device(settings.device))
+        return {"peak_device_memory_bytes": torch.cuda.max_memory_allocated(self.device)}

@@ -1,7 +1,6 @@
-"""Work on a Ray cluster: batches read on any CPU, a pool of actors for the devices, results back at the driver.
+"""A job on a Ray cluster: tasks on any CPU read batches, actors with a device work on them, results come to the driver.
 
-It knows nothing of what is done with a batch: a `Job` says that. The driver alone writes, so what is there already and
-what is left to do is its affair, as on one machine.
+The driver alone writes results and plans tasks, so a run that was stopped goes on as it does on one machine.
 """
 
 from __future__ import annotations
@@ -11,17 +10,18 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic
+from pathlib import Path
+from typing import Any
 
 from codeczoo.executor.bisect import reason_of, run_bisecting
-from codeczoo.executor.job import Job, Result, Task
+from codeczoo.executor.job import Executor, Job, Read, Result, Task
 from codeczoo.executor.ray_actor import (
-    TRIES,
+    POOL_TRIES,
     Actor,
     Answer,
-    Ledger,
+    AttemptCounter,
+    DriverSettings,
     NodeAffinitySchedulingStrategy,
-    Place,
     exceptions,
     ray,
     read_row,
@@ -30,10 +30,10 @@ from codeczoo.executor.ray_actor import (
 
 log = logging.getLogger(__name__)
 
-SLICE = 256  # tasks that are handed to the cluster at a time
-SLICE_BYTES = 1 << 30  # of tasks at a time: those of a streamed data set carry their clips
-# By Ray's books. Little, so that readers find room even where one CPU is left; different, so that Ray Data does not put
-# reading into the actors.
+TASKS_PER_SLICE = 256  # tasks that are handed to the cluster at a time
+BYTES_PER_SLICE = 1 << 30  # of pickled tasks at a time: tasks of a streamed data set carry their clips
+# What Ray books for each. Little, so that readers find room on a machine with one CPU; two different numbers, because
+# Ray Data fuses steps with equal numbers and would read inside the actors.
 ACTOR_CPUS, READER_CPUS = 0.5, 0.25
 DEATHS = (
     exceptions.WorkerCrashedError,
@@ -46,8 +46,8 @@ DEATHS = (
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A cluster for as long as the context lasts: the one at `address` ("auto", host:port), or where RAY_ADDRESS
-    says; else one is started on this machine, and ended. Where this process is connected already, that is used.
+    """A connection to the cluster at `address` ("auto", host:port), or at RAY_ADDRESS; without both, Ray is started on
+    this machine, and ended when the context is left. A connection that this process has already is used.
 
     Raises:
         ValueError: no cluster at that address.
@@ -74,79 +74,76 @@ def cluster_device(wanted: str | None) -> str:
     return "cuda" if ray.cluster_resources().get("GPU") else "cpu"
 
 
-class RayPool(Generic[Task, Result]):
-    """Actors of a cluster, and readers beside them, that do a job.
+class RayExecutor(Executor[Task, Result]):
+    """Actors of a cluster, and readers beside them. Needs `connected`.
 
     Args:
-        device: "cuda" (an actor has one GPU) or another kind.
+        device: "cuda" (each actor has one GPU) or another kind.
+        folder: where the files that workers write are brought.
         actors: at most; None = one for each GPU, or for each `threads` CPUs.
     """
 
-    def __init__(self, job: Job[Task, Result], device: str, actors: int | None = None) -> None:
-        self._job, self._place, self._device = job, Place.here(), device
+    def __init__(self, job: Job[Task, Read, Result], device: str, folder: Path, actors: int | None = None) -> None:
+        self._driver, self._device, self._folder = DriverSettings.here(), device, folder
         resources = ray.cluster_resources()
         gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
         if device == "cuda" and not gpus:
             log.warning("the cluster has no GPU; the run waits until it has one")
-        self.actors = actors or max(1, gpus if device == "cuda" else cpus // self._place.threads)
-        self.cpus_per_actor = max(1, cpus // self.actors)
-        self.readers = max(2, cpus // 2)
+        self.devices = actors or max(1, gpus if device == "cuda" else cpus // self._driver.threads)
+        self._job: Job[Task, Any, Result] = job.for_cluster(cpus=max(1, cpus // self.devices))
+        self._readers = max(2, cpus // 2)
         self._options = {"num_gpus": 1 if device == "cuda" else 0, "num_cpus": ACTOR_CPUS}
-        self.peak = 0  # bytes of device memory, of the actor that used most
-        self._single: Any = None
+        self._peak = 0  # bytes of device memory, of the actor that used most
+        self._single: Any = None  # the actor outside the pool
 
-    def describe(self) -> Any:
-        """What `JobWorker.describe` says, of one actor."""
+    def describe(self) -> dict[str, Any]:
         try:
-            return self._alone(lambda actor: actor.describe.remote(), TRIES)
+            return self._call_single(lambda actor: actor.describe.remote(), POOL_TRIES)
         finally:
-            self._end_alone()
+            self._end_single()
 
-    def run(self, tasks: Iterable[Task], keep: Callable[[str, bytes], None]) -> Iterator[Result]:
-        """The result of each task, in any order; a task that processes die of gives the results of `Job.apart`.
-
-        Args:
-            keep: given the files that actors write, each with its path below their folder.
-
-        Raises:
-            RuntimeError, ImportError: what is no clip's fault.
-        """
+    def run(self, tasks: Iterable[Task]) -> Iterator[Result]:
+        """The results of all tasks, in any order. A task over which processes die gives those of its
+        `Job.split_for_retry`."""
         try:
-            for part in _slices(tasks):
-                waiting = dict(enumerate(part))
-                for number, data in self._stream(part):
+            for tasks_of_slice in _slices(tasks):
+                waiting = dict(enumerate(tasks_of_slice))
+                for number, data in self._stream(tasks_of_slice):
                     answer = unpacked(data)
                     if number in waiting and not answer.given_up:
                         del waiting[number]
-                        yield self._taken(answer, keep)
+                        yield from self._results(answer)
                 if waiting:
                     log.warning("%d batches were lost with the processes that had them; trying again", len(waiting))
                 for data in waiting.values():
-                    yield from self._one_by_one(pickle.loads(data), keep)
-                self._end_alone()
+                    yield from self._retry(pickle.loads(data))
+                self._end_single()
         finally:
-            self._end_alone()
+            self._end_single()
+
+    def memory(self) -> dict[str, Any]:
+        return {"peak_device_memory_bytes": self._peak} if self._peak else {}
 
     def _stream(self, tasks: list[bytes]) -> Iterator[tuple[int, bytes]]:
-        """Through Ray Data: read by tasks on any CPU, worked on by the pool; (number of the task, packed answer)."""
+        """Pickled tasks through Ray Data; (number of the task, packed answer), in any order."""
         rows = [{"number": number, "data": data} for number, data in enumerate(tasks)]
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        ledger = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Ledger).remote()
+        counter = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(AttemptCounter).remote()
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         _set_up(data.context)
         data = data.map(
             read_row,
-            fn_args=(self._job, self._place, ledger),
-            compute=ray.data.TaskPoolStrategy(size=self.readers),
+            fn_args=(self._job, self._driver, counter),
+            compute=ray.data.TaskPoolStrategy(size=self._readers),
             num_cpus=READER_CPUS,
         )
         data = data.map(
             Actor,
-            fn_constructor_args=(self._job, self._device, self._place, ledger),
+            fn_constructor_args=(self._job, self._device, self._driver, counter),
             # Two calls at once: one waits for the metric pool while the other has the device.
             compute=ray.data.ActorPoolStrategy(
                 min_size=1,
-                max_size=max(1, min(self.actors, len(tasks))),
+                max_size=max(1, min(self.devices, len(tasks))),
                 max_tasks_in_flight_per_actor=3,
                 max_concurrent_calls_per_actor=2,
                 enable_true_multi_threading=True,
@@ -157,65 +154,68 @@ class RayPool(Generic[Task, Result]):
             for row in data.iter_rows():
                 yield row["number"], row["data"]
         finally:
-            ray.kill(ledger)
+            ray.kill(counter)
 
-    def _taken(self, answer: Answer, keep: Callable[[str, bytes], None]) -> Result:
-        self.peak = max(self.peak, answer.peak)
-        for path, data in answer.files.items():
-            keep(path, data)
-        return answer.result
+    def _results(self, answer: Answer) -> Iterator[Result]:
+        """The results of an answer, once its files are in `folder`."""
+        self._peak = max(self._peak, answer.peak)
+        for name, data in answer.files.items():
+            path = self._folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        yield from answer.results
 
-    def _one_by_one(self, task: Task, keep: Callable[[str, bytes], None]) -> Iterator[Result]:
-        """A task that processes died of, or beside another that they died of: whole again, then in halves, down to
-        the clip whose fault it is."""
-        for single in self._job.apart(task):
-            parts: list[Result] = []
-            for entries, result in run_bisecting(
-                lambda entries, single=single: self._once(self._job.part(single, entries)),  # type: ignore[misc]
-                self._job.entries(single),
+    def _retry(self, task: Task) -> Iterator[Result]:
+        """A task that was lost: processes died over it, or over another that they had at the same time. Each part of
+        `Job.split_for_retry` is tried alone: whole, then in halves, down to the clip at fault."""
+        for single in self._job.split_for_retry(task):
+            results: list[Result] = []
+            for entries, answer in run_bisecting(
+                lambda entries, single=single: self._call_once(self._job.subset(single, entries)),  # type: ignore[misc]
+                single.batch.entries,
                 errors=DEATHS,
             ):
-                if isinstance(result, Exception):
-                    stage = "process" if isinstance(result, exceptions.RayActorError) else "read"
-                    reason = f"the process that worked on it died, each time that it was tried: {reason_of(result)}"
-                    parts.append(self._job.failed(self._job.part(single, entries), stage, reason))
+                if isinstance(answer, Exception):
+                    stage = "process" if isinstance(answer, exceptions.RayActorError) else "read"
+                    reason = f"the process that worked on it died, each time that it was tried: {reason_of(answer)}"
+                    results.append(self._job.failed(self._job.subset(single, entries), stage, reason))
                 else:
-                    parts.append(self._taken(result, keep))
-            yield self._job.join(single, parts)
+                    results += self._results(answer)
+            yield self._job.merge(single, results)
 
-    def _once(self, task: Task) -> Answer:
-        """One task by processes that do nothing else. One clip alone has two tries: the first may be a chance kill."""
+    def _call_once(self, task: Task) -> Answer:
+        """One task, by processes that do nothing else. A single clip has two tries: the first death may be chance."""
         row = {"number": 0, "data": pickle.dumps(task)}
         read = ray.remote(num_cpus=READER_CPUS, max_retries=0)(read_row)
-        answer = self._alone(
-            lambda actor: actor.__call__.remote(read.remote(row, self._job, self._place)),
-            tries=2 if len(self._job.entries(task)) == 1 else 1,
+        answer = self._call_single(
+            lambda actor: actor.__call__.remote(read.remote(row, self._job, self._driver)),
+            tries=2 if len(task.batch.entries) == 1 else 1,
         )
         return unpacked(answer["data"])
 
-    def _alone(self, call: Callable[[Any], Any], tries: int) -> Any:
-        """What comes of a call of an actor outside of the pool. After a death it is another actor: one that is being
-        restarted refuses calls, and what is tried next would be blamed."""
+    def _call_single(self, call: Callable[[Any], Any], tries: int) -> Any:
+        """The value of a call to the actor outside the pool. After a death a new actor is started: Ray's own restart
+        refuses calls for a while, and the next task would be blamed for that."""
         while True:
             if self._single is None:
-                self._single = ray.remote(**self._options)(Actor).remote(self._job, self._device, self._place)
+                self._single = ray.remote(**self._options)(Actor).remote(self._job, self._device, self._driver)
             tries -= 1
             try:
-                return _got(call(self._single))
+                return _value(call(self._single))
             except DEATHS as error:
                 if isinstance(error, exceptions.RayActorError):
-                    self._end_alone()
+                    self._end_single()
                 if not tries:
                     raise
 
-    def _end_alone(self) -> None:
+    def _end_single(self) -> None:
         if self._single is not None:
             ray.kill(self._single)
             self._single = None
 
 
-def _got(reference: Any) -> Any:
-    """Raises what was raised there, as if it had been here."""
+def _value(reference: Any) -> Any:
+    """Raises what was raised on the cluster, without Ray's wrapping."""
     try:
         return ray.get(reference)
     except exceptions.RayTaskError as error:
@@ -223,21 +223,21 @@ def _got(reference: Any) -> Any:
 
 
 def _slices(tasks: Iterable[Task]) -> Iterator[list[bytes]]:
-    """Pickled, so many that neither their number nor their bytes are too much."""
-    part: list[bytes] = []
+    """Pickled tasks in lists of at most `TASKS_PER_SLICE`; a list ends once it has more than `BYTES_PER_SLICE`."""
+    pickled: list[bytes] = []
     size = 0
     for task in tasks:
-        part.append(pickle.dumps(task))
-        size += len(part[-1])
-        if len(part) == SLICE or size > SLICE_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+        pickled.append(pickle.dumps(task))
+        size += len(pickled[-1])
+        if len(pickled) == TASKS_PER_SLICE or size > BYTES_PER_SLICE:
+            yield pickled
+            pickled, size = [], 0
+    if pickled:
+        yield pickled
 
 
 def _set_up(context: Any) -> None:
-    """Ray Data: quiet, patient, and leaving to us what becomes of lost blocks."""
+    """Ray Data: no output, no time limit, and lost blocks are no error: `run` notices them itself."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -1,4 +1,4 @@
-"""What a process of a Ray cluster does for a `ray_pool.RayPool`: read batches, or hold a device and work on them."""
+"""What a process of a Ray cluster does for `ray.RayExecutor`: it reads batches, or holds a device and works on them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import traceback
 import uuid
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,11 @@ from typing import Any
 import torch
 
 from codeczoo.base.catalogue import Variant, register_again, registered
-from codeczoo.executor.job import Job, JobWorker
+from codeczoo.executor.job import Job, JobWorker, PendingResults
 from codeczoo.version import __version__
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a process that died is dealt with, and told by us
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no statistics are sent
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # `ray.RayExecutor` reports dead processes
 try:
     import ray
     import ray.data
@@ -31,26 +32,32 @@ try:
 except ImportError as error:
     raise ImportError(f"the Ray engine needs Ray Data: pip install 'codeczoo[ray]' ({error})") from error
 
-LARGEST = 1 << 30  # bytes of a batch that travel; a larger one (an hour of stereo) is read where it is needed
-TRIES = 3  # of a task in the pool, whose reader or actor dies each time, before it is tried apart from all others
-GIVEN_UP = "given up"  # in place of a batch
+MAX_SENT_BYTES = 1 << 30  # of a batch that a reader sends; the actor reads a larger one (an hour of stereo) itself
+POOL_TRIES = 3  # of a task in the pool, whose reader or actor dies each time; after them it is tried outside the pool
+GIVEN_UP = "given up"  # stands in the place of a batch
 
 
 @dataclass(frozen=True)
-class Place:
-    """What all processes of a pool must have in common with the driver."""
+class DriverSettings:
+    """What all processes of a cluster must have in common with the driver.
 
-    folder: str  # where relative paths begin
+    Attributes:
+        folder: where relative paths begin; version: of codeczoo.
+        threads: of torch. Their number changes the last digits of sums, so actors use the driver's.
+        codecs: registered by `register_codec`.
+    """
+
+    folder: str
     version: str
-    threads: int  # of torch: their number changes the last digits of sums, so it is that of a run on one machine
-    codecs: tuple[Variant, ...] = ()  # that `register_codec` was given
+    threads: int
+    codecs: tuple[Variant, ...] = ()
 
     @classmethod
-    def here(cls) -> Place:
+    def here(cls) -> DriverSettings:
         return cls(os.getcwd(), __version__, torch.get_num_threads(), registered())
 
-    def enter(self, threads: int) -> None:
-        """Make this process alike.
+    def apply(self, threads: int) -> None:
+        """Set them in this process.
 
         Raises:
             RuntimeError: another version of codeczoo is installed here.
@@ -60,56 +67,66 @@ class Place:
                 f"codeczoo {__version__} is installed on node {node_name()} of the cluster, and {self.version} where "
                 "the run was started: install the same version on all nodes"
             )
-        with suppress(OSError):  # a folder that is not there on this node; then files are not either, and that is said
+        with suppress(OSError):  # this node lacks the folder; then the clips fail, and say that their file is missing
             os.chdir(self.folder)
         register_again(self.codecs)
         torch.set_num_threads(threads)
 
 
-def read_row(row: dict[str, Any], job: Job[Any, Any], place: Place, ledger: Any = None) -> dict[str, Any]:
-    """A task, with the clips that belong to it; with `GIVEN_UP` if readers died of it before."""
-    place.enter(threads=1)
+def read_row(
+    row: dict[str, Any], job: Job[Any, Any, Any], driver: DriverSettings, counter: Any = None
+) -> dict[str, Any]:
+    """A row's task and its input, pickled. `GIVEN_UP` for a task over which readers died `POOL_TRIES` times."""
+    driver.apply(threads=1)
     task = pickle.loads(row["data"])
-    if _tries(ledger, "read", row["number"]) > TRIES:
+    if _count_attempt(counter, "read", row["number"]) > POOL_TRIES:
         return {"number": row["number"], "data": pickle.dumps((None, GIVEN_UP))}
     data = pickle.dumps((task, job.read(task)), protocol=5)
-    return {"number": row["number"], "data": data if len(data) <= LARGEST else pickle.dumps((task, None))}
+    return {"number": row["number"], "data": data if len(data) <= MAX_SENT_BYTES else pickle.dumps((task, None))}
 
 
-class Ledger:
-    """How often processes of the pool have begun each task. Ray itself would try again for ever."""
+class AttemptCounter:
+    """How often processes of the pool have begun each task. Without it Ray would repeat a deadly task for ever."""
 
     def __init__(self) -> None:
         self._begun: Counter[tuple[str, int]] = Counter()
 
     def begin(self, what: str, number: int) -> int:
+        """Count one attempt more; returns how many there are now."""
         self._begun[what, number] += 1
         return self._begun[what, number]
 
 
-def _tries(ledger: Any, what: str, number: int) -> int:
-    """This one included."""
-    if ledger is None:
+def _count_attempt(counter: Any, what: str, number: int) -> int:
+    """How many attempts there are, this one included; `counter` is None outside the pool."""
+    if counter is None:
         return 1
     try:
-        return ray.get(ledger.begin.remote(what, number))
-    except exceptions.RayActorError:  # its node died; it begins to count anew
+        return ray.get(counter.begin.remote(what, number))
+    except exceptions.RayActorError:  # the counter's node died; a new counter starts from zero
         return 1
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an actor sends: plain values, so that the driver can read it whatever is in it."""
+    """What an actor sends. Pickled by the actor itself, so that Ray need not understand it.
 
-    result: Any = None
-    files: dict[str, bytes] = field(default_factory=dict)
-    peak: int = 0  # bytes of device memory
-    given_up: bool = False  # not even tried: processes died of it before
-    error: tuple[str, str] | None = None  # kind and text of what is no clip's fault
+    Attributes:
+        results: of the task; files: path below the worker's folder → content.
+        peak: bytes of device memory.
+        given_up: the task was not tried: processes died over it `POOL_TRIES` times.
+        error: kind and text of an error that no clip is to blame for.
+    """
+
+    results: Sequence[Any] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    peak: int = 0
+    given_up: bool = False
+    error: tuple[str, str] | None = None
 
 
 def unpacked(data: bytes) -> Answer:
-    """Raises what an actor says is no clip's fault."""
+    """Raises the answer's `error`."""
     answer: Answer = pickle.loads(data)
     if answer.error is not None:
         kind, text = answer.error
@@ -118,46 +135,51 @@ def unpacked(data: bytes) -> Answer:
 
 
 class Actor:
-    """One device. Its calls may overlap."""
+    """One device and its worker. Ray calls it in several threads: while one call waits for the metrics of its batch,
+    the next has the device."""
 
-    def __init__(self, job: Job[Any, Any], device: str, place: Place, ledger: Any = None) -> None:
-        self._job, self._device, self._place, self._ledger = job, device, place, ledger
-        self._one = threading.Lock()  # who has the device
-        # There only while a batch has files: an actor is killed when it is no longer needed, and clears nothing away.
+    def __init__(self, job: Job[Any, Any, Any], device: str, driver: DriverSettings, counter: Any = None) -> None:
+        self._job, self._device, self._driver, self._counter = job, device, driver, counter
+        self._device_lock = threading.Lock()
+        # Exists only while a batch has files: an actor that is no longer needed is killed, and cleans nothing up.
         self._scratch = Path(tempfile.gettempdir()) / f"codeczoo-{uuid.uuid4().hex}"
-        self._hands: JobWorker[Any, Any] | None = None
+        self._worker: JobWorker[Any, Any, Any] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            task, batch = pickle.loads(row["data"])
-            if batch == GIVEN_UP or _tries(self._ledger, "code", row["number"]) > TRIES:
+            task, read = pickle.loads(row["data"])
+            if read == GIVEN_UP or _count_attempt(self._counter, "work", row["number"]) > POOL_TRIES:
                 return {"number": row["number"], "data": pickle.dumps(Answer(given_up=True))}
-            with self._one:
-                hands = self._opened()
-                finish = hands.begin(task, self._job.read(task) if batch is None else batch)
-            del batch
-            result = finish()
-            with self._one:
-                answer = Answer(result, self._files(), self._peak())
-        except Exception as error:  # noqa: BLE001 (raised by the driver; what clips may raise is in the result)
+            pending: PendingResults[Any] = PendingResults()
+            results: list[Any] = []
+            with self._device_lock:
+                worker = self._started_worker()
+                for started in worker.start(task, self._job.read(task) if read is None else read):
+                    results += pending.add(started)
+                    del started  # it holds audio, and the device needs the room for what comes next
+            del read
+            results += pending.finish()
+            with self._device_lock:
+                answer = Answer(results, self._take_files(), self._peak())
+        except Exception as error:  # noqa: BLE001 (the driver raises it; errors of clips are in the results)
             kind = "ImportError" if isinstance(error, ImportError) else type(error).__name__
             text = str(error) if kind == "ImportError" else traceback.format_exc()
             answer = Answer(error=(kind, f"{text} (on node {node_name()})"))
         return {"number": row["number"], "data": pickle.dumps(answer)}
 
-    def describe(self) -> Any:
-        with self._one:
-            return self._opened().describe()
+    def describe(self) -> dict[str, Any]:
+        with self._device_lock:
+            return self._started_worker().describe()
 
-    def _opened(self) -> JobWorker[Any, Any]:
-        # Each time, since Ray calls in several threads and torch counts a thread's threads.
-        self._place.enter(self._place.threads)
-        if self._hands is None:
-            self._hands = self._job.open(self._device, self._scratch)
-        return self._hands
+    def _started_worker(self) -> JobWorker[Any, Any, Any]:
+        # In each call: torch counts threads by thread, and Ray uses several.
+        self._driver.apply(self._driver.threads)
+        if self._worker is None:
+            self._worker = self._job.start_worker(self._device, self._scratch)
+        return self._worker
 
-    def _files(self) -> dict[str, bytes]:
-        """What was written, which is then gone here."""
+    def _take_files(self) -> dict[str, bytes]:
+        """The files that the worker wrote; they are removed here."""
         files = {}
         for path in sorted(self._scratch.rglob("*")):
             if path.is_file():
@@ -174,12 +196,12 @@ def node_name() -> str:
 
 
 __all__ = [
-    "TRIES",
+    "POOL_TRIES",
     "Actor",
     "Answer",
-    "Ledger",
+    "AttemptCounter",
+    "DriverSettings",
     "NodeAffinitySchedulingStrategy",
-    "Place",
     "exceptions",
     "ray",
     "read_row",

@@ -1,4 +1,4 @@
-"""What a run writes down of itself: versions, machine, codecs; JSON that is there whole or not at all."""
+"""What a run records: versions, machine, codecs and their weights; JSON files, written atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = ("torch", "numpy", "soundfile", "pesq", "praat-parselmouth", "safeten
 
 
 def describe_codec(codec: BaseCodec) -> dict[str, Any]:
-    """`codec.info` without other names of the codec, and which weights it has."""
+    """`codec.info` without the codec's other names, its weights and its precision."""
     info = asdict(codec.info)
     return jsonable(
         {
@@ -34,8 +34,13 @@ def describe_codec(codec: BaseCodec) -> dict[str, Any]:
     )
 
 
+def weights_id(codec: Mapping[str, Any]) -> str | None:
+    """`BaseCodec.weights_id`, of what `describe_codec` says of a codec."""
+    return codec.get("weights_hash") or codec.get("weights_source")
+
+
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers come from."""
+    """Of Python and of the packages that results depend on."""
     out = {"codeczoo": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -46,6 +51,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
+    """The device, the platform and torch's number of threads."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "device": str(device),
@@ -56,21 +62,21 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, content: Any, indent: int | None = 2) -> None:
-    """JSON that is there whole or not at all."""
+    """Write JSON under another name, then rename: the file is never there in part."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(part, path)
 
 
 def number(value: float) -> float | str | None:
-    """A float as JSON has it: NaN is null, infinities are words."""
+    """A float for JSON: NaN becomes null, infinities become "inf" and "-inf"."""
     if math.isnan(value):
         return None
     return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
 
 
 def jsonable(tree: Any) -> Any:
-    """A tree of plain values, tuples and paths as JSON has it."""
+    """A tree of plain values, tuples and paths, for JSON: tuples become lists, paths strings."""
     if isinstance(tree, Mapping):
         return {str(key): jsonable(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

@@ -1,4 +1,4 @@
-"""Settings that every kind of work over a data set has: which clips, in which batches, where."""
+"""Settings of every job over a data set: which clips, in which batches, on which machine."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from codeczoo.data.open import open_source
 from codeczoo.data.source import Source
 from codeczoo.executor.record import jsonable
 
-# Seconds of audio, with padding, in one batch when nothing is said, by device.
+# Default limit of the audio in one batch, in seconds with padding, by kind of device.
 BATCH_SECONDS = {"cuda": 1200.0}
-
-
 BATCH_SECONDS_ELSEWHERE = 120.0
 
 
 def batch_seconds(asked: float | None, device: torch.device) -> float:
-    """Audio in one batch at most, in seconds with padding."""
+    """The limit of the audio in one batch, in seconds with padding: the one asked for, else the device's default."""
     return asked or BATCH_SECONDS.get(device.type, BATCH_SECONDS_ELSEWHERE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSettings:
-    """Which clips of which data set; see `sources.open_source`. `split`: several are joined by commas."""
+    """Which clips of which data set: the arguments of `data.open.open_source`. Several splits are joined by commas."""
 
     dataset: str | None = None
     split: str | None = None
@@ -52,13 +50,16 @@ class SourceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkSettings(SourceSettings):
-    """And how the work is done.
+    """Clips, and how the work on them is done.
 
     Attributes:
-        batch: clips in one batch at most; max_batch_seconds: audio in it at most, with padding (None = by device).
+        batch: clips in one batch at most.
+        max_batch_seconds: audio in one batch at most, with padding; None = by device.
         workers: processes that read.
-        engine: "local" or "ray"; address: of a Ray cluster that runs already; actors: at most, each with a device.
-        shard: (this process, of how many) on machines that share the results; None = as torchrun or Slurm say.
+        engine: "local" or "ray".
+        address: of a running Ray cluster; None = one is started.
+        actors: of Ray, at most, each with a device; None = as many as the cluster has room for.
+        shard: (number of this process, number of processes); None = as torchrun or Slurm say. See `rank.Rank`.
     """
 
     batch: int = 200
@@ -73,11 +74,11 @@ class WorkSettings(SourceSettings):
     actors: int | None = None
     shard: tuple[int, int] | None = None
 
-    # What results do not depend on.
+    # Fields that results do not depend on.
     FREE: ClassVar[frozenset[str]] = frozenset(
         {"out", "device", "workers", "overwrite", "progress", "engine", "address", "actors", "shard"}
     )
 
     def of_record(self) -> dict[str, Any]:
-        """What must be equal for a run to go on where it stopped: all that its results depend on."""
+        """The fields that results depend on: a run goes on in its folder only where they are equal."""
         return {key: value for key, value in jsonable(asdict(self)).items() if key not in self.FREE}

@@ -1,4 +1,4 @@
-"""Data sets of tokens: made of audio shard by shard (`codeczoo tokenize`), and read again for training."""
+"""Data sets of tokens: written shard by shard (`codeczoo tokenize`), and read for training (`TokenSet`)."""
 
 from codeczoo.tokens.dataset import TokenSet
 from codeczoo.tokens.formats import FORMS, Tokens, read_shard

@@ -1,4 +1,4 @@
-"""A tokenised data set as training code wants it: a map-style data set over all shards."""
+"""A tokenised data set as a map-style data set of PyTorch, over all shards."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class TokenSet:
         tokens[0].codes.codes          # [1, K, N] int64; codec.decode(tokens[0].codes) is audio again
         for clip in tokens: ...
 
-    It has what `torch.utils.data.DataLoader` asks of a data set. One shard is held in memory at a time, so reading in
-    order is fast and reading at random is not: shuffle shards and then clips, or copy what you need.
+    `torch.utils.data.DataLoader` takes it. One shard is held in memory at a time, so reading in order is fast and
+    random access is slow: shuffle the shards, then the clips of each, or copy the clips into memory.
 
     Args:
         folder: with index.json in it.
-        verify: compute the hash of each shard before it is read.
+        verify: compare the sha256 of each shard with the index before it is read.
 
     Raises:
-        FileNotFoundError: no index there: the tokenisation is not finished.
-        ValueError: a shard that is missing, or not as the index says (where `verify`).
+        FileNotFoundError: no index.json: the tokenisation is not finished.
+        ValueError: a shard is missing or, where `verify`, differs from the index.
     """
 
     def __init__(self, folder: str | Path, verify: bool = False) -> None:

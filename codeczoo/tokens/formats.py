@@ -1,7 +1,7 @@
-"""The forms of a shard of tokens: one safetensors file, one Parquet file, or one WebDataset tar.
+"""The formats of a shard of tokens: a safetensors file, a Parquet file, or a WebDataset tar.
 
-All hold the same: for each clip its id, its category where it has one, its codes [K, N], its number of samples, and the
-side values that decoding takes. Equal tokens give equal bytes.
+Each holds for each clip its id, its category (or none), its codes [K, N], its number of samples, and its side
+information. Equal tokens give equal bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LEFT_OUT = ("weights", "side_sizes")  # of a shard's facts where there are none
 
 @dataclass(frozen=True)
 class Facts:
-    """What all clips of a shard have in common."""
+    """Facts that all clips of a shard share."""
 
     codec: str
     sample_rate: int
@@ -83,7 +83,7 @@ class Facts:
 
 
 def _write_safetensors(path: Path, facts: Facts, clips: Sequence[Tokens]) -> None:
-    """`codes` [K, sum of N], `offsets` [clips + 1], `num_samples` [clips], and each side value end to end."""
+    """`codes` [K, sum of N], `offsets` [clips + 1], `num_samples` [clips], and side information end to end."""
     counts = [clip.codes.codes.shape[-1] for clip in clips]
     tensors = {
         "codes": torch.cat([clip.codes.codes[0] for clip in clips], dim=-1).to(facts.dtype),
@@ -95,7 +95,7 @@ def _write_safetensors(path: Path, facts: Facts, clips: Sequence[Tokens]) -> Non
         tensors[f"side.{name}"] = torch.cat([value.reshape(-1) for value in values])
         tensors[f"side_shapes.{name}"] = torch.tensor([list(value.shape) for value in values], dtype=torch.int64)
     names = {"ids": [clip.id for clip in clips], "categories": [clip.category for clip in clips]}
-    # One entry: safetensors writes several in any order, and equal tokens are to give equal bytes.
+    # A single entry: safetensors writes several in random order, and equal tokens must give equal bytes.
     metadata = {"tokens": json.dumps({"facts": facts.to_json(), **names}, ensure_ascii=False)}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
 
@@ -135,7 +135,7 @@ def _pyarrow() -> Any:
 
 
 def _write_parquet(path: Path, facts: Facts, clips: Sequence[Tokens]) -> None:
-    """Columns id, category, codes (list of K lists), num_samples, seconds, and side (JSON)."""
+    """Columns id, category, codes (list of K lists), num_samples, seconds, and side (side information, in JSON)."""
     pa = _pyarrow()
     number = {torch.int16: pa.int16(), torch.int32: pa.int32()}.get(facts.dtype, pa.int64())
     rows = {
@@ -177,7 +177,7 @@ def _side_from_json(text: str) -> dict[str, Tensor]:
 
 
 def _write_webdataset(path: Path, facts: Facts, clips: Sequence[Tokens]) -> None:
-    """For each clip KEY.npy, the codes [K, N], and KEY.json, all else; KEY is the clip's number in the shard."""
+    """For each clip KEY.npy, its codes [K, N], and KEY.json, the rest; KEY is the clip's number in the shard."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for number, clip in enumerate(clips):
             array = io.BytesIO()
@@ -217,30 +217,30 @@ def _read_webdataset(path: Path) -> Iterator[Tokens]:
         raise ValueError(f"{path}: not a whole tar file ({error})") from error
 
 
-# -- all of them --------------------------------------------------------------------------------------
+# -- the table ---------------------------------------------------------------------------------------
 
 
-class Form(NamedTuple):
-    """One way to lay a shard down."""
+class ShardFormat(NamedTuple):
+    """How a shard is written and read."""
 
     suffix: str
     write: Callable[[Path, Facts, Sequence[Tokens]], None]
     read: Callable[[Path], Iterator[Tokens]]
 
 
-FORMS: Mapping[str, Form] = {
-    "safetensors": Form(".safetensors", _write_safetensors, _read_safetensors),
-    "parquet": Form(".parquet", _write_parquet, _read_parquet),
-    "webdataset": Form(".tar", _write_webdataset, _read_webdataset),
+FORMS: Mapping[str, ShardFormat] = {
+    "safetensors": ShardFormat(".safetensors", _write_safetensors, _read_safetensors),
+    "parquet": ShardFormat(".parquet", _write_parquet, _read_parquet),
+    "webdataset": ShardFormat(".tar", _write_webdataset, _read_webdataset),
 }
 
 
 def read_shard(path: str | Path) -> Iterator[Tokens]:
-    """The clips of a shard in any of `FORMS`, in their order.
+    """The clips of a shard, in order, whichever of `FORMS` it has.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another kind of file, or one cut short.
+        ValueError: the file is of another kind, or truncated.
     """
     path = Path(path)
     if not path.is_file():
@@ -251,4 +251,4 @@ def read_shard(path: str | Path) -> Iterator[Tokens]:
     raise ValueError(f"{path}: a shard of tokens is one of {', '.join(form.suffix for form in FORMS.values())}")
 
 
-__all__ = ["FORMS", "PAD", "Facts", "Form", "Tokens", "read_shard"]
+__all__ = ["FORMS", "PAD", "Facts", "ShardFormat", "Tokens", "read_shard"]

@@ -1,140 +1,92 @@
-"""A tokenisation on a Ray cluster: batches are encoded by many, and the driver writes the shards."""
+"""Tokenising as a `Job`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from codeczoo.base.codec import BaseCodec
-from codeczoo.data.batching import Batch
-from codeczoo.data.open import Entry, Source
-from codeczoo.data.read import ReadBatch, read_batch
+from codeczoo.data.read import ReadBatch
 from codeczoo.executor.bisect import reason_of, run_bisecting
-from codeczoo.executor.job import Job, JobWorker
-from codeczoo.executor.ray import RayPool
+from codeczoo.executor.job import AudioJob, BatchTask, Finished, JobWorker
 from codeczoo.executor.record import describe_codec, environment, versions
 from codeczoo.registry import load_codec
 from codeczoo.tokens.formats import Tokens
 from codeczoo.tokens.settings import TokenSettings
-from codeczoo.tokens.shards import alone
+from codeczoo.tokens.shards import without_padding
 
 
 @dataclass(frozen=True)
-class TokenTask:
-    """A batch of clips of one part; an entry's position is its place in the part."""
+class TokenTask(BatchTask):
+    """A batch of clips of one shard. An entry's position is its place in the shard."""
 
-    part: int
-    batch: Batch
+    shard: int
 
 
 @dataclass(frozen=True)
-class Made:
-    """What became of a task. It travels between processes."""
+class EncodedBatch:
+    """The result of a task. It travels between processes.
 
-    part: int
-    clips: dict[int, Tokens]
-    failed: list[dict[str, str]]
+    Attributes:
+        clips: tokens, by the clip's place in the shard; failed: id, stage and reason of the others.
+    """
+
+    shard: int
+    clips: dict[int, Tokens] = field(default_factory=dict)
+    failed: list[dict[str, str]] = field(default_factory=list)
 
 
-class Encoder:
-    """One codec on one device. The same here and on a cluster."""
+class TokenWorker(JobWorker[TokenTask, ReadBatch, EncodedBatch]):
+    """One codec on one device."""
 
     def __init__(self, settings: TokenSettings) -> None:
-        self.codec: BaseCodec = load_codec(
-            settings.codec, settings.weights, device=settings.device, precision=settings.precision
-        )
-        self.count = self.codec.choose_codebooks(settings.num_codebooks, settings.bitrate)
+        self.codec = load_codec(settings.codec, settings.weights, device=settings.device, precision=settings.precision)
+        self.device = self.codec.device
+        self.num_codebooks = self.codec.choose_codebooks(settings.num_codebooks, settings.bitrate)
 
-    def describe(self) -> dict[str, Any]:
-        """For the record."""
-        return {
-            "codec": {**describe_codec(self.codec), "num_codebooks": self.count},
-            "versions": versions(),
-            "environment": environment(self.codec.device),
-        }
-
-    def encode(self, task: TokenTask, read: ReadBatch) -> Made:
-        """All clips of a batch; when that fails, its halves, down to the clip whose fault it is."""
-        made = Made(task.part, {}, [failure(id, "read", reason) for id, reason in read.failures.items()])
+    def start(self, task: TokenTask, read: ReadBatch) -> Iterator[Finished[EncodedBatch]]:
+        """Encode all clips of a batch; when that fails, its halves, down to the clip at fault."""
+        encoded = EncodedBatch(task.shard)
+        encoded.failed.extend(_failure(id, "read", reason) for id, reason in read.failures.items())
         for group in read.groups:
-            waveform = group.audio.waveform.to(self.codec.device, non_blocking=True)
-            audio = replace(group.audio, waveform=waveform)
+            audio = replace(group.audio, waveform=group.audio.waveform.to(self.device, non_blocking=True))
             for rows, result in run_bisecting(
-                lambda rows, audio=audio: self.codec.encode(audio[rows], num_codebooks=self.count).cpu(),  # type: ignore[misc]
+                lambda rows, audio=audio: self.codec.encode(audio[rows], num_codebooks=self.num_codebooks).cpu(),  # type: ignore[misc]
                 range(len(group)),
             ):
                 if isinstance(result, Exception):
-                    made.failed.append(failure(group.entries[rows[0]].id, "encode", reason_of(result)))
+                    encoded.failed.append(_failure(group.entries[rows[0]].id, "encode", reason_of(result)))
                     continue
                 for row, codes in zip(rows, result, strict=True):
                     entry = group.entries[row]
-                    made.clips[entry.position] = Tokens(entry.id, entry.category, alone(codes))
-        return made
-
-
-def failure(id: str, stage: str, reason: str) -> dict[str, str]:
-    return {"id": id, "stage": stage, "reason": reason}
-
-
-class RayEncoders:
-    """The devices of a cluster. Needs `ray_pool.connected`."""
-
-    def __init__(self, settings: TokenSettings, source: Source) -> None:
-        job = TokenJob(settings, source.for_reading())
-        self.pool: RayPool[TokenTask, Made] = RayPool(job, settings.device or "cpu", settings.actors)
+                    encoded.clips[entry.position] = Tokens(entry.id, entry.category, without_padding(codes))
+        yield Finished(encoded)
 
     def describe(self) -> dict[str, Any]:
-        return self.pool.describe()
-
-    def run(self, tasks: Iterator[TokenTask]) -> Iterator[Made]:
-        yield from self.pool.run(tasks, _no_files)
-
-
-def _no_files(name: str, data: bytes) -> None:
-    raise AssertionError(f"an encoder wrote {name}")
+        return {
+            "codec": {**describe_codec(self.codec), "num_codebooks": self.num_codebooks},
+            "versions": versions(),
+            "environment": environment(self.device),
+        }
 
 
 @dataclass
-class TokenJob(Job[TokenTask, Made]):
-    """What is done on the cluster."""
+class TokenJob(AudioJob[TokenTask, EncodedBatch]):
+    """Encode batches of a data set; the caller gathers shards."""
 
     settings: TokenSettings
-    source: Source
 
-    def read(self, task: TokenTask) -> ReadBatch:
-        return read_batch(self.source, task.batch)
+    def start_worker(self, device: str, folder: Path) -> TokenWorker:
+        return TokenWorker(replace(self.settings, device=device))
 
-    def open(self, device: str, folder: Path) -> _Worker:
-        return _Worker(Encoder(replace(self.settings, device=device)))
+    def failed(self, task: TokenTask, stage: str, reason: str) -> EncodedBatch:
+        return EncodedBatch(task.shard, failed=[_failure(entry.id, stage, reason) for entry in task.batch.entries])
 
-    def apart(self, task: TokenTask) -> Iterable[TokenTask]:
-        return [task]
-
-    def entries(self, task: TokenTask) -> Sequence[Entry]:
-        return task.batch.entries
-
-    def part(self, task: TokenTask, entries: Sequence[Entry]) -> TokenTask:
-        return replace(task, batch=replace(task.batch, entries=tuple(entries)))
-
-    def failed(self, task: TokenTask, stage: str, reason: str) -> Made:
-        return Made(task.part, {}, [failure(entry.id, stage, reason) for entry in task.batch.entries])
-
-    def join(self, task: TokenTask, parts: Sequence[Made]) -> Made:
-        clips = {position: tokens for part in parts for position, tokens in part.clips.items()}
-        return Made(task.part, clips, [failed for part in parts for failed in part.failed])
+    def merge(self, task: TokenTask, results: Sequence[EncodedBatch]) -> EncodedBatch:
+        clips = {position: tokens for encoded in results for position, tokens in encoded.clips.items()}
+        return EncodedBatch(task.shard, clips, [failed for encoded in results for failed in encoded.failed])
 
 
-class _Worker(JobWorker[TokenTask, Made]):
-    """An `Encoder`, as the pool holds it."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-
-    def begin(self, task: TokenTask, batch: ReadBatch) -> Callable[[], Made]:
-        made = self.encoder.encode(task, batch)
-        return lambda: made
-
-    def describe(self) -> dict[str, Any]:
-        return self.encoder.describe()
+def _failure(id: str, stage: str, reason: str) -> dict[str, str]:
+    return {"id": id, "stage": stage, "reason": reason}

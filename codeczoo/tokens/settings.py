@@ -1,4 +1,4 @@
-"""What a tokenisation depends on."""
+"""Settings of a tokenisation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from codeczoo.executor.settings import WorkSettings
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSettings(WorkSettings):
-    """A tokenisation. See `codeczoo tokenize --help`."""
+    """A tokenisation.
+
+    Attributes:
+        codec: its name; out: the folder of the shards.
+        form: of a shard, one of `formats.FORMS`; shard_clips: clips in one shard.
+        num_codebooks, bitrate: the rate (bitrate in bit/s); None = the codec's own.
+        weights: file, folder or "random"; None = the published ones.
+        verify: compare the sha256 of shards that are there, and write those again that differ.
+    """
 
     codec: str
     out: str
@@ -20,5 +28,5 @@ class TokenSettings(WorkSettings):
     weights: str | None = None
     verify: bool = False
 
-    # A clip's codes are the same in every batch.
+    # A clip's codes do not depend on its batch. `weights` are compared by their content: `shards.check_weights`.
     FREE = WorkSettings.FREE | {"batch", "max_batch_seconds", "verify"}

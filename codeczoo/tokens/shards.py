@@ -1,9 +1,11 @@
-"""The folder of a tokenisation: shards, each there whole or not at all, and the index of them.
+"""The folder of a tokenisation: shards, and the index of them.
 
-run.json                  what was run: data set, settings, versions, codec with the hash of its weights
-tokens-000000.SUFFIX      a shard, in one of `forms.FORMS`
-shards/000000.json        what is known of it: clips, frames, bytes, sha256, failures. It is written after the shard
-index.json                all of that in one, when all shards are there
+run.json                  data set, settings, versions, codec with the hash of its weights
+tokens-000000.SUFFIX      a shard, in one of `formats.FORMS`
+shards/000000.json        clips, frames, bytes, sha256 and failures of a shard. Written after the shard
+index.json                the same of all shards, when all are there
+
+Each file is written under another name and renamed, so it is never there in part.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from typing import Any
 
 from torch import Tensor
 
-from codeczoo.base.codes import Codes
+from codeczoo.base.codes import Codes, describe_weights
 from codeczoo.data.batching import windows
-from codeczoo.data.open import Entry, Source
-from codeczoo.executor.record import write_atomically
+from codeczoo.data.source import Entry, Source
+from codeczoo.executor.record import weights_id, write_atomically
 from codeczoo.tokens.formats import FORMS, Facts, Tokens
 from codeczoo.tokens.settings import TokenSettings
 from codeczoo.weights.download import sha256_of
@@ -39,25 +41,29 @@ CODEC_FACTS = (
 
 
 @dataclass(frozen=True)
-class Part:
-    """Clips that become one shard of tokens."""
+class ShardPlan:
+    """The clips of one shard of tokens."""
 
     number: int
     entries: tuple[Entry, ...]
 
 
 @dataclass
-class Gathered:
-    """What is there of a part so far."""
+class ShardInProgress:
+    """A shard, some of whose batches are still to come.
 
-    part: Part
-    missing: int  # batches that are under way
-    clips: dict[int, Tokens] = field(default_factory=dict)  # by the place in the part
+    Attributes:
+        missing: how many batches; clips: tokens, by the clip's place in the shard.
+    """
+
+    plan: ShardPlan
+    missing: int
+    clips: dict[int, Tokens] = field(default_factory=dict)
     failed: list[dict[str, str]] = field(default_factory=list)
 
 
-def alone(codes: Codes) -> Codes:
-    """One item without what its batch left behind it: NaN that pads side values."""
+def without_padding(codes: Codes) -> Codes:
+    """One clip, without the NaN that pad its side information to the length of others in its batch."""
 
     def cut(value: Tensor) -> Tensor:
         if value.ndim < 2 or not value.is_floating_point():
@@ -72,22 +78,22 @@ def shard_name(number: int, form: str) -> str:
     return f"tokens-{number:06d}{FORMS[form].suffix}"
 
 
-def write_part(settings: TokenSettings, gathered: Gathered) -> dict[str, Any]:
-    """The shard, then what is known of it: each is there whole or not at all, and the second says that the first is."""
+def write_shard(settings: TokenSettings, shard: ShardInProgress) -> dict[str, Any]:
+    """Write the shard, then its file in `shards/`, which says that the shard is complete; returns what that holds."""
     out = Path(settings.out)
-    clips = [gathered.clips[i] for i in sorted(gathered.clips)]
-    order = {entry.id: i for i, entry in enumerate(gathered.part.entries)}
+    clips = [shard.clips[i] for i in sorted(shard.clips)]
+    order = {entry.id: i for i, entry in enumerate(shard.plan.entries)}
     about: dict[str, Any] = {
-        "shard": gathered.part.number,
+        "shard": shard.plan.number,
         "file": None,
         "clips": len(clips),
-        "failed": sorted(gathered.failed, key=lambda failure: order[failure["id"]]),
+        "failed": sorted(shard.failed, key=lambda failure: order[failure["id"]]),
         "frames": sum(int(clip.codes.lengths) for clip in clips),
         "tokens": sum(int(clip.codes.counts.sum()) for clip in clips),
         "seconds": sum(int(clip.codes.num_samples) / clip.codes.sample_rate for clip in clips),
     }
     if clips:
-        path = out / shard_name(gathered.part.number, settings.form)
+        path = out / shard_name(shard.plan.number, settings.form)
         temporary = path.with_name(f".part-{path.name}")
         FORMS[settings.form].write(temporary, Facts.of(clips[0].codes), clips)
         with temporary.open("rb+") as file:
@@ -95,59 +101,84 @@ def write_part(settings: TokenSettings, gathered: Gathered) -> dict[str, Any]:
         about |= {"file": path.name, "bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
         os.replace(temporary, path)
     (out / "shards").mkdir(exist_ok=True)
-    write_atomically(out / "shards" / f"{gathered.part.number:06d}.json", about)
+    write_atomically(out / "shards" / f"{shard.plan.number:06d}.json", about)
     return about
 
 
-def plan_parts(source: Source, clips: int) -> Iterator[Part]:
-    """The data set in stretches of `clips`, in its order (of fewer, where clips are streamed and long)."""
+def plan_shards(source: Source, clips: int) -> Iterator[ShardPlan]:
+    """The data set in its order, `clips` a shard (fewer, where clips are streamed and long)."""
     for number, window in enumerate(windows(source.entries(), clips)):
-        yield Part(number, tuple(window))
+        yield ShardPlan(number, tuple(window))
 
 
-def finished(settings: TokenSettings, part: Part) -> dict[str, Any] | None:
-    """What is known of a part whose shard is there, whole; with `verify`, its hash is computed anew.
+def is_written(settings: TokenSettings, plan: ShardPlan) -> bool:
+    """Whether a shard is there, complete; where `settings.verify`, its hash is computed and compared.
 
     Raises:
         ValueError: the shard was made of other clips: the data set has changed.
     """
     out = Path(settings.out)
-    path = out / "shards" / f"{part.number:06d}.json"
+    path = out / "shards" / f"{plan.number:06d}.json"
     if not path.exists():
-        return None
+        return False
     about = json.loads(path.read_text("utf-8"))
-    if about["clips"] + len(about["failed"]) != len(part.entries):
+    if about["clips"] + len(about["failed"]) != len(plan.entries):
         raise ValueError(
-            f"{out}: shard {part.number} was made of {about['clips'] + len(about['failed'])} clips and now has "
-            f"{len(part.entries)}: the data set has changed; choose another --out, or --overwrite"
+            f"{out}: shard {plan.number} was made of {about['clips'] + len(about['failed'])} clips and now has "
+            f"{len(plan.entries)}: the data set has changed; choose another --out, or --overwrite"
         )
     if about["file"] is None:
-        return about
+        return True
     file = out / about["file"]
     if not file.exists() or file.stat().st_size != about["bytes"]:
-        return None
-    return about if not settings.verify or sha256_of(file) == about["sha256"] else None
+        return False
+    return not settings.verify or sha256_of(file) == about["sha256"]
 
 
-def settle(settings: TokenSettings, out: Path) -> None:
-    """Compare with an earlier run here: the same goes on, another is an error."""
-    path = out / "run.json"
+def check_settings(settings: TokenSettings) -> None:
+    """Compare `settings` with those of the tokenisation in their folder. Of the weights see `check_weights`.
+
+    Raises:
+        ValueError: they differ. (With `overwrite` the folder is emptied.)
+    """
+    out = Path(settings.out)
     if settings.overwrite:
         for pattern in ("run.json", "index.json", "tokens-*", ".part-*", "shards/*.json"):
             for file in out.glob(pattern):
                 file.unlink()
-    elif path.exists():
-        before = json.loads(path.read_text("utf-8"))["settings"]
-        differ = sorted(key for key, value in settings.of_record().items() if before.get(key) != value)
+    elif run := _run(out):
+        record = settings.of_record()
+        differ = sorted(key for key in record.keys() - {"weights"} if run["settings"].get(key) != record[key])
         if differ:
             raise ValueError(
                 f"{out} holds tokens made with other settings ({', '.join(differ)}): choose another --out, "
-                "or --overwrite to start anew"
+                "or --overwrite to discard them"
             )
 
 
-def write_index(settings: TokenSettings, out: Path, numbers: Sequence[int]) -> dict[str, Any] | None:
-    """index.json, when all shards are there."""
+def check_weights(out: Path, codec: Mapping[str, Any]) -> None:
+    """Compare the weights of `codec` (of `describe_codec`) with those that made the tokens in a folder.
+
+    Raises:
+        ValueError: they differ.
+    """
+    run = _run(out)
+    if run is not None and (before := weights_id(run["codec"])) != (now := weights_id(codec)):
+        raise ValueError(
+            f"{out} holds tokens made by {codec['name']} with the weights {describe_weights(before)}; the weights "
+            f"given now are {describe_weights(now)}: choose another --out, or --overwrite to discard them"
+        )
+
+
+def _run(out: Path) -> dict[str, Any] | None:
+    """What run.json says; None where there is none yet."""
+    path = out / "run.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def write_index(settings: TokenSettings, numbers: Sequence[int]) -> dict[str, Any] | None:
+    """Write index.json if all shards are there; returns what it holds."""
+    out = Path(settings.out)
     abouts: list[Mapping[str, Any]] = []
     for number in numbers:
         path = out / "shards" / f"{number:06d}.json"

@@ -1,80 +1,54 @@
-"""Audio → shards of tokens, for training language models: resumable by shard."""
+"""Tokenise a data set: audio in, shards of tokens out, for training language models. Resumable by shard."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from codeczoo.base.catalogue import find_variant
-from codeczoo.data.batching import Batch, plan_window
-from codeczoo.data.open import Source
-from codeczoo.data.reader_pool import read_ahead
-from codeczoo.executor.local import check_way, devices
-from codeczoo.executor.rank import Shard, find_shard
+from codeczoo.data.batching import plan_window
+from codeczoo.data.source import Source
+from codeczoo.executor.engine import check_engine, engine_device, start_executor
+from codeczoo.executor.rank import Rank, find_rank
 from codeczoo.executor.record import jsonable, write_atomically
 from codeczoo.executor.settings import batch_seconds
 from codeczoo.tokens.formats import FORMS
-from codeczoo.tokens.job import Encoder, Made, TokenTask
+from codeczoo.tokens.job import TokenJob, TokenTask
 from codeczoo.tokens.settings import TokenSettings
-from codeczoo.tokens.shards import FORMAT, Gathered, finished, plan_parts, settle, write_index, write_part
-
-
-class Engine(Protocol):
-    """What encodes: `LocalEncoders`, or `ray_engine.RayEncoders`."""
-
-    def describe(self) -> dict[str, Any]: ...
-
-    def run(self, tasks: Iterator[TokenTask]) -> Iterator[Made]:
-        """What becomes of each task, in any order."""
-        ...
-
-
-class LocalEncoders:
-    """One device, with files read and decoded ahead of it."""
-
-    def __init__(self, settings: TokenSettings, source: Source) -> None:
-        self.settings, self.source = settings, source
-        self.encoder = Encoder(settings)
-
-    def describe(self) -> dict[str, Any]:
-        return self.encoder.describe()
-
-    def run(self, tasks: Iterator[TokenTask]) -> Iterator[Made]:
-        waiting: deque[TokenTask] = deque()
-
-        def batches() -> Iterator[Batch]:
-            for task in tasks:
-                waiting.append(task)
-                yield task.batch
-
-        pin = self.encoder.codec.device.type == "cuda"
-        for read in read_ahead(self.source, batches(), self.settings.workers, pin=pin):
-            yield self.encoder.encode(waiting.popleft(), read)
+from codeczoo.tokens.shards import (
+    FORMAT,
+    ShardInProgress,
+    check_settings,
+    check_weights,
+    is_written,
+    plan_shards,
+    write_index,
+    write_shard,
+)
 
 
 def tokenize(settings: TokenSettings, source: Source | None = None) -> dict[str, Any] | None:
-    """Tokenise a data set, or go on with it; returns the index, which also lies in `settings.out` as index.json.
+    """Tokenise a data set, or go on with it; returns the index, which is also written to `settings.out` as index.json.
 
     Args:
         source: a data set of your own; None = that of the settings.
 
-    Of several processes that share the work, the one that finishes last makes the index; for the others, None.
+    Of several processes that share the work, the last to finish writes the index; the others return None.
 
     Raises:
         KeyError, ValueError, FileNotFoundError, ImportError: before anything is written.
     """
     if settings.form not in FORMS:
-        raise ValueError(f"the form must be one of {', '.join(FORMS)}; it is {settings.form!r}")
-    shard = find_shard(settings.shard)
-    check_way(settings, shard)
+        raise ValueError(f"the format must be one of {', '.join(FORMS)}; it is {settings.form!r}")
+    rank = find_rank(settings.shard)
+    check_engine(settings, rank)
     settings = replace(settings, codec=find_variant(settings.codec).name)
-    with devices(settings, shard) as device:
+    with engine_device(settings, rank) as device:
         settings = replace(
             settings, device=str(device), max_batch_seconds=batch_seconds(settings.max_batch_seconds, device)
         )
@@ -82,60 +56,55 @@ def tokenize(settings: TokenSettings, source: Source | None = None) -> dict[str,
         out = Path(settings.out)
         out.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(out / f".lock{shard.suffix}", timeout=0).acquire()
+            lock = FileLock(out / f".lock{rank.suffix}", timeout=0).acquire()
         except Timeout:
             raise ValueError(f"{out}: another tokenisation writes there; choose another --out") from None
         with lock:
-            settle(settings, out)
-            return _Run(settings, shard, source).go()
+            check_settings(settings)
+            return _TokenSession(settings, rank, source).run()
 
 
-class _Run:
-    """One sitting of a tokenisation."""
+class _TokenSession:
+    """One process's time at a tokenisation."""
 
-    def __init__(self, settings: TokenSettings, shard: Shard, source: Source) -> None:
-        self.settings, self.shard, self.source = settings, shard, source
-        self.under_way: dict[int, Gathered] = {}
-        self.numbers: list[int] = []  # of all parts, known once all are planned
+    def __init__(self, settings: TokenSettings, rank: Rank, source: Source) -> None:
+        self.settings, self.rank, self.source = settings, rank, source
+        self.in_progress: dict[int, ShardInProgress] = {}
+        self.numbers: list[int] = []  # of the shards; complete once all are planned
 
-    def go(self) -> dict[str, Any] | None:
-        engine = self._engine()
+    def run(self) -> dict[str, Any] | None:
         out = Path(self.settings.out)
-        if self.shard.index == 0:
+        executor = start_executor(TokenJob(self.source, self.settings), self.settings, out)
+        description = executor.describe()
+        check_weights(out, description["codec"])
+        if self.rank.number == 0:
             dataset = {"name": self.source.name, **self.source.facts()}
-            head = {"format": FORMAT, "settings": self.settings.of_record(), "dataset": dataset, **engine.describe()}
+            head = {"format": FORMAT, "settings": self.settings.of_record(), "dataset": dataset, **description}
             write_atomically(out / "run.json", jsonable(head))
         with tqdm(total=self.source.count, unit="clip", disable=not self.settings.progress) as bar:
-            for made in engine.run(self._tasks(bar)):
-                gathered = self.under_way[made.part]
-                gathered.clips |= made.clips
-                gathered.failed += made.failed
-                gathered.missing -= 1
-                bar.update(len(made.clips) + len(made.failed))
-                if not gathered.missing:
-                    write_part(self.settings, self.under_way.pop(made.part))
+            for encoded in executor.run(self._tasks(bar)):
+                shard = self.in_progress[encoded.shard]
+                shard.clips |= encoded.clips
+                shard.failed += encoded.failed
+                shard.missing -= 1
+                bar.update(len(encoded.clips) + len(encoded.failed))
+                if not shard.missing:
+                    write_shard(self.settings, self.in_progress.pop(encoded.shard))
         with FileLock(out / ".lock-index", timeout=60):
-            return write_index(self.settings, out, self.numbers)
-
-    def _engine(self) -> Engine:
-        if self.settings.engine == "ray":
-            from codeczoo.tokens.job import RayEncoders
-
-            return RayEncoders(self.settings, self.source)
-        return LocalEncoders(self.settings, self.source)
+            return write_index(self.settings, self.numbers)
 
     def _tasks(self, bar: tqdm) -> Iterator[TokenTask]:
-        """What is left to do: the batches of parts of this process whose shards are not there."""
+        """The batches of this rank's shards that are not there yet."""
         assert self.settings.max_batch_seconds is not None
         index = 0
-        for part in plan_parts(self.source, self.settings.shard_clips):
-            self.numbers.append(part.number)
-            if finished(self.settings, part) is not None:
-                bar.update(len(part.entries))
-            elif self.shard.mine(part.number):
-                entries = [replace(entry, position=i) for i, entry in enumerate(part.entries)]
+        for plan in plan_shards(self.source, self.settings.shard_clips):
+            self.numbers.append(plan.number)
+            if is_written(self.settings, plan):
+                bar.update(len(plan.entries))
+            elif self.rank.owns(plan.number):
+                entries = [replace(entry, position=i) for i, entry in enumerate(plan.entries)]
                 planned = plan_window(self.source, entries, self.settings.batch, self.settings.max_batch_seconds, index)
                 index += len(planned)
-                self.under_way[part.number] = Gathered(part, len(planned))
+                self.in_progress[plan.number] = ShardInProgress(plan, len(planned))
                 for batch in planned:
-                    yield TokenTask(part.number, batch)
+                    yield TokenTask(batch, plan.number)

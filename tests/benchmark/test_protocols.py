@@ -13,7 +13,7 @@ import soxr
 import torch
 
 from codeczoo import Audio, load_codec
-from codeczoo.benchmark.protocols import PROTOCOLS, Coded, find_protocol
+from codeczoo.benchmark.protocols import PROTOCOLS, CodecOutput, find_protocol
 from codeczoo.benchmark.run import run_benchmark
 from codeczoo.benchmark.settings import Settings
 from codeczoo.data.open import Entry, Source
@@ -23,7 +23,7 @@ from tests.support.small import codec_of
 RECORDINGS = Path(__file__).parents[1] / "golden" / "metrics" / "audio"
 
 
-def code(protocol: str, name: str, audio: Audio) -> Coded:
+def code(protocol: str, name: str, audio: Audio) -> CodecOutput:
     stages: list[str] = []
     coded = PROTOCOLS[protocol].code(codec_of(name, "small", torch.float32), audio, stages.append)
     assert stages[0] == "encode"

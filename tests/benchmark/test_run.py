@@ -183,7 +183,7 @@ def test_wrong_usage_is_said_before_anything_runs(
         (["--batch", "0"], "--batch: must be greater than zero; it is 0"),
         (["--limit", "many"], "--limit: must be a number; it is 'many'"),
         (["--workers", "-1"], "--workers: must not be less than zero"),
-        (["--shard", "1of2"], "--shard: takes I/N"),
+        (["--shard", "1of2"], "--shard/--rank: takes I/N"),
         (["--protocol", "mine"], "invalid choice: 'mine'"),
     ],
 )

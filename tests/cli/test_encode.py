@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from codeczoo import Codes, load_codec
 from codeczoo.base.codes import CodesFile
@@ -127,6 +128,21 @@ def test_codes_of_another_codec_do_not_count_as_done(
     assert {CodesFile.read(path).codec for path in out.rglob("*.safetensors")} == {CODEC}
     assert run("encode", recordings, "--codec", "g711_ulaw", "-o", out, "--quiet", "--overwrite") == 0
     assert {CodesFile.read(path).codec for path in out.rglob("*.safetensors")} == {"g711_ulaw"}
+
+
+def test_codes_of_other_weights_do_not_count_as_done(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    sound, out = write_sound(tmp_path / "a.wav", 0.3, 24000), tmp_path / "codes"
+    common = ("encode", sound, "--codec", "encodec_24k", "--device", "cpu", "-o", out, "--weights")
+    path = tmp_path / "w.safetensors"
+    save_file(load_codec("encodec_24k", "random", seed=1, device="cpu").state_dict(), path)
+    assert run(*common, "random") == 0
+    assert run(*common, "random") == 0
+    assert "1 clip there already" in capsys.readouterr().err
+    assert run(*common, path) == 1
+    error = capsys.readouterr().err
+    assert "made with the weights random, seed 0; the weights given now are sha256 " in error
+    assert run(*common, path, "--overwrite") == 0
+    assert (CodesFile.read(out / "a.codes.safetensors").weights or "") in error
 
 
 def test_a_clip_that_fails_is_named_and_the_rest_goes_on(

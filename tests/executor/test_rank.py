@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 
 from codeczoo.cli.benchmark import main
-from codeczoo.executor.rank import Shard, find_shard
+from codeczoo.executor.rank import Rank, find_rank
 from tests.support.runs import arguments, assert_same_results, lines_in, rows_of, start, write_manifest
 
 
 def test_numbers_come_from_the_flag_then_torchrun_then_slurm() -> None:
     torchrun = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
     slurm = {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "0", "SLURM_NTASKS": "4"}
-    assert find_shard(None, torchrun) == Shard(3, 8, 1)
-    assert find_shard(None, slurm) == Shard(2, 4, 0)
-    assert find_shard(None, {**slurm, **torchrun}) == Shard(3, 8, 1)
-    assert find_shard((1, 2), torchrun) == Shard(1, 2)
-    assert find_shard(None, {}) == Shard(0, 1)
+    assert find_rank(None, torchrun) == Rank(3, 8, 1)
+    assert find_rank(None, slurm) == Rank(2, 4, 0)
+    assert find_rank(None, {**slurm, **torchrun}) == Rank(3, 8, 1)
+    assert find_rank((1, 2), torchrun) == Rank(1, 2)
+    assert find_rank(None, {}) == Rank(0, 1)
 
 
 def test_a_batch_script_of_slurm_without_srun_is_alone() -> None:
@@ -35,8 +35,8 @@ def test_a_batch_script_of_slurm_without_srun_is_alone() -> None:
         "SLURM_PROCID": "0",
         "SLURM_LOCALID": "0",
     }
-    assert find_shard(None, sbatch) == Shard(0, 1)
-    assert find_shard(None, {**sbatch, "SLURM_STEP_NUM_TASKS": "16"}) == Shard(0, 16, 0)
+    assert find_rank(None, sbatch) == Rank(0, 1)
+    assert find_rank(None, {**sbatch, "SLURM_STEP_NUM_TASKS": "16"}) == Rank(0, 16, 0)
 
 
 @pytest.mark.parametrize(
@@ -50,18 +50,18 @@ def test_a_batch_script_of_slurm_without_srun_is_alone() -> None:
 )
 def test_numbers_that_do_not_go_together(given, environment: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        find_shard(given, environment)
+        find_rank(given, environment)
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
-def test_each_batch_is_one_shards(count: int) -> None:
-    shards = [Shard(i, count) for i in range(count)]
-    assert all(sum(shard.mine(number) for shard in shards) == 1 for number in range(50))
-    assert len({shard.suffix for shard in shards}) == count
+def test_each_batch_is_one_ranks(count: int) -> None:
+    ranks = [Rank(i, count) for i in range(count)]
+    assert all(sum(rank.owns(number) for rank in ranks) == 1 for number in range(50))
+    assert len({rank.suffix for rank in ranks}) == count
 
 
 @pytest.mark.parametrize(("more", "message"), [(["--overwrite"], "--overwrite"), (["--engine", "ray"], "--engine ray")])
-def test_what_does_not_go_with_shards(tmp_path: Path, capsys, more: list[str], message: str) -> None:
+def test_what_does_not_go_with_several_ranks(tmp_path: Path, capsys, more: list[str], message: str) -> None:
     manifest = write_manifest(tmp_path / "m.csv", 1)
     assert main(arguments(manifest, tmp_path / "out", "--shard", "0/2", *more)) == 1
     assert f"{message} does not go with" in capsys.readouterr().err
@@ -73,8 +73,8 @@ def finish(processes: list[subprocess.Popen]) -> None:
 
 
 def test_three_processes_one_killed_and_started_again_equal_one(tmp_path: Path) -> None:
-    """The killed one goes on as one of two, since a plan may change between sittings; torchrun's variables, then
-    Slurm's."""
+    """The killed one goes on as one of two, since the number of processes may change between sessions; first with
+    torchrun's variables, then with Slurm's."""
     manifest, whole, out = write_manifest(tmp_path / "m.csv", 32), tmp_path / "whole", tmp_path / "out"
     assert main(arguments(manifest, whole)) in (0, 4)
 
@@ -99,13 +99,13 @@ def test_three_processes_one_killed_and_started_again_equal_one(tmp_path: Path) 
     assert_same_results(out, whole)
 
 
-def test_a_shard_without_a_batch_and_the_last_one_to_finish(tmp_path: Path) -> None:
+def test_a_rank_without_a_batch_and_the_last_one_to_finish(tmp_path: Path) -> None:
     """Two batches for three; one after the other, in reverse."""
     manifest, whole, out = write_manifest(tmp_path / "m.csv", 4), tmp_path / "whole", tmp_path / "out"
     assert main(arguments(manifest, whole)) in (0, 4)
     codes = []
     for index in (2, 1, 0):
-        codes.append(main(arguments(manifest, out, "--shard", f"{index}/3", "--workers", "0")))
+        codes.append(main(arguments(manifest, out, "--rank" if index else "--shard", f"{index}/3", "--workers", "0")))
         assert (out / "summary.json").exists() == (index == 0)
     assert codes[:2] == [0, 0]
     assert_same_results(out, whole)

@@ -121,7 +121,7 @@ def kill(pid: int) -> None:
 def test_ray_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("benchmark.job", "executor.ray", "executor.ray_actor"):
+    for name in ("executor.ray", "executor.ray_actor"):
         monkeypatch.delitem(sys.modules, f"codeczoo.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["--out", str(tmp_path / "out"), "--engine", "ray"]) == 1
@@ -132,9 +132,9 @@ def test_ray_that_is_not_installed_is_named(
 def test_results_equal_those_of_one_machine_and_files_come_to_the_driver(
     manifest: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from codeczoo.benchmark import ray_pool
+    import codeczoo.executor.ray
 
-    monkeypatch.setattr(ray_pool, "SLICE", 8)  # so that there are two
+    monkeypatch.setattr(codeczoo.executor.ray, "TASKS_PER_SLICE", 8)  # so that there are two slices
     out = tmp_path / "out"
     assert main(arguments(manifest, out, "--engine", "ray", "--save-audio", "2")) in (0, 4)
     assert_same_results(out, whole)
@@ -192,7 +192,7 @@ def test_a_driver_is_killed_and_the_run_goes_on_without_ray(
 def test_clips_that_kill_each_reader_or_each_actor_are_named(
     manifest: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from codeczoo.benchmark import ray_engine
+    from codeczoo.benchmark import run
     from tests.support import crashing_codec as crashing
 
     found = find_files(str(manifest))
@@ -202,7 +202,7 @@ def test_clips_that_kill_each_reader_or_each_actor_are_named(
     source = Deadly(found.name, [*entries[:3], *entries[crash : crash + 2]])
     source.deadly, source.main_process = entries[1].id, os.getpid()
     monkeypatch.setattr(settings, "open_source", lambda *args, **kwargs: source)
-    monkeypatch.setattr(ray_engine, "BenchmarkJob", crashing.CrashingJob)
+    monkeypatch.setattr(run, "BenchmarkJob", crashing.CrashingJob)
     assert main(arguments(manifest, tmp_path / "out", "--engine", "ray", "--batch", "3")) == 3
     rows = {(row["codec"], row["id"]): row for row in rows_of(tmp_path / "out")}
     assert len(rows) == len(rows_of(tmp_path / "out")) == 10

@@ -1,16 +1,16 @@
-"""A job for a Ray cluster in which one codec crashes on one clip, as a library in C may."""
+"""A benchmark in which one codec crashes on one clip, as a library in C may."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-from codeczoo.benchmark.job import BenchmarkJob, Outcomes
+from codeczoo.benchmark.job import BenchmarkJob
+from codeczoo.benchmark.measure import BenchmarkTask, Outcome
 from codeczoo.data.read import ReadBatch
-from codeczoo.executor.job import JobWorker
-from codeczoo.executor.local import Task
+from codeczoo.executor.job import JobWorker, Pending
 
 CODEC, CLIP = "opus_12k", "r_aishell_16k.flac"
 
@@ -18,20 +18,20 @@ CODEC, CLIP = "opus_12k", "r_aishell_16k.flac"
 class CrashingJob(BenchmarkJob):
     """The benchmark's, with a codec that crashes."""
 
-    def open(self, device: str, folder: Path) -> JobWorker[Task, Outcomes]:
-        return CrashingHands(super().open(device, folder))
+    def start_worker(self, device: str, folder: Path) -> JobWorker[BenchmarkTask, ReadBatch, Outcome]:
+        return CrashingWorker(super().start_worker(device, folder))
 
 
-class CrashingHands(JobWorker[Task, Outcomes]):
-    """Whole ones, until the clip comes."""
+class CrashingWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
+    """The benchmark's, until the clip comes."""
 
-    def __init__(self, whole: JobWorker[Task, Outcomes]) -> None:
-        self.whole = whole
+    def __init__(self, whole: JobWorker[BenchmarkTask, ReadBatch, Outcome]) -> None:
+        self.whole, self.device = whole, whole.device
 
-    def begin(self, task: Task, batch: ReadBatch) -> Callable[[], Outcomes]:
-        if CODEC in task.subjects and any(entry.id == CLIP for entry in batch.entries):
+    def start(self, task: BenchmarkTask, read: ReadBatch) -> Iterator[Pending[Outcome]]:
+        if CODEC in task.codecs and any(entry.id == CLIP for entry in read.entries):
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.whole.begin(task, batch)
+        return self.whole.start(task, read)
 
     def describe(self):
         return self.whole.describe()

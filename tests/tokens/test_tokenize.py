@@ -1,4 +1,4 @@
-"""Tokens of a data set: every form holds every clip's own codes, whatever was killed on the way."""
+"""Tokens of a data set: every format holds every clip's own codes, whatever was killed on the way."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from safetensors.torch import save_file
 
 from codeczoo import load_codec
+from codeczoo.cli import main
 from codeczoo.tokens import FORMS, TokenSet, read_shard
 from codeczoo.tokens.settings import TokenSettings
 from codeczoo.tokens.tokenize import tokenize
@@ -85,9 +87,9 @@ def test_side_values_and_strides_survive(codec: str, form: str, tmp_path: Path) 
     noise = np.random.default_rng(0).standard_normal((2, 60000)).astype(np.float32) * 0.1
     batch = made.encode([noise, noise[:, :9000]], made.sample_rate)
     from codeczoo.tokens.formats import Facts, Tokens
-    from codeczoo.tokens.shards import alone
+    from codeczoo.tokens.shards import without_padding
 
-    clips = [Tokens(f"{i}", None, alone(codes)) for i, codes in enumerate(batch)]
+    clips = [Tokens(f"{i}", None, without_padding(codes)) for i, codes in enumerate(batch)]
     path = tmp_path / f"a{FORMS[form].suffix}"
     FORMS[form].write(path, Facts.of(batch), clips)
     for found, clip in zip(read_shard(path), clips, strict=True):
@@ -160,7 +162,7 @@ def test_shards_of_several_processes_are_those_of_one(recordings: Path, tmp_path
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"form": "csv"}, "the form must be one of safetensors, parquet, webdataset"),
+        ({"form": "csv"}, "the format must be one of safetensors, parquet, webdataset"),
         ({"num_codebooks": 3}, "num_codebooks=3 was asked for"),
         ({"engine": "spark"}, "engine must be one of local, ray"),
         ({"dataset": "no/such/thing"}, "no/such/thing"),
@@ -214,3 +216,29 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     index = [json.loads((tmp_path / name / "index.json").read_text()) for name in ("broken", "whole")]
     assert index[0] == index[1] and index[0]["clips"] == 60
     assert [p.name for p in (tmp_path / "broken").glob(".*tokens*")] == []  # no half-written shard is left behind
+
+
+def test_other_weights_are_refused_wherever_their_file_lies(recordings: Path, tmp_path: Path) -> None:
+    first, second, copy = (tmp_path / name for name in ("1.safetensors", "2.safetensors", "copy.safetensors"))
+    for seed, path in ((1, first), (2, second), (1, copy)):
+        save_file(load_codec("encodec_24k", "random", seed=seed, device="cpu").state_dict(), path)
+    common = {"codec": "encodec_24k", "device": "cpu", "limit": 2}
+    index = tokenize(settings_of(recordings, tmp_path / "out", weights=str(first), **common))
+    assert index is not None
+    assert tokenize(settings_of(recordings, tmp_path / "out", weights=str(copy), **common)) is not None
+    with pytest.raises(ValueError, match=f"by encodec_24k with the weights sha256 {index['codec']['weights_hash']}; "):
+        tokenize(settings_of(recordings, tmp_path / "out", weights=str(second), **common))
+    with pytest.raises(ValueError, match="the weights given now are random, seed 0"):
+        tokenize(settings_of(recordings, tmp_path / "out", weights="random", **common))
+
+
+@pytest.mark.parametrize("flag", ["--format", "--form"])
+def test_the_command_says_what_it_did(
+    flag: str, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["tokenize", str(recordings), "--codec", "g711_ulaw", "--out", str(tmp_path), flag, "webdataset"]
+    assert main(arguments) == 3
+    captured = capsys.readouterr()
+    assert captured.out == f"9 clips, 1.6 seconds, 12800 tokens in 1 shard; 1 failed; in {tmp_path}\n"
+    assert "failed: broken: read: not readable as audio" in captured.err
+    assert (tmp_path / "tokens-000000.tar").is_file()

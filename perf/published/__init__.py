@@ -23,7 +23,7 @@ from perf.published import (
     wavtokenizer,
     xcodec2,
 )
-from perf.published.face import Case, Given, Published
+from perf.published.interface import Case, Given, Published
 
 CASES: tuple[Case, ...] = (
     *(mimi.CASES + dac.CASES + encodec.CASES + wavtokenizer.CASES),

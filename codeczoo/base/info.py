@@ -87,12 +87,13 @@ class CodecInfo:
         return "\n".join(lines)
 
     def _rows(self) -> dict[str, str]:
-        """Field → value, in words; without other names where there are none."""
-        return {
-            key.replace("_", " "): _told(key, value)
-            for key, value in asdict(self).items()
-            if value or key not in ("also", "aliases")
-        }
+        """Field → value, in words; without other names where there are none, and without what others say already."""
+        left_out = {key for key in ("also", "aliases") if not getattr(self, key)}
+        if self.output_sample_rate == self.sample_rate:
+            left_out.add("output_sample_rate")
+        if self.causal == bool(self.streams):
+            left_out.add("streams")
+        return {key.replace("_", " "): _told(key, value) for key, value in asdict(self).items() if key not in left_out}
 
     def __repr__(self) -> str:
         return self.table()
@@ -106,8 +107,10 @@ class CodecInfo:
         return f"<table>{cells}</table>"
 
 
+MAX_NAMES = 4  # of aliases in a table; `--format json` and `aliases` have all
 UNITS = {
     "sample_rate": "Hz",
+    "output_sample_rate": "Hz",
     "frame_rate": "frames/s",
     "hop_length": "samples",
     "bitrate": "bit/s",
@@ -130,7 +133,10 @@ def _told(key: str, value: Any) -> str:
         return " or ".join(map(str, value))
     if isinstance(value, tuple) and all(isinstance(one, int | float) for one in value):
         return _numbers(value, unit)
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        more = f" and {len(value) - MAX_NAMES} more" if len(value) > MAX_NAMES + 1 else ""
+        return ", ".join(value[:MAX_NAMES] if more else value) + more
+    return str(value)
 
 
 def _number(value: float) -> str:

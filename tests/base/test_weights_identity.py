@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from codeczoo import BaseCodec, Codes, load_codec
 from codeczoo.base.codes import CodesFile
+from codeczoo.codecs.formats.ecdc import from_ecdc, to_ecdc
 from codeczoo.tokens import FORMS, TokenSet, read_shard
 from codeczoo.tokens.formats import Facts, Tokens
 from codeczoo.tokens.settings import TokenSettings
@@ -188,6 +189,13 @@ def test_a_tokenised_folder_keeps_it(tmp_path: Path) -> None:
     )  # fmt: skip
     tokenize(settings)
     assert [clip.codes.weights for clip in TokenSet(tmp_path / "out")] == ["random, seed 0"]
+
+
+def test_files_of_other_packages_have_none() -> None:
+    codec = load_codec("encodec_24k", "random", device="cpu")
+    codes = from_ecdc(to_ecdc(codec.encode(chirp(5000, 24000), 24000)))
+    assert codes.weights is None
+    assert len(codec.decode(codes)) == 1
 
 
 # -- the command line ---------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ from codeczoo.version import __version__
 
 if TYPE_CHECKING:
     from codeczoo.base.audio import Audio, AudioLike
+    from codeczoo.base.catalogue import codec_info, list_codecs, register_codec
     from codeczoo.base.codec import BaseCodec
     from codeczoo.base.codes import Codes
     from codeczoo.base.info import CodecInfo
     from codeczoo.base.stream import Stream
-    from codeczoo.registry import codec_info, list_codecs, load_codec
+    from codeczoo.registry import load_codec
 
 __all__ = [
     "Audio",
@@ -31,6 +32,7 @@ __all__ = [
     "codec_info",
     "list_codecs",
     "load_codec",
+    "register_codec",
 ]
 
 # Imported when first asked for: torch takes seconds, and `codeczoo --help` has no use for it.
@@ -41,9 +43,10 @@ _HOMES = {
     "CodecInfo": "base.info",
     "Codes": "base.codes",
     "Stream": "base.stream",
-    "codec_info": "registry",
-    "list_codecs": "registry",
+    "codec_info": "base.catalogue",
+    "list_codecs": "base.catalogue",
     "load_codec": "registry",
+    "register_codec": "base.catalogue",
 }
 _ROOMS = ("data", "metrics", "tokens")  # modules that are for users
 

@@ -10,14 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from codeczoo.base.catalogue import find_variant, list_codecs, variants
+from codeczoo.base.catalogue import codec_info, find_variant, list_codecs, register_codec, variants
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.deprecated import renamed_keyword
 from codeczoo.base.device import PRECISIONS, choose_device
-from codeczoo.base.info import CodecInfo
 from codeczoo.weights.load import load_weights
 
-__all__ = ["codec_info", "list_codecs", "load_codec", "variants"]
+__all__ = ["codec_info", "find_variant", "list_codecs", "load_codec", "register_codec", "variants"]
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +80,3 @@ def load_codec(
         codec.default_codebooks = codec.choose_codebooks(num_codebooks, bitrate)
     log.info("%s on %s in %.1f s", variant.name, place, time.perf_counter() - started)
     return codec
-
-
-def codec_info(name: str) -> CodecInfo:
-    """What is known of a codec, without its weights."""
-    with torch.device("meta"):
-        return find_variant(name).build().info

@@ -1,21 +1,37 @@
-"""Put the generated table of codecs into the README."""
+"""Write what is generated from the families: the facts of their networks beside the TOML files, the table of codecs in
+the README, and the table of keys in docs/codec_toml.md."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from codeczoo import codec_info, list_codecs
+import torch
+
+from codeczoo.base import codec_toml, info
+from codeczoo.base.catalogue import codec_info, list_codecs, variants
 from codeczoo.cli import codec_table
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "codeczoo" / "configs"
 
 
 def main() -> None:
-    table = codec_table([codec_info(name) for name in list_codecs()], markdown=True)
-    text = README.read_text("utf-8")
-    pattern = r"(<!-- codecs: .*? -->\n).*?(<!-- /codecs -->)"
-    README.write_text(re.sub(pattern, lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL), "utf-8")
+    own = [variant for variant in variants().values() if variant.defined_in.startswith("configs/")]
+    with torch.device("meta"):
+        facts = info.facts_of(own)
+    (CONFIGS / info.FACTS).write_text(info.write_facts(facts), "utf-8")
+    names = {variant.name for variant in own}
+    table = codec_table([codec_info(name) for name in list_codecs() if name in names], markdown=True)
+    put(ROOT / "README.md", "codecs", table)
+    put(ROOT / "docs" / "codec_toml.md", "keys", codec_toml.markdown())
+
+
+def put(page: Path, name: str, content: str) -> None:
+    """Replace what stands between the two comments of that name."""
+    pattern = rf"(<!-- {name}: .*? -->\n).*?(<!-- /{name} -->)"
+    text = re.sub(pattern, lambda found: f"{found[1]}{content}\n{found[2]}", page.read_text("utf-8"), flags=re.DOTALL)
+    page.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

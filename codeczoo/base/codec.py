@@ -128,8 +128,8 @@ class BaseCodec(CodecNetwork):
         return self.match_input(self.decode(self.encode(original, None, num_codebooks, bitrate)), original)
 
     def _require_decoder(self) -> None:
-        if refusal := self.refusal_of(self.name):
-            raise NotImplementedError(refusal)
+        if not self.supports_decode:
+            raise NotImplementedError(self.variant.decode_unsupported_reason)
 
     def match_input(self, decoded: Audio, original: Audio) -> Audio:
         """`decoded` at the rate, lengths and channel count of `original`."""
@@ -305,9 +305,9 @@ class BaseCodec(CodecNetwork):
         theirs, ours = codes.weights, self.weights_id
         if None not in (theirs, ours) and theirs != ours and not allow_other_weights:
             raise ValueError(
-                f"{self.name}: these codes were made with other weights ({describe_weights(theirs)}) than the codec has "
-                f"({describe_weights(ours)}). Load the codec with those weights (weights=), or decode all the same with "
-                "allow_other_weights=True (on the command line: --allow-other-weights)"
+                f"{self.name}: these codes were made with other weights ({describe_weights(theirs)}) than the codec "
+                f"has ({describe_weights(ours)}). Load the codec with those weights (weights=), or decode all the same "
+                "with allow_other_weights=True (on the command line: --allow-other-weights)"
             )
         count = codes.num_codebooks
         if not 1 <= count <= len(self.codebook_sizes):
@@ -339,11 +339,8 @@ class BaseCodec(CodecNetwork):
         return codes
 
     def is_compatible_with(self, codec: str) -> bool:
-        """Whether codes of the variant of that name decode here: it is this one, or another name of its weights."""
-        from codeczoo.base.catalogue import variants
-
-        other = variants().get(codec)
-        return codec == self.name or (other is not None and other.root == self.variant.root)
+        """Whether codes made by the codec of that name decode here: this one, or another name of the same weights."""
+        return codec in self.variant.same_weights
 
     def codes_from_tensor(
         self,

@@ -15,9 +15,9 @@ from codeczoo.base.deprecated import Renamed
 from codeczoo.base.info import CodecInfo
 
 if TYPE_CHECKING:
-    from codeczoo.base.catalogue import Variant
     from codeczoo.base.cuda_graph import State
     from codeczoo.base.key_map import KeyMap
+    from codeczoo.base.variant import Variant
 
 
 class Context(NamedTuple):
@@ -55,7 +55,7 @@ class CodecNetwork(nn.Module):
     readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of more checkpoint formats, by suffix
     settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read where they lie beside a checkpoint
     supports_decode: ClassVar[bool] = True
-    decode_unsupported_reason: ClassVar[str] = ""
+    decode_unsupported_reason: ClassVar[str] = ""  # completes "NAME cannot decode: "
 
     sample_rate: int
     channels: tuple[int, ...] = (1,)  # the channel counts that the network takes
@@ -145,11 +145,6 @@ class CodecNetwork(nn.Module):
 
     # -- facts ----------------------------------------------------------------------------------
 
-    @classmethod
-    def refusal_of(cls, name: str) -> str | None:
-        """A sentence that says why the codec called `name` cannot decode; None if it can."""
-        return None if cls.supports_decode else f"{name} cannot decode: {cls.decode_unsupported_reason}"
-
     @property
     def name(self) -> str:
         return self.variant.name
@@ -183,27 +178,23 @@ class CodecNetwork(nn.Module):
     @property
     def info(self) -> CodecInfo:
         rates = [self.bitrate_of(k) for k in self.codebook_choices]
-        return CodecInfo(
-            name=self.name,
-            family=self.variant.family,
-            sample_rate=self.sample_rate,
-            channels=self.channels,
-            frame_rate=self.frame_rate,
-            hop_length=self.hop_length,
-            num_codebooks=self.num_codebooks,
-            max_codebooks=len(self.codebook_sizes),
-            codebook_sizes=self.codebook_sizes,
-            bitrate=self.nominal_bitrate,
-            bitrates=tuple(rate for rate in rates if rate is not None),
-            causal=self.causal,
-            latency=self.latency,
-            parameters=sum(p.numel() for p in self.parameters()),
-            supports_decode=self.supports_decode,
-            code_licence=self.variant.code_licence,
-            weights_licence=self.variant.weights_licence,
-            weights=str(self.variant.weights or "none needed"),
-            paper=self.variant.paper,
-            description=self.variant.description,
+        return CodecInfo.of(
+            self.variant,
+            {
+                "sample_rate": self.sample_rate,
+                "channels": self.channels,
+                "frame_rate": self.frame_rate,
+                "hop_length": self.hop_length,
+                "num_codebooks": self.num_codebooks,
+                "max_codebooks": len(self.codebook_sizes),
+                "codebook_sizes": self.codebook_sizes,
+                "bitrate": self.nominal_bitrate,
+                "bitrates": tuple(rate for rate in rates if rate is not None),
+                "causal": self.causal,
+                "latency": self.latency,
+                "parameters": sum(p.numel() for p in self.parameters()),
+                "supports_decode": self.supports_decode,
+            },
         )
 
     @property

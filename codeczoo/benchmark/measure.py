@@ -119,8 +119,8 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
                 given = settings.weights.get(name)
                 codec = load_codec(name, given, device=self.device, precision=settings.precision)
                 self.codecs[codec.name] = codec
-                if refusal := codec.refusal_of(name):
-                    log.warning("%s. Its codes and its speed are measured", refusal)
+                if reason := codec.variant.decode_unsupported_reason:
+                    log.warning("%s. Its codes and its speed are measured", reason)
         self.names = settings.codecs if has_estimates else tuple(self.codecs)
         self._moved: tuple[tuple[Entry, ...], list[Group]] = ((), [])
 

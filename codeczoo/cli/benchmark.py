@@ -31,7 +31,7 @@ examples:
       the classical codecs on the embedded clips: no download, about a minute
   %(prog)s --dataset recordings/ --codecs mimi dac_44k opus_12k --batch 200 --out results/
       every audio file below a folder
-  %(prog)s --dataset test.csv --codecs encodec_24k_6bps --metrics mel stoi pesq_wb
+  %(prog)s --dataset test.csv --codecs encodec_24k_6kbps --metrics mel stoi pesq_wb
       a manifest with a column path (columns id and category are optional)
   %(prog)s --dataset voidful/codec-superb-tiny --codecs mimi dac_44k --batch 200 --out tiny/
       a data set of the hub, all splits; see --split, --limit and --streaming

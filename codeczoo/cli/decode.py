@@ -156,7 +156,7 @@ def _decode_unsupported_reason(name: str) -> str | None:
     from codeczoo.base.catalogue import find_variant
 
     try:
-        return find_variant(name).refusal
+        return find_variant(name).decode_unsupported_reason
     except KeyError as error:
         return str(error.args[0])
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from codeczoo.base.info import CodecInfo
+
+log = logging.getLogger(__name__)
+
+WIDTH = 120  # of a line of second names
 
 EPILOG = """
 examples:
@@ -24,19 +30,19 @@ exit code: 0; 1 where no codec matches.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "The codecs that there are, with their rates, codebooks, size and licence."
+    parser.description = "All codecs: rates, codebooks, size, licence, and other names of the same weights."
     parser.epilog = EPILOG
     parser.add_argument("pattern", nargs="?", default="*", help="a glob such as 'dac_*' (default: all)")
     parser.add_argument("--format", choices=("text", "md", "json"), default="text", help="default: text")
 
 
 def run(args: argparse.Namespace) -> int:
-    from codeczoo import codec_info, list_codecs
+    from codeczoo.base.catalogue import list_codecs
 
     names = list_codecs(args.pattern)
     if not names:
-        raise KeyError(f"no codec matches {args.pattern!r}")
-    infos = [codec_info(name) for name in names]
+        raise KeyError(f"no codec matches {args.pattern!r}; `codeczoo list` shows all")
+    infos = list(_infos(names))
     if args.format == "json":
         sys.stdout.write(json.dumps([asdict(info) for info in infos], indent=2) + "\n")
     else:
@@ -44,8 +50,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _infos(names: Sequence[str]) -> Iterator[CodecInfo]:
+    """Without the codecs of other packages that cannot be built; each is named."""
+    from codeczoo.base.catalogue import codec_info, find_variant
+
+    for name in names:
+        try:
+            info = codec_info(name)
+        except Exception as error:  # noqa: BLE001 (what is wrong with one package does not hide the others' codecs)
+            place = find_variant(name).defined_in
+            log.warning("%s (%s) is left out: %s: %s", name, place, type(error).__name__, error)
+        else:
+            yield info
+
+
 def codec_table(infos: Sequence[CodecInfo], markdown: bool = False) -> str:
-    """A table of codecs; the README's is made of it."""
+    """A table of codecs, with their second names; the README's is made of it."""
     head = [
         "name",
         "rate (Hz)",
@@ -59,7 +79,7 @@ def codec_table(infos: Sequence[CodecInfo], markdown: bool = False) -> str:
     ]
     rows = [
         [
-            info.name,
+            f"{info.name}<br>also: {', '.join(info.also)}" if markdown and info.also else info.name,
             str(info.sample_rate),
             " or ".join(str(count) for count in info.channels),
             f"{info.frame_rate:g}" if info.frame_rate else "-",
@@ -72,12 +92,16 @@ def codec_table(infos: Sequence[CodecInfo], markdown: bool = False) -> str:
         for info in infos
     ]
     if markdown:
-        lines = [head, ["---"] * len(head), *rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
-    )
+    text = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
+    lines = text[:1]
+    for info, line in zip(infos, text[1:], strict=True):
+        lines.append(line)
+        if info.also:
+            also = f"also: {', '.join(info.also)}"
+            lines += textwrap.wrap(also, WIDTH, initial_indent="  ", subsequent_indent=" " * len("  also: "))
+    return "\n".join(lines)
 
 
 def _sizes(sizes: Sequence[int]) -> str:

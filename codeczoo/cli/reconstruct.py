@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from codeczoo.cli.inputs import open_audio
     from codeczoo.cli.outputs import audio_outputs
 
-    if refusal := find_variant(args.codec).refusal:
-        raise NotImplementedError(refusal)
+    if reason := find_variant(args.codec).decode_unsupported_reason:
+        raise NotImplementedError(reason)
     inputs = open_audio(args.inputs, **source_arguments(args))
     outputs, make_writer = audio_outputs(args, "reconstructed", args.inputs, inputs.count)
     return run_on_audio(args, inputs, outputs, partial(_reconstruct, make_writer=make_writer), "reconstructed")

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from codeczoo.base.catalogue import Variant, register_again, registered
 from codeczoo.executor.job import Job, JobWorker, PendingResults
 from codeczoo.version import __version__
 
@@ -43,15 +44,17 @@ class DriverSettings:
     Attributes:
         folder: where relative paths begin; version: of codeczoo.
         threads: of torch. Their number changes the last digits of sums, so actors use the driver's.
+        codecs: those that `register_codec` was given.
     """
 
     folder: str
     version: str
     threads: int
+    codecs: tuple[Variant, ...] = ()
 
     @classmethod
     def here(cls) -> DriverSettings:
-        return cls(os.getcwd(), __version__, torch.get_num_threads())
+        return cls(os.getcwd(), __version__, torch.get_num_threads(), registered())
 
     def apply(self, threads: int) -> None:
         """Set them in this process.
@@ -66,6 +69,7 @@ class DriverSettings:
             )
         with suppress(OSError):  # this node lacks the folder; then the clips fail, and say that their file is missing
             os.chdir(self.folder)
+        register_again(self.codecs)
         torch.set_num_threads(threads)
 
 

@@ -21,10 +21,11 @@ PACKAGES = ("torch", "numpy", "soundfile", "pesq", "praat-parselmouth", "safeten
 
 
 def describe_codec(codec: BaseCodec) -> dict[str, Any]:
-    """`codec.info`, its weights and its precision."""
+    """`codec.info` (without other names of the codec), its weights and its precision."""
+    info = asdict(codec.info)
     return jsonable(
         {
-            **asdict(codec.info),
+            **{key: value for key, value in info.items() if key not in ("also", "aliases")},
             "weights_hash": codec.weights_hash,
             "weights_source": codec.weights_source,
             "precision": codec.precision,

@@ -20,6 +20,15 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "stoi": ("superb/stoi", "stoi"),
     "f0corr": ("superb/f0corr", "f0_corr"),
 }
+# their row → our name of the same weights at the same rate, which results may bear as well
+OUR_NAMES: Mapping[str, str] = {
+    "encodec_24k_1_5bps": "encodec_24k_1_5kbps",
+    "encodec_24k_3bps": "encodec_24k_3kbps",
+    "encodec_24k_6bps": "encodec_24k_6kbps",
+    "encodec_24k_12bps": "encodec_24k_12kbps",
+    "encodec_24k_24bps": "encodec_24k_24kbps",
+    "speech_tokenizer_16k": "speechtokenizer_16k",
+}
 CATEGORIES = ("overall", "Speech", "Audio", "Music")
 
 
@@ -80,11 +89,13 @@ def compare(report: Report) -> Comparison:
     columns = [_column(report, theirs) for theirs in METRICS]
     rows = []
     for name, entry in table["codecs"].items():
-        measured: list[CodecResult | None] = [codec for codec in report.codecs if codec.name == name]
+        measured: list[CodecResult | None] = [
+            codec for codec in report.codecs if codec.name in (name, OUR_NAMES.get(name))
+        ]
         for codec in measured or [None]:
             cells = {category: _cells(entry["results"][category], columns, codec, category) for category in CATEGORIES}
             rows.append(Row(name, entry["listed_kbps"], entry["flags"], codec, cells))
-    known = {*table["codecs"], *table["encode_only"]}
+    known = {*table["codecs"], *table["encode_only"], *OUR_NAMES.values()}
     return Comparison(
         source=table["source"],
         dataset=table["dataset"],

@@ -196,8 +196,8 @@ class Codec(BaseCodec):
         return waveform[0] if self._flat_decode else waveform
 
     def _needs_decoder(self) -> None:
-        if refusal := self.model.refusal_of(self.model.name):
-            raise NotImplementedError(refusal)
+        if reason := self.model.variant.decode_unsupported_reason:
+            raise NotImplementedError(reason)
 
 
 class UniCodec(Codec):

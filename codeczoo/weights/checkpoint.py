@@ -163,7 +163,8 @@ def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
     expected = ", ".join(published) or "model.safetensors"
     if not others:
         raise FileNotFoundError(f"{folder}: there is no checkpoint in it ({expected} is expected)")
-    raise ValueError(f"{folder}: several checkpoints ({', '.join(p.name for p in others)}): pass one as weights=path")
+    names = ", ".join(path.name for path in others)
+    raise ValueError(f"{folder}: several checkpoints ({names}): pass one as weights=path (--weights in the shell)")
 
 
 def _places(folder: Path, file: str) -> list[Path]:

@@ -97,7 +97,7 @@ def from_hub(
         WeightsUnavailableError: it cannot be downloaded.
     """
     what = f"{codec}: {file} of {repo}{f' at {revision}' if revision else ''}"
-    own = f"or get {file} elsewhere and pass weights=path"
+    own = f"or get {file} elsewhere and pass weights=path (--weights in the shell)"
     try:
         return Path(
             hf_hub_download(repo, file, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
@@ -144,7 +144,7 @@ def from_url(
         ValueError: it has another sha256; nothing is kept.
     """
     path = cache_folder(cache_dir) / "files" / _digest(url)[:16] / unquote(urlsplit(url).path.rpartition("/")[2])
-    own = f"or get it elsewhere, and put it at {path} or pass weights=path"
+    own = f"or get it elsewhere, and put it at {path} or pass weights=path (--weights in the shell)"
     if not path.exists():
         if local_files_only or constants.HF_HUB_OFFLINE:
             raise WeightsUnavailableError(
@@ -217,7 +217,8 @@ def _verify(codec: str, path: Path, sha256: str | None, origin: str) -> None:
 def _changed(codec: str, origin: str, found: str, expected: str) -> str:
     return (
         f"{codec}: what came from {origin} has sha256 {found}, not {expected}: it was removed. It may have been "
-        "changed at its source or on the way: load again, or pass a copy that you trust as weights=path"
+        "changed at its source or on the way: load again, or pass a copy that you trust as weights=path "
+        "(--weights in the shell)"
     )
 
 

@@ -112,7 +112,9 @@ def _paths(
     source = codec.variant.weights
     if weights is None:
         if source is None:
-            raise ValueError(f"{codec.name}: no published weights are known; pass weights=path")
+            raise ValueError(
+                f"{codec.name}: no published weights are known; pass weights=path (--weights in the shell)"
+            )
         return fetch(codec.name, source, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
     if not isinstance(weights, str | Path):
         raise TypeError(f"weights must be a path, a dict of tensors, 'random' or None; it is {type(weights).__name__}")

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
 import pytest
+import torch
 
 from codeczoo import codec_info, list_codecs, load_codec
-from codeczoo.base.catalogue import parse_family, variants
-from codeczoo.registry import find_variant
+from codeczoo.base.catalogue import find_variant, parse_family, variants
+from codeczoo.base.codec_toml import markdown
+from codeczoo.base.info import FACTS, facts_of, known_facts, write_facts
 
 
 def test_globs_list_names_in_order() -> None:
@@ -29,6 +37,33 @@ def test_every_alias_leads_to_its_own_codec() -> None:
         assert all(find_variant(alias.upper()).name == name for alias in (name, *variant.aliases))
 
 
+def test_a_second_name_is_kept_and_its_codes_decode_under_every_name_of_the_weights() -> None:
+    names = find_variant("encodec_24k").same_weights
+    assert len(names) == 11 and "encodec_24k_6kbps" in names
+    for name in names:
+        variant = find_variant(name.upper())
+        assert (variant.name, variant.root) == (name, "encodec_24k")
+        assert set(variant.also) == {*names} - {name}
+    low = load_codec("encodec_24k_1_5kbps", "random", device="cpu")
+    assert (low.name, low.info.name, low.num_codebooks, low.info.bitrate) == (*["encodec_24k_1_5kbps"] * 2, 2, 1500)
+    codes = low.encode(torch.zeros(1, 2400), 24000)
+    assert codes.codec == "encodec_24k_1_5kbps" and codes.num_codebooks == 2
+    for name in ("encodec_24k", "encodec_24k_1_5bps", "encodec_24k_24kbps"):
+        other = load_codec(name, "random", device="cpu")
+        assert torch.equal(other.decode(codes).waveform, low.decode(codes).waveform)
+    with pytest.raises(ValueError, match="made by encodec_24k_1_5kbps; encodec_48k cannot decode"):
+        load_codec("encodec_48k", "random", device="cpu").decode(codes)
+
+
+def test_names_that_were_canonical_once_are_taken_and_kept() -> None:
+    old = ("speech_tokenizer_16k", "wavtokenizer_24k_large_600_4096", "audiodec_24k_320d", "encodec_24k_6bps")
+    new = ("speechtokenizer_16k", "wavtokenizer_large_40", "audiodec_24k", "encodec_24k")
+    assert [codec_info(name).name for name in old] == list(old)
+    assert [find_variant(name).root for name in old] == list(new)
+    assert set(new) <= set(list_codecs()) and not {*old} & {*list_codecs()}
+    assert list_codecs("wavtokenizer_24k_*large*") == ["wavtokenizer_large_40", "wavtokenizer_large_speech_75"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [("opus_24kb", "opus_24k"), ("g711ulaw", "g711_ulaw"), ("vorbis48k", "vorbis_48k"), ("mp3_32", "mp3_32k")],
@@ -40,7 +75,7 @@ def test_a_near_miss_is_told_what_was_meant(wrong: str, meant: str) -> None:
 
 
 def test_what_is_near_nothing_is_told_where_to_look() -> None:
-    with pytest.raises(KeyError, match=r"no codec is called 'zzzzqqqq': list_codecs\(\)"):
+    with pytest.raises(KeyError, match=r"no codec is called 'zzzzqqqq'; `codeczoo list` \(or list_codecs\(\)\) shows"):
         load_codec("zzzzqqqq")
 
 
@@ -52,19 +87,132 @@ def test_facts_are_known_without_loading() -> None:
     assert info == load_codec("opus_24k", device="cpu").info
 
 
+def test_the_facts_beside_the_tables_are_those_of_the_networks() -> None:
+    own = [variant for variant in variants().values() if variant.defined_in.startswith("configs/")]
+    with torch.device("meta"):
+        facts = facts_of(own)
+        built = {name: find_variant(name).build().info for variant in own for name in variant.same_weights}
+    kept = (resources.files("codeczoo") / "configs" / FACTS).read_text("utf-8")
+    assert kept == write_facts(facts), "run: python scripts/update_readme.py"
+    assert {name: known_facts(find_variant(name)) for name in built} == built
+
+
+def test_facts_of_another_network_do_not_count() -> None:
+    variant = find_variant("mimi")
+    assert known_facts(variant) is not None
+    assert known_facts(replace(variant, network={**variant.network, "dim": 256})) is None
+
+
+def test_info_prints_as_a_table_also_in_a_notebook() -> None:
+    info = codec_info("encodec_24k")
+    lines = str(info).splitlines()
+    assert lines == repr(info).splitlines() and max(map(len, lines)) <= 80
+    assert lines[0].split() == ["name", "encodec_24k"]
+    assert "bitrates         1500, 3000, 6000, 12000, 24000 bit/s" in lines
+    page = info._repr_html_()
+    assert page.startswith("<table>") and page.count("<tr>") == 22
+    assert ">codebook sizes</th>" in page and ">32 x 1024</td>" in page
+
+
 def test_a_familys_table_is_shared_facts_and_each_ones_own() -> None:
     table = {
         "family": {"class": "Net", "code_licence": "MIT", "network": {"width": 8, "depth": 2}},
         "variants": {
-            "net_16k": {"network": {"depth": 3}, "aliases": ["net"], "weights": {"repo": "a/net", "file": "w.bin"}},
-            "net_16k_low": {"inherits": "net_16k", "num_codebooks": 2},
-            "other": {"class": "Other"},
+            "net_16k": {
+                "network": {"depth": 3},
+                "aliases": ["net"],
+                "weights": {"repo": "a/net", "file": "w.bin"},
+                "second_names": {"net_16k_low": {"num_codebooks": 2}},
+            },
+            "other": {"class": "theirs.nets:Other"},
         },
     }
-    base, low, other = parse_family("net", table)
-    assert (base.codec_class, other.codec_class) == ("Net", "Other")
+    base, other = parse_family("net", table, "net.toml", module="ours.net")
+    low = base.under("net_16k_low")
+    assert (base.codec_class, other.codec_class) == ("ours.net:Net", "theirs.nets:Other")
     assert base.network == low.network == {"width": 8, "depth": 3}
     assert other.network == {"width": 8, "depth": 2}
-    assert (base.root, low.root, low.num_codebooks, low.aliases) == ("net_16k", "net_16k", 2, ())
+    assert (base.root, low.root, low.name, low.num_codebooks) == ("net_16k", "net_16k", "net_16k_low", 2)
     assert base.weights == low.weights and str(base.weights) == "a/net/w.bin"
     assert {v.code_licence for v in (base, low, other)} == {"MIT"}
+    assert {v.family for v in parse_family("net", {**table, "family": {"class": "Net", "name": "named"}})} == {"named"}
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("[familie]", "tiny.toml: 'familie' is no key; did you mean 'family'?"),
+        ("[family]\nclass = 'A'", "tiny.toml: there is no table [variants.NAME]"),
+        ("[variants.a]", "tiny.toml: [variants.a]: class is missing, and [family] has none"),
+        ("[family]\nclas = 'A'", "tiny.toml: [family]: 'clas' is no key; did you mean 'class'?"),
+        ("[family]\npaper = 7", "tiny.toml: [family]: paper must be a string; it is 7 (int)"),
+        (
+            "[variants.a]\nclass = 'A'\nwieghts = { repo = 'x' }",
+            "tiny.toml: [variants.a]: 'wieghts' is no key; did you mean 'weights'?",
+        ),
+        (
+            "[variants.a]\nclass = 'A'\naliases = 'x'",
+            "tiny.toml: [variants.a]: aliases must be a list of strings; it is 'x' (str)",
+        ),
+        (
+            "[variants.a]\nclass = 'A'\nnum_codebooks = true",
+            "tiny.toml: [variants.a]: num_codebooks must be a whole number, 1 or more; it is True (bool)",
+        ),
+        (
+            "[variants.a]\nclass = 'A'\nweights = { repo = 'x', sha265 = '0' }",
+            "tiny.toml: [variants.a]: weights: 'sha265' is no key; did you mean 'sha256'?",
+        ),
+        (
+            "[variants.a]\nclass = 'A'\nweights = { repo = 'x' }",
+            "tiny.toml: [variants.a]: weights needs repo and file, or url",
+        ),
+        (
+            "[variants.a]\nclass = 'A'\nweights = { url = 'x', more = [{ zzz = 'x' }] }",
+            "tiny.toml: [variants.a]: weights.more[0]: 'zzz' is no key; the keys are repo, revision, file",
+        ),
+        (
+            "[variants.a]\nclass = 'A'\nsecond_names = { b = { codebooks = 2 } }",
+            "tiny.toml: [variants.a]: second_names.b: 'codebooks' is no key; did you mean 'num_codebooks'?",
+        ),
+        ("[variants]\na = 3", "tiny.toml: [variants.a] must be a table; it is 3 (int)"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_place_and_the_nearest(toml: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_family("tiny", tomllib.loads(toml), "tiny.toml")
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"hop": 4}, "network.hop is no number of G711.Config; the keys are law"),
+        ({}, "network.law is missing; G711.Config has no default for it"),
+        ({"law": "x"}, "network.law must be Literal['mu', 'a'] by G711.Config; it is 'x' (str)"),
+    ],
+)
+def test_a_wrong_number_of_a_network_is_named(network: dict[str, object], said: str) -> None:
+    variant = replace(find_variant("g711_ulaw"), network=network)
+    with pytest.raises(ValueError, match=re.escape(f"configs/g711.toml: g711_ulaw: {said}")):
+        variant.build()
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "said"),
+    [
+        ("filters", "64", "must be int by Mimi.Config; it is '64' (str)"),
+        ("filters", True, "must be int by Mimi.Config; it is True (bool)"),
+        ("strides", [4, 5.5], "must be Sequence[int] by Mimi.Config; it is [4, 5.5] (list)"),
+        ("rotary_base", None, "must be float by Mimi.Config; it is None (NoneType)"),
+        ("filtres", 64, "is no number of Mimi.Config; did you mean 'filters'?"),
+    ],
+)
+def test_a_number_of_another_type_is_named(number: str, value: object, said: str) -> None:
+    variant = find_variant("mimi")
+    with pytest.raises(ValueError, match=re.escape(f"configs/mimi.toml: mimi: network.{number} {said}")):
+        replace(variant, network={**variant.network, number: value}).build()
+
+
+def test_the_page_of_keys_is_the_generated_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "codec_toml.md").read_text("utf-8")
+    table = re.search(r"<!-- keys: .*? -->\n(.*?)\n<!-- /keys -->", page, flags=re.DOTALL)
+    assert table is not None and table.group(1) == markdown(), "run: python scripts/update_readme.py"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import sys
-import tomllib
-import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from codeczoo.base import catalogue
+from codeczoo import register_codec
 from codeczoo.base.network import Encoded
 from codeczoo.cli.benchmark import main
 from codeczoo.codecs.g711 import G711
+from tests.support.registering import registered_for_a_while
 from tests.support.runs import rows_of, write_manifest
 
 TOML = """
@@ -38,19 +36,14 @@ class Hungry(G711):
         return super()._encode(waveform, lengths, num_codebooks)
 
 
-@pytest.fixture
-def hungry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variant "hungry", as a file in `configs/` and one in `codecs/` would give it."""
-    module = types.ModuleType("codeczoo.codecs.hungry")
-    module.Hungry = Hungry  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    (found,) = catalogue.parse_family("hungry", tomllib.loads(TOML))
-    everything = {**catalogue.variants(), "hungry": found}
-    monkeypatch.setattr(catalogue, "variants", lambda: everything)
-    monkeypatch.setattr(catalogue, "_names", functools.cache(catalogue._names.__wrapped__))
+@pytest.fixture(autouse=True)
+def hungry() -> Iterator[None]:
+    """A codec "hungry", as its author registers it."""
+    with registered_for_a_while():
+        register_codec(TOML, Hungry)
+        yield
 
 
-@pytest.mark.usefixtures("hungry")
 def test_a_full_device_halves_the_batch_and_all_is_scored(tmp_path: Path) -> None:
     manifest, out = write_manifest(tmp_path / "m.csv", 20), tmp_path / "out"
     common = ["--dataset", str(manifest), "--metrics", "mel", "--batch", "10", "--out", str(out), "--quiet"]

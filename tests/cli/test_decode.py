@@ -166,3 +166,10 @@ def test_wrong_usage(
     assert run("decode", *(argument.format(codes=codes) for argument in arguments)) == 1
     assert message in capsys.readouterr().err
     assert files_below(codes) == before
+
+
+def test_weights_of_a_codec_are_those_of_all_its_names(tmp_path: Path) -> None:
+    sound, codes, out = write_sound(tmp_path / "a.wav"), tmp_path / "codes", tmp_path / "out"
+    assert run("encode", sound, "--codec", "encodec_24k_1_5kbps", "--weights", "random", "-o", codes, "--quiet") == 0
+    assert run("decode", codes, "--weights", "encodec_24k=random", "-o", out, "--quiet") == 0
+    assert files_below(out) == ["a.wav"]

@@ -280,7 +280,7 @@ def packaging(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     """A packaging, with a small network under its codec's name, and a cache of its own."""
     row = PACKAGINGS[request.param]
     row.tensors()  # is made from the full network too, and kept
-    name = find_variant(row.codec).name
+    name = find_variant(row.codec).root
     monkeypatch.setitem(variants(), name, small_variant(name))  # type: ignore[arg-type]
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     weights_module._say_licence.cache_clear()

@@ -163,16 +163,17 @@ def test_failures_and_undefined_values_are_named(hostile_page: Path) -> None:
     assert HOSTILE not in index + text and "<b>speech" not in index + text
 
 
-def test_published_rows_stand_beside_ours(manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["encodec_24k_1_5bps", "encodec_24k_1_5kbps"])
+def test_published_rows_stand_beside_ours(name: str, manifest: Path, tmp_path: Path) -> None:
     metrics = ("superb/mel", "superb/stoi", "waveform")
     run = run_benchmark(
         manifest,
         tmp_path / "run",
         "--codecs",
-        "encodec_24k_1_5bps",
+        name,
         "opus_12k",
         "--weights",
-        "encodec_24k_1_5bps=random",
+        f"{name}=random",
         "--limit",
         "2",
         "--metrics",
@@ -192,7 +193,7 @@ def test_published_rows_stand_beside_ours(manifest: Path, tmp_path: Path) -> Non
         ("stoi", "superb/stoi", True),
         ("f0corr", None, False),
     ]
-    summary = json.loads((run / "summary.json").read_text())["codecs"]["encodec_24k_1_5bps"]
+    summary = json.loads((run / "summary.json").read_text())["codecs"][name]
     theirs = published_table()["codecs"]["encodec_24k_1_5bps"]["results"]
     for category, ours in (("overall", summary["overall"]), ("Speech", summary["categories"]["speech"])):
         cells = row.cells[category]

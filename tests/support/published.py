@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.catalogue import Variant, variants
+from codeczoo.base.catalogue import Variant, find_variant
 from codeczoo.weights.convert import _stored, fit
 from tests.support import golden_weights
 from tests.support.golden import manifest_of
@@ -46,8 +46,8 @@ def shapes_of(manifest: Mapping[str, Any]) -> dict[str, Tensor]:
 def small_checkpoint(name: str, folder: str, manifest: str = "manifest.json") -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of a variant's checkpoint under their published keys, and the keys that the network is made of."""
     golden = manifest_of(folder, manifest)
-    published, full, small = shapes_of(golden), state_of(variants()[name]), state_of(small_variant(name))
-    (_, left_over), key_map = fit(published, full, variants()[name].codec_type().key_maps)
+    published, full, small = shapes_of(golden), state_of(find_variant(name)), state_of(small_variant(name))
+    (_, left_over), key_map = fit(published, full, find_variant(name).codec_type().key_maps)
     assert left_over == 0, "the manifest is of another network"
     shapes: dict[str, Shape] = {}
     for ours in sorted(small, key=lambda name: -small[name].numel()):

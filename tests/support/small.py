@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from codeczoo import BaseCodec, codec_info
-from codeczoo.base.catalogue import Variant, variants
+from codeczoo.base.catalogue import Variant, find_variant, variants
 from codeczoo.weights.load import load_weights
 
 # Fewer channels and layers for each family, everything else as published.
@@ -95,7 +95,7 @@ CAUSAL = [name for name in ROOTS if codec_info(name).causal]
 
 def small_variant(name: str) -> Variant:
     """A variant with a small network of its architecture."""
-    variant = variants()[name]
+    variant = find_variant(name)
     return replace(variant, network={**variant.network, **SMALL.get(variant.family, {})})
 
 
@@ -111,7 +111,7 @@ def _small(name: str, dtype: torch.dtype) -> BaseCodec:
 
 @functools.lru_cache(maxsize=2)  # in float64 the largest takes 2 GB
 def _full(name: str, dtype: torch.dtype) -> BaseCodec:
-    return _seeded(variants()[name], dtype)
+    return _seeded(find_variant(name), dtype)
 
 
 def _seeded(variant: Variant, dtype: torch.dtype) -> BaseCodec:

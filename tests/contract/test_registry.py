@@ -6,6 +6,8 @@ equality; `make test-full` runs the same with the published widths, in float32 t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -291,6 +293,19 @@ def test_rates_are_chosen_and_refused_by_name(codec: BaseCodec) -> None:
         codec.encode(clip, codec.sample_rate, num_codebooks=len(codec.codebook_sizes) + 8)
     with pytest.raises(ValueError, match="bitrate"):
         codec.encode(clip, codec.sample_rate, bitrate=1.0)
+
+
+def test_codes_say_which_weights_made_them(codec: BaseCodec) -> None:
+    clip = clips_of(codec, [codec.sample_rate // 4])[0]
+    codes = codec.encode(clip, codec.sample_rate)
+    assert codes.weights == codec.weights_id == ("random, seed 0" if codec.state_dict() else None)
+    if not (codec.supports_decode and codec.state_dict()):
+        return
+    other = replace(codes, weights="random, seed 1")
+    with pytest.raises(ValueError, match=r"other weights \(random, seed 1\) than the codec has \(random, seed 0\)"):
+        codec.decode(other)
+    insisted = codec.decode(other, allow_other_weights=True)
+    assert torch.equal(insisted.waveform, codec.decode(codes).waveform)
 
 
 def test_audio_object_equals_bare_tensor(codec: BaseCodec) -> None:

@@ -197,7 +197,8 @@ class DecodeJob(Job[DecodeTask, ReadCodes, CommandResult]):
     """Decode files of codes.
 
     Attributes:
-        weights: codec → path, and under None that of all others; precision: of `load_codec`.
+        weights: codec (or another name of its weights) → path, and under None that of all others.
+        precision: of `load_codec`.
         sample_rate: of the audio; None = the codec's.
         make_writer: of a waveform [C, T] at a sample rate.
         allow_other_weights: as in `BaseCodec.decode`.
@@ -256,8 +257,9 @@ class DecodeWorker(JobWorker[DecodeTask, ReadCodes, CommandResult]):
     def _loaded(self, name: str) -> BaseCodec:
         if self._codec is None or self._codec[0] != name:
             self._codec = None  # its memory is free before the next one is loaded
-            names = (name, *find_variant(name).same_weights)
-            path = next((self.job.weights[one] for one in names if one in self.job.weights), self.job.weights.get(None))
+            given = self.job.weights
+            named = (given[one] for one in (name, *find_variant(name).same_weights) if one in given)
+            path = next(named, given.get(None))
             self._codec = (name, load_codec(name, path, device=self.device, precision=self.job.precision))
         return self._codec[1]
 

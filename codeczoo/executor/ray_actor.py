@@ -44,7 +44,7 @@ class DriverSettings:
     Attributes:
         folder: where relative paths begin; version: of codeczoo.
         threads: of torch. Their number changes the last digits of sums, so actors use the driver's.
-        codecs: registered by `register_codec`.
+        codecs: those that `register_codec` was given.
     """
 
     folder: str

@@ -21,7 +21,7 @@ PACKAGES = ("torch", "numpy", "soundfile", "pesq", "praat-parselmouth", "safeten
 
 
 def describe_codec(codec: BaseCodec) -> dict[str, Any]:
-    """`codec.info` without the codec's other names, its weights and its precision."""
+    """`codec.info` (without other names of the codec), its weights and its precision."""
     info = asdict(codec.info)
     return jsonable(
         {

@@ -35,10 +35,11 @@ test: $(VENV)/.dev  ## run the tests, without those marked slow
 test-full: $(VENV)/.dev  ## run all tests
 	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev  ## ruff and mypy
+lint: $(VENV)/.dev  ## ruff, mypy, and which room of the package may import which
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-logo
 
 format: $(VENV)/.dev  ## put the code into ruff's format
 	$(PY) -m ruff check --fix .

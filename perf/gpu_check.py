@@ -144,7 +144,7 @@ class Check:
             yield {**row, "kept": not row.get("differ") and row.get("error", 0.0) <= TOLERANCE}
 
     def _passes(self, call: Callable[[], Any]) -> tuple[Any, Any]:
-        """In one piece, and in passes."""
+        """Whole, and in chunks."""
         out = []
         for seconds in (1e6, 0.7 if self.quick else 3.0):
             self.codec.max_chunk_seconds = seconds
@@ -162,8 +162,8 @@ class Check:
         audio = codec.decode(codec.codes_from_tensor(whole.codes)).waveform
         for cuda_graph in (False, True):
             stream = codec.stream(2, cuda_graph=cuda_graph)
-            pieces = [stream.encode(part) for part in clip.split(2 * hop, dim=-1)]
-            codes = torch.cat([p.codes[..., : int(p.lengths[0])] for p in [*pieces, stream.flush()]], dim=-1)
+            chunks = [stream.encode(part) for part in clip.split(2 * hop, dim=-1)]
+            codes = torch.cat([p.codes[..., : int(p.lengths[0])] for p in [*chunks, stream.flush()]], dim=-1)
             heard = [stream.decode(part) for part in whole.codes.split(2, dim=-1)]
             waveform = torch.cat([a.waveform[..., : int(a.lengths[0])] for a in [*heard, stream.drain()]], dim=-1)
             differ, error = int((codes != whole.codes).sum()), peak_error(waveform, audio)
@@ -371,7 +371,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short clips and few repeats: does the script run?")
     parser.add_argument("--sections", nargs="+", choices=EVERYTHING, default=EVERYTHING, metavar="S", help="only these")
     parser.add_argument("--compiled", action="store_true", help="speed under torch.compile too: a minute or so a codec")
-    parser.add_argument("--minutes", type=float, default=9.5, help="no codec is begun after so many (9.5)")
+    parser.add_argument("--minutes", type=float, default=9.5, help="begin no codec after this many minutes (9.5)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that make weights meanwhile (2)")
     parser.add_argument("--out", type=Path, help="JSON of all that was found; the tables beside it as .md")
     return parser.parse_args(argv)

@@ -62,7 +62,7 @@ EXAMPLES = """\
 examples:
   python perf/metrics.py                         64 clips of 10 s at 16 kHz
   python perf/metrics.py --rate 44100 --clips 16
-  python perf/metrics.py --each                  the cost of every metric by itself, too
+  python perf/metrics.py --each                  the cost of each metric alone, too
   python perf/metrics.py --json metrics.json     the figures for a program to read
 """
 
@@ -163,7 +163,7 @@ def parser() -> argparse.ArgumentParser:
         "--repeat", type=int, default=3, metavar="N", help="runs, of which the least counts (default 3)"
     )
     result.add_argument("--stoi-only", action="store_true", help="answer the first question only")
-    result.add_argument("--each", action="store_true", help="measure every default metric by itself, too")
+    result.add_argument("--each", action="store_true", help="measure each default metric alone, too")
     result.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     return result
 

@@ -1,10 +1,10 @@
-"""What windows cost where they are not exact: long clips in passes against the same clips in one piece.
+"""The error of chunking where it is not exact: long clips in chunks against the same clips whole.
 
     python perf/windows.py --codecs wavtokenizer_75 --weights random --seconds 6 10 20 30
 
-The clip is the embedded ones, one after another. Of codecs whose encoder is not exact in passes: the share of codes
-that agree. Of those whose decoder is not: the signal-to-difference ratio, and the log-spectral distance (RMS over bins,
-mean over frames, STFT of 1024 points), both of the same codes decoded in windows and in one piece.
+The clip is all embedded clips, one after another. For encoders that are not exact in chunks it prints the share of
+equal codes; for decoders, the signal-to-difference ratio and the log-spectral distance (RMS over bins, mean over
+frames, STFT of 1024 points) of equal codes decoded in chunks and whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from codeczoo.base import audio_io
 from codeczoo.base.resampling import resample
 from codeczoo.data import embedded_clips
 
-WHOLE = 1e6  # seconds: any clip in one pass
+WHOLE = 1e6  # seconds: no clip is chunked
 
 
 def embedded_sound(sample_rate: int) -> Tensor:

@@ -106,37 +106,37 @@ class Encodec(BaseCodec):
     def _stream_encode_warmup(
         self, waveform: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor | None, State]:
-        latent, counts, state = self._encoder_stream.step(waveform, state)
+        latent, counts, state = self._encoder_stream.warm_up(waveform, state)
         return self.quantizer.encode(latent, num_codebooks), counts, state
 
     def _stream_encode_is_warm(self, state: State) -> bool:
-        return self._encoder_stream.runs(state)
+        return self._encoder_stream.is_warm(state)
 
     def _stream_encode_step(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
-        latent, state = self._encoder_stream.run(waveform, state)
+        latent, state = self._encoder_stream.step(waveform, state)
         return self.quantizer.encode(latent, num_codebooks), state
 
     def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor]:
-        latent, counts = self._encoder_stream.end(rest, lengths, state)
+        latent, counts = self._encoder_stream.flush(rest, lengths, state)
         return self.quantizer.encode(latent, num_codebooks), counts
 
     def _stream_decode_start(self, batch_size: int) -> State:
         return self._decoder_stream.initial_state(batch_size)
 
     def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
-        return self._decoder_stream.step(self.quantizer.decode(codes), state)
+        return self._decoder_stream.warm_up(self.quantizer.decode(codes), state)
 
     def _stream_decode_is_warm(self, state: State) -> bool:
-        return self._decoder_stream.runs(state)
+        return self._decoder_stream.is_warm(state)
 
     def _stream_decode_step(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
-        return self._decoder_stream.run(self.quantizer.decode(codes), state)
+        return self._decoder_stream.step(self.quantizer.decode(codes), state)
 
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, Tensor]:
         held, seen = state["held"], state["seen"]
-        return self._decoder_stream.end(held[..., :0], torch.zeros_like(seen), state)
+        return self._decoder_stream.flush(held[..., :0], torch.zeros_like(seen), state)
 
 
 class Segment(NamedTuple):

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none, join_chunks
-from codeczoo.nn.cache_tiling import TILE
+from codeczoo.nn.cache_tiling import TILE_VALUES
 from codeczoo.nn.chunked import padded_chunks, run_chunked
 from codeczoo.nn.conv import Conv1d
-from codeczoo.nn.convnext import KERNEL, ConvNeXtBlock
+from codeczoo.nn.convnext import DEPTHWISE_KERNEL, ConvNeXtBlock
 from codeczoo.nn.fsq import ProjectedFSQ
 from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.local_attention import LocalTransformer
@@ -100,7 +100,7 @@ class SnakeOfLast(Snake):
 class Unit(ConvNeXtBlock):
     """[B, C, T] → [B, C, T]: ConvNeXt with snake."""
 
-    reach = KERNEL // 2
+    reach = DEPTHWISE_KERNEL // 2
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, 4 * channels, EPS, SnakeOfLast(4 * channels, EPS), layer_scale=False)
@@ -111,9 +111,9 @@ class Unit(ConvNeXtBlock):
     def pointwise(self, y: Tensor) -> Tensor:
         """On a CPU tile by tile, so that the widened steps, at the waveform's rate, stay in its cache."""
         widened = self.pwconv1.out_features * y.shape[0] * y.shape[1]
-        if y.device.type != "cpu" or widened <= 16 * TILE:
+        if y.device.type != "cpu" or widened <= 16 * TILE_VALUES:
             return super().pointwise(y)
-        for tile in y.split(max(y.shape[1] * TILE * torch.get_num_threads() // widened, 1), dim=1):
+        for tile in y.split(max(y.shape[1] * TILE_VALUES * torch.get_num_threads() // widened, 1), dim=1):
             tile.copy_(super().pointwise(tile))
         return y
 

@@ -1,4 +1,4 @@
-"""Data sets in a few large files, each of many clips."""
+"""Data sets in shards: files of many clips each."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
-from codeczoo.data.inline import carried
-from codeczoo.data.source import Content, Entry, Source, check_ids, take_turns
+from codeczoo.data.inline import inline_bytes
+from codeczoo.data.source import Content, Entry, Source, check_ids, interleave
 
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
-class ShardSource(Source):
-    """Clips in shards. The key of an entry begins with its shard, and sorts as the shards are read.
+class ArchiveSource(Source):
+    """Clips in shards. The key of an entry begins with its shard; entries are in the order of reading.
 
     Args:
         parts: the clips by split.
-        way_out: what to do about equal ids, for the error.
+        way_out: said in the error about equal ids.
     """
 
     def __init__(self, name: str, parts: Mapping[str, Sequence[Entry]], way_out: str = "") -> None:
@@ -31,32 +31,32 @@ class ShardSource(Source):
         check_ids(name, [entry for entries in self._parts.values() for entry in entries], way_out)
 
     def entries(self) -> Iterator[Entry]:
-        return take_turns([self._read_through(entries) for entries in self._parts.values()])
+        return interleave([self._in_order_of_archives(entries) for entries in self._parts.values()])
 
     def select(self, limit: int | None, shuffle: bool, seed: int) -> None:
         """Keep `limit` clips: the first ones, or random ones. Their order stays that of the shards."""
         chosen = self._parts
         if shuffle:
             chosen = {split: random.Random(seed).sample(part, len(part)) for split, part in self._parts.items()}
-        kept = {entry.id for entry in islice(take_turns(list(chosen.values())), limit)}
+        kept = {entry.id for entry in islice(interleave(list(chosen.values())), limit)}
         self._parts = {split: [e for e in part if e.id in kept] for split, part in self._parts.items()}
         self.count = len(kept)
 
-    def _read_through(self, entries: Sequence[Entry]) -> Iterator[Entry]:
+    def _in_order_of_archives(self, entries: Sequence[Entry]) -> Iterator[Entry]:
         for shard, members in groupby(entries, lambda entry: entry.key[0]):
             yield from self._shard(shard, list(members))
 
     def _shard(self, shard: Path, entries: list[Entry]) -> Iterator[Entry]:
-        """The clips of one shard: as they are where `read` can find each, else carrying their bytes."""
+        """The clips of one shard: as they are if `read` can find each by itself, else with their bytes as key."""
         yield from entries
 
     def read(self, entry: Entry) -> Content:
-        return carried(entry.key)
+        return inline_bytes(entry.key)
 
 
-def find_shards(dataset: str, suffixes: Sequence[str]) -> list[Path]:
-    """Files that end in one of `suffixes`: one file, those below a folder, those that a glob or braces give if all do.
-    Sorted below a folder and in a glob.
+def find_archives(dataset: str, suffixes: Sequence[str]) -> list[Path]:
+    """Files that end in one of `suffixes`: one file, those below a folder, or the matches of a glob or of braces if all
+    of them do. Sorted, except for braces.
 
     Raises:
         FileNotFoundError: a file that braces name is missing.
@@ -79,8 +79,8 @@ def find_shards(dataset: str, suffixes: Sequence[str]) -> list[Path]:
     return shards if path.is_dir() or len(shards) == len(found) else []
 
 
-def shard_names(shards: Sequence[Path]) -> dict[Path, str]:
-    """Short names of shards, without what follows their first dot, and with their folders where they need them."""
+def archive_names(shards: Sequence[Path]) -> dict[Path, str]:
+    """Short names of shards: without suffixes, and with their folders only where names would be equal."""
     folder = os.path.commonpath([shard.parent for shard in shards])
     for whole in (False, True):
         names = {s: (s.relative_to(folder) if whole else Path(s.name)).as_posix() for s in shards}

@@ -1,8 +1,7 @@
-"""Which clips go through the codecs together.
+"""Which clips go through a codec together.
 
-Batches follow from the data set alone, never from what is left to do: a run that was killed and started again computes
-the very same batches, and so the very same numbers. They are made window by window, so that a data set may be longer
-than memory.
+Batches follow from the data set alone, not from what is left to do: a run that was killed and started again has equal
+batches, and so equal numbers. They are planned block by block (of entries), so that a data set may exceed memory.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import soundfile as sf
 from codeczoo.base.ragged import groups_within
 from codeczoo.data.open import Entry, Source
 
-WINDOW_BATCHES = 8  # full batches that are planned together: the more, the more alike in length is what shares one
-WINDOW_BYTES = 256 << 20  # of clips whose bytes travel with their entry (streamed ones) in one window
+BLOCK_BATCHES = 8  # full batches planned together: with more of them, lengths in one batch are more alike
+BLOCK_BYTES = 256 << 20  # of clips in one block whose keys hold their bytes (streamed ones)
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class _Header:
 
 
 def plan_batches(source: Source, batch_size: int, max_seconds: float, workers: int = 8) -> Iterator[Batch]:
-    """Batches of at most `batch_size` clips and `max_seconds` of audio with padding, longest last in each window.
+    """Batches of at most `batch_size` clips and `max_seconds` of audio with padding, the longest last in each block.
 
-    A clip longer than `max_seconds` stands alone.
+    A clip longer than `max_seconds` is a batch by itself.
     """
     index = seen = 0
-    for window in windows(source.entries(), WINDOW_BATCHES * batch_size):
+    for window in windows(source.entries(), BLOCK_BATCHES * batch_size):
         window = [replace(entry, position=seen + i) for i, entry in enumerate(window)]
         seen += len(window)
         for batch in plan_window(source, window, batch_size, max_seconds, index, workers):
@@ -55,7 +54,7 @@ def plan_batches(source: Source, batch_size: int, max_seconds: float, workers: i
 def plan_window(
     source: Source, window: Sequence[Entry], batch_size: int, max_seconds: float, first: int = 0, workers: int = 8
 ) -> list[Batch]:
-    """The batches of some clips, counted from `first`."""
+    """The batches of one block of clips, numbered from `first`."""
     with ThreadPoolExecutor(workers) as pool:
         headers = list(pool.map(lambda entry: _header(source, entry), window))
     batches = []
@@ -66,13 +65,13 @@ def plan_window(
 
 
 def windows(entries: Iterator[Entry], count: int) -> Iterator[list[Entry]]:
-    """Stretches of `count` entries, or fewer where they carry many bytes; each as it comes."""
+    """Lists of `count` entries, or of fewer if their keys hold many bytes."""
     window: list[Entry] = []
     held = 0
     for entry in entries:
         window.append(entry)
         held += len(entry.key) if isinstance(entry.key, bytes) else 0
-        if len(window) == count or held > WINDOW_BYTES:
+        if len(window) == count or held > BLOCK_BYTES:
             yield window
             window, held = [], 0
     if window:
@@ -80,7 +79,7 @@ def windows(entries: Iterator[Entry], count: int) -> Iterator[list[Entry]]:
 
 
 def _groups(headers: Sequence[_Header | None], batch_size: int, max_seconds: float) -> list[list[int]]:
-    """Positions that go together."""
+    """Positions of clips that form a batch."""
     buckets: dict[tuple[int, int], list[tuple[int, int]]] = {}
     groups = []
     for i, header in enumerate(headers):
@@ -98,7 +97,7 @@ def _groups(headers: Sequence[_Header | None], batch_size: int, max_seconds: flo
 
 
 def _header(source: Source, entry: Entry) -> _Header | None:
-    """Rate, channels and frames without decoding; None when the reader has to say what is wrong."""
+    """Rate, channels and frames without decoding; None if unreadable: the reader will record the reason."""
     try:
         content = source.read(entry)
         if isinstance(content, Mapping) and content.get("array") is not None:

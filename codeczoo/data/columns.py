@@ -1,4 +1,4 @@
-"""Data sets with columns: which of them is the audio, and a clip out of one cell. For what pyarrow reads."""
+"""Tables read by pyarrow: which column is the audio, and a clip out of one cell."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pyarrow as pa
 from codeczoo.data.source import CATEGORY_COLUMNS, Content, Entry, category_of
 
 ID_COLUMNS = ("id", "__key__")
-ROW = "row"  # as an id column: the numbers of the rows
+ROW = "row"  # --id-column row: number the rows
 OTHER_IDS = f"--id-column names another column, and --id-column {ROW} numbers the rows"  # the way out, in errors
 RATE_COLUMNS = ("sampling_rate", "sample_rate")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is read of a row.
+    """The columns that are read.
 
     Attributes:
         audio: the clip: its bytes, its path, or its samples.
-        rate: of bare samples; None where the clip says it.
-        id: None = the row's number is its id.
-        categories: columns that may name its category, the first one first.
+        rate: the sample rate of bare samples; None if the clip has it.
+        id: the clip's id; None = the row's number.
+        categories: columns that may name the category, in order of preference.
     """
 
     audio: str
@@ -34,13 +34,13 @@ class Columns:
     categories: tuple[str, ...]
 
     @property
-    def described(self) -> list[str]:
-        """The columns that say what a clip is, without the clip."""
+    def description_columns(self) -> list[str]:
+        """The columns of id and category."""
         return list(dict.fromkeys([*([self.id] if self.id else []), *self.categories]))
 
     @property
-    def heard(self) -> list[str]:
-        """The columns that a clip is made of."""
+    def audio_columns(self) -> list[str]:
+        """The columns of the clip itself."""
         return [self.audio, *([self.rate] if self.rate else [])]
 
     def entry(
@@ -50,11 +50,11 @@ class Columns:
 
         Args:
             name: of the data set, for errors.
-            row: the columns `described`.
+            row: its `description_columns`.
             number: of the row in its split.
-            several: whether there are other splits. Ids then begin with the split, and a clip without a category of
-                its own is of its split.
-            place: of the row, for people.
+            several: whether there are other splits. Ids then begin with the split, and the split is the category of
+                a clip without one.
+            place: human-readable, of the row.
 
         Raises:
             ValueError: the row has no id.
@@ -112,16 +112,20 @@ def choose_columns(
     )
 
 
-def described_rows(
+def description_rows(
     rows: pa.Table, columns: Columns, classes: Mapping[str, Sequence[str]] | None = None
 ) -> list[dict[str, Any]]:
-    """The columns that say what clips are, of each row; the numbers of `classes` as their names."""
-    described = rows.select(columns.described).to_pylist() if columns.described else [{} for _ in range(len(rows))]
+    """The `description_columns` of each row; numbers of `classes` become their names."""
+    descriptions = (
+        rows.select(columns.description_columns).to_pylist()
+        if columns.description_columns
+        else [{} for _ in range(len(rows))]
+    )
     for column, names in (classes or {}).items():
-        for row in described:
+        for row in descriptions:
             if isinstance(row.get(column), int) and 0 <= row[column] < len(names):
                 row[column] = names[row[column]]
-    return described
+    return descriptions
 
 
 def clip_of(row: pa.Table, columns: Columns) -> Content:

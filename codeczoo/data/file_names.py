@@ -1,17 +1,17 @@
-"""Names of clips as names of files."""
+"""Ids of clips as names of files."""
 
 from __future__ import annotations
 
 import re
 
-# What some file system cannot have in a name; and a % that could be taken for the stand-in of one of these.
-UNSAFE = re.compile(r'[<>:"\\|?*\x00-\x1f]|%(?=[0-9A-F]{2})')
+# Characters that some file system forbids in a name; and a % that would read as an escape of one of these.
+UNSAFE_CHARACTERS = re.compile(r'[<>:"\\|?*\x00-\x1f]|%(?=[0-9A-F]{2})')
 
 
 def safe_path(name: str) -> str:
-    """A clip's id as a relative path that leads nowhere but down, of names that every file system has.
+    """A clip's id as a relative path without "..", of names that every file system allows.
 
-    "a/b" stays a folder and a file; two ids that differ in more than slashes stay apart.
+    "a/b" stays a folder and a file. Ids that differ in more than slashes give different paths.
     """
-    parts = [UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", part) for part in name.split("/") if part]
+    parts = [UNSAFE_CHARACTERS.sub(lambda match: f"%{ord(match[0]):02X}", part) for part in name.split("/") if part]
     return "/".join(part.replace(".", "%2E") if part in (".", "..") else part for part in parts) or "%"

@@ -46,7 +46,7 @@ def embedded() -> FileSource:
 
 def find_files(dataset: str) -> FileSource | None:
     """A folder (searched to its depths), a glob, a manifest (.csv, .tsv, .jsonl) or one file; None if it is none of
-    them. In a fixed order: that of the manifest, or of sorted paths.
+    them. Clips are in the manifest's order, or sorted by path.
 
     Raises:
         FileNotFoundError: a folder or glob without audio files.

@@ -1,4 +1,4 @@
-"""Clips that travel with their entry, as the bytes of a file: for data that can only be read from front to back."""
+"""Clips whose bytes are the key of their entry: for data that can only be read from front to back."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from huggingface_hub import errors
 
 from codeczoo.data.source import Content
 
-# What reading a file over the network raises: the errors of the HTTP library that huggingface_hub uses, whichever that
-# is, are OSErrors or have an ancestor of their own.
+# Errors of reading a file over the network. Those of the HTTP library that huggingface_hub uses are OSErrors, or have
+# the base class `errors.HTTPError`.
 HTTP_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)
 FETCH_ERRORS: tuple[type[Exception], ...] = (OSError, RuntimeError, HTTP_ERROR)
-CARRY_ERRORS: tuple[type[Exception], ...] = (*FETCH_ERRORS, ValueError)
+INLINE_ERRORS: tuple[type[Exception], ...] = (*FETCH_ERRORS, ValueError)
 
 
 @dataclass(frozen=True)
-class Unread:
-    """In the place of a clip that could not be read: why."""
+class ReadFailure:
+    """The key of an entry whose clip could not be read: the reason."""
 
     reason: str
 
 
-def carry(clip: Callable[[], Content]) -> bytes | Unread:
-    """What `clip` gives, as the bytes of a file: fetched where it is a path, samples as floating point WAV."""
+def to_inline_bytes(clip: Callable[[], Content]) -> bytes | ReadFailure:
+    """The clip as the bytes of a file: a path is fetched, samples become a floating-point WAV."""
     try:
         return _bytes(clip())
-    except CARRY_ERRORS as error:
-        return Unread(str(error).strip().partition("\n")[0] or type(error).__name__)
+    except INLINE_ERRORS as error:
+        return ReadFailure(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
-def carried(key: Any) -> bytes:
-    """The clip that an entry carries.
+def inline_bytes(key: Any) -> bytes:
+    """The bytes that an entry's key holds.
 
     Raises:
         OSError: it could not be read.
     """
-    if isinstance(key, Unread):
+    if isinstance(key, ReadFailure):
         raise OSError(key.reason)
     return key
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from codeczoo.data.archives import ShardSource, find_shards
+from codeczoo.data.archives import ArchiveSource, find_archives
 from codeczoo.data.files import MANIFESTS, SUFFIXES, embedded, find_files
-from codeczoo.data.hub.repo_id import Reference, is_layout, is_saved
+from codeczoo.data.hub.repo_id import HubDataset, is_layout, is_saved
 from codeczoo.data.source import Content, Entry, ListSource, Source
 from codeczoo.data.webdataset import TARS, open_tars
 
@@ -72,7 +72,7 @@ def open_source(
     if folder and not path.exists() and Path(folder).expanduser().is_dir():
         layout = Path(folder).expanduser()
         return _extra("hub.repository", name).open_layout(name, layout, config, streaming=streaming, **columns, **drawn)
-    tars, tables = _shards(name, path)
+    tars, tables = _archives(name, path)
     if tables:
         _refuse(name, streaming=streaming)
         return _selected(_extra("parquet", name).open_tables(name, tables, **columns), **drawn)
@@ -84,19 +84,19 @@ def open_source(
         _refuse(name, split=split, streaming=streaming, audio_column=audio_column, id_column=id_column)
         return _selected(source, **drawn)
     is_file = name.lower().endswith((*SUFFIXES, *MANIFESTS, *TARS, *TABLES))
-    reference = None if is_file else Reference.parse(name)
-    if reference is None:
+    hub_dataset = None if is_file else HubDataset.parse(name)
+    if hub_dataset is None:
         raise FileNotFoundError(f"{name}: there is no such folder or file here. A data set is {FORMS}")
-    return _extra("hub.repository", name).open_hub(name, reference, streaming=streaming, **columns, **drawn)
+    return _extra("hub.repository", name).open_hub(name, hub_dataset, streaming=streaming, **columns, **drawn)
 
 
-def _shards(name: str, path: Path) -> tuple[list[Path], list[Path]]:
+def _archives(name: str, path: Path) -> tuple[list[Path], list[Path]]:
     """The tars or the Parquet files of that name. Beside loose audio files, which are then the data set, neither.
 
     Raises:
         ValueError: there are both.
     """
-    tars, tables = find_shards(name, TARS), find_shards(name, TABLES)
+    tars, tables = find_archives(name, TARS), find_archives(name, TABLES)
     if not tars and not tables:
         return [], []
     if path.is_dir() and any(p.suffix.lower() in SUFFIXES and p.is_file() for p in path.rglob("*")):
@@ -109,7 +109,7 @@ def _shards(name: str, path: Path) -> tuple[list[Path], list[Path]]:
     return tars, tables
 
 
-def _selected(source: ListSource | ShardSource, limit: int | None, shuffle: bool, seed: int) -> Source:
+def _selected(source: ListSource | ArchiveSource, limit: int | None, shuffle: bool, seed: int) -> Source:
     source.select(limit, shuffle, seed)
     return source
 

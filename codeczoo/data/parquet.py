@@ -1,6 +1,6 @@
 """Parquet files with a column of audio: encoded clips, or samples beside a column of their rates.
 
-A row group is read at once, so that files are read from front to back and clips travel with their entries.
+A row group is read at once, from front to back, and the entries' keys hold the clips' bytes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codeczoo.data.archives import ShardSource, shard_names
-from codeczoo.data.columns import OTHER_IDS, Columns, choose_columns, clip_of, described_rows
-from codeczoo.data.inline import Unread, carry
+from codeczoo.data.archives import ArchiveSource, archive_names
+from codeczoo.data.columns import OTHER_IDS, Columns, choose_columns, clip_of, description_rows
+from codeczoo.data.inline import ReadFailure, to_inline_bytes
 from codeczoo.data.source import Entry
 
-SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")  # as the hub names a split's files
+SPLIT_FILE = re.compile(r"(.+)-\d{5}-of-\d{5}")  # as the hub names a split's files
 
 
-class ParquetSource(ShardSource):
-    """Rows of Parquet files; the key of an entry is its file, row group and row there, until it carries the clip."""
+class ParquetSource(ArchiveSource):
+    """Rows of Parquet files; the key of an entry is its file, row group and row; once read, the clip's bytes."""
 
     def __init__(self, name: str, parts: dict[str, list[Entry]], columns: Columns) -> None:
         super().__init__(name, parts, OTHER_IDS)
@@ -36,14 +36,14 @@ class ParquetSource(ShardSource):
         with pq.ParquetFile(shard) as file:
             for group, members in groupby(entries, lambda entry: entry.key[1]):
                 try:
-                    rows = file.read_row_group(group, self.columns.heard)
+                    rows = file.read_row_group(group, self.columns.audio_columns)
                 except (pa.ArrowException, OSError) as error:
-                    broken = Unread(f"{shard}: row group {group} cannot be read ({error})")
+                    broken = ReadFailure(f"{shard}: row group {group} cannot be read ({error})")
                     yield from (replace(entry, key=broken) for entry in members)
                     continue
                 for entry in members:
                     clip = partial(clip_of, rows.slice(entry.key[2], 1), self.columns)
-                    yield replace(entry, key=carry(clip))
+                    yield replace(entry, key=to_inline_bytes(clip))
 
 
 def open_tables(
@@ -53,7 +53,7 @@ def open_tables(
     audio_column: str | None = None,
     id_column: str | None = None,
 ) -> ParquetSource:
-    """All rows, in the order of the files; of several splits, one of each in turn.
+    """All rows, in the order of the files; one row of each split in turn.
 
     Args:
         split: to read, where the files are named as `test-00000-of-00003.parquet`; None = all of them.
@@ -64,14 +64,14 @@ def open_tables(
     """
     splits: dict[str, list[Path]] = {}
     for shard in shards:
-        found = SHARD.fullmatch(shard.stem)
+        found = SPLIT_FILE.fullmatch(shard.stem)
         splits.setdefault(found[1] if found else "", []).append(shard)
     wanted = [split] if isinstance(split, str) else list(split or splits)
     for one in wanted:
         if one not in splits:
             raise ValueError(f"{name}: no split {one!r}; the files are of {', '.join(filter(None, splits)) or 'none'}")
     columns: Columns | None = None
-    names = shard_names(shards)
+    names = archive_names(shards)
     parts: dict[str, list[Entry]] = {one: [] for one in wanted}
     for one in wanted:
         for shard in splits[one]:
@@ -81,7 +81,7 @@ def open_tables(
                     columns = columns or choose_columns(
                         name, file.schema_arrow, _audio(features), audio_column, id_column
                     )
-                    missing = {*columns.described, *columns.heard} - set(file.schema_arrow.names)
+                    missing = {*columns.description_columns, *columns.audio_columns} - set(file.schema_arrow.names)
                     if missing:
                         raise ValueError(f"{shard}: no column {', '.join(sorted(missing))}, which {shards[0]} has")
                     split_or_file, before = (one, len(parts[one])) if one else (names[shard], 0)
@@ -99,19 +99,19 @@ def open_tables(
 def _index(
     shard: Path, file: pq.ParquetFile, columns: Columns, features: Mapping[str, Any]
 ) -> Iterator[tuple[tuple[Path, int, int], dict[str, Any]]]:
-    """The place of each row of a file, and what describes it."""
+    """The key of each row of a file, and its description columns."""
     classes = {column: kind["names"] for column, kind in features.items() if "names" in kind}
     for group in range(file.num_row_groups):
-        if columns.described:
-            described = described_rows(file.read_row_group(group, columns.described), columns, classes)
+        if columns.description_columns:
+            descriptions = description_rows(file.read_row_group(group, columns.description_columns), columns, classes)
         else:
-            described = [{}] * file.metadata.row_group(group).num_rows
-        for i, row in enumerate(described):
+            descriptions = [{}] * file.metadata.row_group(group).num_rows
+        for i, row in enumerate(descriptions):
             yield (shard, group, i), row
 
 
 def _features(file: pq.ParquetFile) -> dict[str, dict[str, Any]]:
-    """What the `datasets` library has noted down of the columns, if it wrote the file."""
+    """The column types that the `datasets` library stored in the file, if it wrote it."""
     note: Any = (file.schema_arrow.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(note)["info"]["features"] if note else {}

@@ -1,4 +1,4 @@
-"""A batch read and decoded: groups of clips that share a tensor, and why others are in none."""
+"""Read and decode a batch: clips in groups that share a tensor, and the reasons why others could not be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class Group:
 
     entries: tuple[Entry, ...]
     audio: Audio
-    estimates: Mapping[str, tuple[Clip | str, ...]] = field(default_factory=dict)  # a string says why there is none
+    estimates: Mapping[str, tuple[Clip | str, ...]] = field(
+        default_factory=dict
+    )  # a string is the reason why there is none
 
     def __getitem__(self, rows: Sequence[int]) -> Group:
         return Group(
@@ -32,13 +34,13 @@ class Group:
         return len(self.entries)
 
     def pin_memory(self) -> Group:
-        """In memory that a GPU copies from while the program goes on."""
+        """The same in pinned memory, which a GPU copies asynchronously."""
         return replace(self, audio=replace(self.audio, waveform=self.audio.waveform.pin_memory()))
 
 
 @dataclass(frozen=True)
 class ReadBatch:
-    """A batch as read: groups of clips, and why others are in none."""
+    """A batch as read: groups of clips, and by id the reasons why others could not be read."""
 
     index: int
     entries: tuple[Entry, ...]
@@ -50,18 +52,17 @@ class ReadBatch:
 
 
 def read_batch(source: Source, batch: Batch, estimates: Sequence[str] = ()) -> ReadBatch:
-    """All clips of a batch; a data set with a broken file is still a data set."""
+    """Read all clips of a batch. A clip that fails is in `failures`; the others go on."""
     clips: dict[tuple[int, int], list[tuple[Entry, Clip]]] = {}
     failures: dict[str, str] = {}
     kept: list[Entry] = []
     for entry in batch.entries:
         clip = _read(partial(source.read, entry))
-        bare = replace(entry, key=None)  # it may hold the clip's bytes
-        kept.append(bare)
+        kept.append(replace(entry, key=None))  # the key may hold the clip's bytes
         if isinstance(clip, str):
             failures[entry.id] = clip
         else:
-            # A file may differ from its header, so what was read decides who can share a tensor.
+            # A file may differ from its header, so clips are grouped by what was read.
             clips.setdefault((clip.sample_rate, len(clip.waveform)), []).append((entry, clip))
     groups = []
     for (rate, _), members in clips.items():
@@ -81,13 +82,13 @@ def _read(read: Callable[[], Content]) -> Clip | str:
         (clip,) = read_clips({"bytes": content} if isinstance(content, bytes) else content)
     except (OSError, ValueError, TypeError, LookupError) as error:
         text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-        # The row says which clip it is.
+        # The results name the clip already.
         return text.removeprefix(f"{content}: " if isinstance(content, str | Path) else "<bytes>: ")
     return clip
 
 
 def join_reads(batch: Batch, reads: Sequence[ReadBatch]) -> ReadBatch:
-    """A batch from reads of its clips one by one: the same as if they had been read together."""
+    """Join a batch whose clips were read one by one: the same as if they had been read together."""
     alike: dict[tuple[int, int], list[Group]] = {}
     failures: dict[str, str] = {}
     for read in reads:

@@ -1,8 +1,8 @@
-"""Processes that read, a few batches ahead of the device; one that dies costs nothing but its time.
+"""Reader processes that read a few batches ahead of the device. A reader that dies is replaced; only time is lost.
 
-Each has a connection of its own, so it is known which batch a reader died of, and the message that a kill cut short is
-nobody else's. (torch's DataLoader shares one queue among its workers and tells of a death by an exception from a signal
-handler, which strikes the main thread wherever it is: in the middle of a codec, or of a line that is being written.)
+Each reader has its own connection, so the batch that it died of is known, and a message that a kill cut short
+damages no other. (torch's DataLoader shares one queue among its workers and reports a death by an exception from a
+signal handler, which interrupts the main thread anywhere: in a codec, or while a line is written.)
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from codeczoo.data.read import ReadBatch, join_reads, read_batch
 
 log = logging.getLogger(__name__)
 
-AHEAD = 2  # batches that each reader is ahead
-TRIES = 2  # of a batch, before its clips are read one by one
-TRIES_ALONE = 3  # of one clip, before it is said to be what readers die of
+BATCHES_PER_READER = 2  # read ahead
+BATCH_TRIES = 2  # before the clips of a batch are read one by one
+CLIP_TRIES = 3  # before a clip is recorded as one that readers die of
 
 
 def read_ahead(
@@ -41,8 +41,8 @@ def read_ahead(
 ) -> Iterator[ReadBatch]:
     """Batches in order, each with its clips, read by `workers` processes (0 = by this one).
 
-    A reader that dies (killed, or crashed by a file) is replaced, and its batch is read again. A clip over which
-    readers die again and again is named as a failure. Between two batches freed memory goes back to the system.
+    A reader that dies (killed, or crashed by a file) is replaced, and its batch is read again. A clip that readers die
+    of CLIP_TRIES times is recorded as a failure. Between batches freed memory is returned to the system.
     """
     return release_memory_between(_read_ahead(source, batches, workers, estimates, pin))
 
@@ -60,7 +60,7 @@ def _read_ahead(
     try:
         for batch in batches:
             waiting.append(readers.submit(batch))
-            if len(waiting) > AHEAD * workers:
+            if len(waiting) > BATCHES_PER_READER * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -69,12 +69,12 @@ def _read_ahead(
 
 
 class _Readers:
-    """Threads of this process that have one reader each."""
+    """A pool of threads, each of which talks to one reader process."""
 
     def __init__(self, source: Source, estimates: tuple[str, ...], workers: int, pin: bool) -> None:
         self._source, self._estimates, self._pin = source, estimates, pin
         self._threads = ThreadPoolExecutor(workers, "codeczoo-readers")
-        self._mine = threading.local()
+        self._of_thread = threading.local()
         self._readers: set[_Reader] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -83,22 +83,22 @@ class _Readers:
         return self._threads.submit(self._read, batch)
 
     def _read(self, batch: Batch) -> ReadBatch:
-        read = self._tried(batch, TRIES)
+        read = self._read_with_retries(batch, BATCH_TRIES)
         if read is None:
-            read = join_reads(batch, [self._alone(replace(batch, entries=(entry,))) for entry in batch.entries])
+            read = join_reads(batch, [self._read_one_clip(replace(batch, entries=(entry,))) for entry in batch.entries])
         return read.pin_memory() if self._pin else read
 
-    def _alone(self, batch: Batch) -> ReadBatch:
-        """Of one clip."""
-        read = self._tried(batch, TRIES_ALONE)
+    def _read_one_clip(self, batch: Batch) -> ReadBatch:
+        """Read a batch of one clip; if its readers die, the clip is a failure with that reason."""
+        read = self._read_with_retries(batch, CLIP_TRIES)
         if read is not None:
             return read
-        reason = f"the process that read it died, each of {TRIES_ALONE} times"
+        reason = f"the process that read it died, each of {CLIP_TRIES} times"
         (entry,) = batch.entries
         return ReadBatch(batch.index, (replace(entry, key=None),), (), {entry.id: reason})
 
-    def _tried(self, batch: Batch, tries: int) -> ReadBatch | None:
-        """None where so many readers died."""
+    def _read_with_retries(self, batch: Batch, tries: int) -> ReadBatch | None:
+        """Read `batch` with up to `tries` processes; None if each of them died."""
         for _ in range(tries):
             if self._closed:
                 raise CancelledError
@@ -109,17 +109,17 @@ class _Readers:
                 status = reader.end()
                 with self._lock:
                     self._readers.discard(reader)
-                self._mine.reader = None
+                self._of_thread.reader = None
             if not self._closed:
                 log.warning("a reader died (status %s); what it read is read again", status)
         return None
 
     def _reader(self) -> _Reader:
-        reader: _Reader | None = getattr(self._mine, "reader", None)
+        reader: _Reader | None = getattr(self._of_thread, "reader", None)
         if reader is None:
-            # One at a time, and none once `close` has looked at who is there.
+            # Under the lock, so that no reader starts while `close` ends those that run.
             with self._lock:
-                reader = self._mine.reader = _Reader(self._source, self._estimates)
+                reader = self._of_thread.reader = _Reader(self._source, self._estimates)
                 self._readers.add(reader)
         return reader
 
@@ -138,8 +138,8 @@ class _Reader:
     """One process."""
 
     def __init__(self, source: Source, estimates: tuple[str, ...]) -> None:
-        # Not forked from this process: other threads of it may hold a lock just then, of libsndfile say, which the
-        # child would wait for without end.
+        # Not forked from this process: another thread may hold a lock (of libsndfile, say) at that moment, and the
+        # child would wait for it forever.
         context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         if sys.platform == "linux":
             context.set_forkserver_preload(["codeczoo.data.read"])
@@ -148,10 +148,10 @@ class _Reader:
             target=_serve, args=(theirs, source, estimates), name="codeczoo-reader", daemon=True
         )
         self._process.start()
-        theirs.close()  # so that its death is the end of the connection
+        theirs.close()  # then the process's death closes the connection
 
     def ask(self, batch: Batch) -> ReadBatch:
-        """Raises EOFError or an OSError when the process is gone, else what `_serve` says."""
+        """Raises EOFError or OSError if the process is dead; else the error that `_serve` sends."""
         self._connection.send_bytes(pickle.dumps(batch, protocol=5))
         answer = pickle.loads(self._connection.recv_bytes())
         if isinstance(answer, Exception):
@@ -169,7 +169,7 @@ class _Reader:
 
 
 def _serve(connection: Connection, source: Source, estimates: tuple[str, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends its readers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C and ends its readers
     torch.set_num_threads(1)
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What every data set is to the benchmark: clips in a fixed order, and the bytes of each."""
+"""`Source`: a data set as clips in a fixed order, and the bytes of each. `Entry`: one clip of it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Entry:
 
     Attributes:
         id: unique in its data set.
-        key: what its source finds it by: a path, a row, a place in an archive. It is pickled to the readers.
-        category: of the clip, where the data set has some.
-        origin: where it comes from, for people: a file's name, a shard and a member.
-        position: in the order of the data set, counted by the plan.
+        key: where its source finds it: a path, a row, a member of a shard, or its bytes. It is pickled to the readers.
+        category: of the clip, where the data set has categories.
+        origin: a human-readable place: a file's name, or an archive and a member.
+        position: in the order of the data set; `data.batching` counts it.
     """
 
     id: str
@@ -36,13 +36,13 @@ class Entry:
 
 
 class Source(ABC):
-    """A data set. It is pickled to the processes that read, so it holds places, not open files or samples.
+    """A data set. It is pickled to the reader processes, so it holds paths and offsets, not open files or samples.
 
     Attributes:
         name: as the user gave it.
-        count: how many clips `entries` gives; None where only reading tells.
-        estimates: names of reconstructions that the data set holds beside each clip (`read_estimate`): such a set
-            needs no codec, only metrics.
+        count: number of clips that `entries` gives; None if unknown before all are read.
+        estimates: names of the reconstructions that the data set holds beside each clip (`read_estimate`). These are
+            measured without a codec.
     """
 
     name: str
@@ -70,11 +70,11 @@ class Source(ABC):
         raise NotImplementedError
 
     def for_reading(self) -> Source:
-        """Itself, without what only `entries` needs: this is what travels to the machines of a cluster."""
+        """This source without what only `entries` needs, to be sent to the machines of a cluster."""
         return self
 
     def facts(self) -> dict[str, Any]:
-        """What pins the data down: a revision, a split, a hash. Goes into the results."""
+        """What identifies the data in the results: a revision, a split, a hash."""
         return {}
 
 
@@ -96,7 +96,7 @@ class ListSource(Source):
         return bare
 
     def select(self, limit: int | None, shuffle: bool, seed: int) -> None:
-        """Keep the first `limit` clips, of a random order if so wanted."""
+        """Keep the first `limit` clips, after shuffling if `shuffle`."""
         if shuffle:
             random.Random(seed).shuffle(self._entries)
         self._entries = self._entries[:limit] if limit is not None else self._entries
@@ -104,7 +104,7 @@ class ListSource(Source):
 
 
 def check_ids(name: str, entries: Sequence[Entry], way_out: str = "") -> None:
-    """Raises a ValueError where two clips have the same id: their results could not be told apart."""
+    """Raise a ValueError if two clips have the same id, as their results could not be told apart."""
     seen: dict[str, Entry] = {}
     for entry in entries:
         if entry.id in seen:
@@ -118,8 +118,8 @@ def category_of(row: Mapping[str, Any]) -> str | None:
     return next((str(row[c]) for c in CATEGORY_COLUMNS if row.get(c) not in (None, "")), None)
 
 
-def take_turns(parts: Sequence[Iterable[Entry]]) -> Iterator[Entry]:
-    """One entry of each part in turn, so that the first clips of a data set of many splits are of every split."""
+def interleave(parts: Sequence[Iterable[Entry]]) -> Iterator[Entry]:
+    """One entry of each part in turn, so that the first clips of a data set come from all of its splits."""
     iterators = [iter(part) for part in parts]
     while iterators:
         going = []

@@ -1,7 +1,7 @@
 """Tars in WebDataset's form: members of one name up to its first dot belong together.
 
-A tar is indexed once and clips are then read by their place in it; a compressed one is read from front to back, and its
-clips travel with their entries.
+A tar is indexed once, and clips are then read by offset. A compressed tar is read from front to back, and the entries'
+keys hold the bytes.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from codeczoo.data.archives import ShardSource, shard_names
+from codeczoo.data.archives import ArchiveSource, archive_names
 from codeczoo.data.files import SUFFIXES
-from codeczoo.data.inline import carry
+from codeczoo.data.inline import to_inline_bytes
 from codeczoo.data.source import Content, Entry, category_of
 
 log = logging.getLogger(__name__)
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 COMPRESSED: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
-BLOCK = 512  # bytes
+TAR_ERRORS = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+TAR_BLOCK_BYTES = 512  # bytes
 
 
 @dataclass(frozen=True, order=True)
-class Place:
-    """Where the bytes of a member lie, in the tar as it is before compression."""
+class TarMember:
+    """Where the bytes of a member lie in the uncompressed tar."""
 
     name: str
     offset: int
@@ -42,16 +42,16 @@ class Place:
 
 
 @dataclass
-class Sample:
-    """Members that belong together, by what follows the first dot of their names."""
+class TarSample:
+    """Members of one name up to its first dot; by what follows that dot."""
 
     key: str
-    members: dict[str, Place] = field(default_factory=dict)
+    members: dict[str, TarMember] = field(default_factory=dict)
     notes: dict[str, bytes] = field(default_factory=dict)
 
 
-class TarSource(ShardSource):
-    """Tars; the key of an entry is its shard and its place there."""
+class TarSource(ArchiveSource):
+    """Tars; the key of an entry is its shard and its member there."""
 
     def _shard(self, shard: Path, entries: list[Entry]) -> Iterator[Entry]:
         if _opener(shard) is None:
@@ -59,17 +59,21 @@ class TarSource(ShardSource):
             return
         with _opened(shard) as file:
             for entry in entries:
-                place = entry.key[1]
-                yield entry if place is None else replace(entry, key=carry(partial(_read, file, shard, place)))
+                member = entry.key[1]
+                yield (
+                    entry
+                    if member is None
+                    else replace(entry, key=to_inline_bytes(partial(_read, file, shard, member)))
+                )
 
     def read(self, entry: Entry) -> Content:
         if not isinstance(entry.key, tuple):
             return super().read(entry)
-        shard, place = entry.key
-        if place is None:
+        shard, member = entry.key
+        if member is None:
             raise ValueError(f"{entry.origin}: there is no audio in it (of {' '.join(SUFFIXES)})")
         with shard.open("rb") as file:
-            return _read(file, shard, place)
+            return _read(file, shard, member)
 
 
 def open_tars(name: str, shards: Sequence[Path], audio_column: str | None = None) -> TarSource:
@@ -89,12 +93,12 @@ def open_tars(name: str, shards: Sequence[Path], audio_column: str | None = None
         wanted = f".{audio_column}" if audio_column else f"audio ({' '.join(SUFFIXES)})"
         raise ValueError(f"{name}: no member of the tars is {wanted}; there are {', '.join(extensions) or 'none'}")
     if len({entry.id for entry in entries}) < len(entries):
-        names = shard_names(shards)
+        names = archive_names(shards)
         entries = [replace(entry, id=f"{names[entry.key[0]]}/{entry.id}") for entry in entries]
     return TarSource(name, {"": entries})
 
 
-def _entry(shard: Path, sample: Sample, audio_column: str | None) -> Entry:
+def _entry(shard: Path, sample: TarSample, audio_column: str | None) -> Entry:
     """A sample as an entry."""
     origin = f"{shard.name}: {sample.key}"
     audio = [e for e in sample.members if (e == audio_column if audio_column else f".{e}".lower().endswith(SUFFIXES))]
@@ -116,16 +120,16 @@ def _entry(shard: Path, sample: Sample, audio_column: str | None) -> Entry:
     )
 
 
-def _samples(shard: Path) -> Iterator[Sample]:
+def _samples(shard: Path) -> Iterator[TarSample]:
     """The samples of one tar: members that follow one another and have the same name up to its first dot.
 
     Raises:
         ValueError: it is broken and clips are lost.
     """
-    sample = Sample("")
+    sample = TarSample("")
     with _opened(shard) as file:
-        for place in _members(shard, file):
-            folder, slash, base = place.name.rpartition("/")
+        for member in _members(shard, file):
+            folder, slash, base = member.name.rpartition("/")
             stem, dot, extension = base.partition(".")
             if not stem or not dot:
                 continue  # folders, hidden files
@@ -133,19 +137,19 @@ def _samples(shard: Path) -> Iterator[Sample]:
             if key != sample.key or extension in sample.members:
                 if sample.members:
                     yield sample
-                sample = Sample(key)
-            sample.members[extension] = place
+                sample = TarSample(key)
+            sample.members[extension] = member
             if extension in ("json", "cls"):
-                file.seek(place.offset)
-                sample.notes[extension] = file.read(place.size)
+                file.seek(member.offset)
+                sample.notes[extension] = file.read(member.size)
     if sample.members:
         yield sample
 
 
-def _members(shard: Path, file: BinaryIO) -> Iterator[Place]:
-    """The files in a tar. What Python's reader passes over in silence, a broken header or a second archive behind the
-    first one, is an error here."""
-    offset, last = 0, Place("", 0, 0)
+def _members(shard: Path, file: BinaryIO) -> Iterator[TarMember]:
+    """The files in a tar. A broken header, and a second archive behind the first, which Python's reader ignores, are
+    errors here."""
+    offset, last = 0, TarMember("", 0, 0)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for info in tar:
@@ -155,17 +159,20 @@ def _members(shard: Path, file: BinaryIO) -> Iterator[Place]:
                         raise ValueError(
                             f"{shard}: {info.name} is a sparse file, which is not read: write the tar anew"
                         )
-                    last = Place(info.name, info.offset_data, info.size)
+                    last = TarMember(info.name, info.offset_data, info.size)
                     yield last
             offset = tar.offset
         file.seek(offset)
-        while block := file.read(BLOCK * 128):
+        while block := file.read(TAR_BLOCK_BYTES * 128):
             if block.strip(b"\0"):
                 raise tarfile.ReadError("what follows is not a tar's")
         if offset == file.tell():
             log.warning("%s: no mark of its end behind %s: more may be missing", shard, last.name or "its head")
-    except BROKEN as error:
-        if _opener(shard) is None and 0 <= shard.stat().st_size - (last.offset + last.size) < -last.size % BLOCK:
+    except TAR_ERRORS as error:
+        if (
+            _opener(shard) is None
+            and 0 <= shard.stat().st_size - (last.offset + last.size) < -last.size % TAR_BLOCK_BYTES
+        ):
             return  # nothing but padding is missing
         raise ValueError(
             f"{shard}: broken at byte {offset}, behind {last.name or 'nothing'} ({error}); "
@@ -174,26 +181,26 @@ def _members(shard: Path, file: BinaryIO) -> Iterator[Place]:
 
 
 def _opener(shard: Path) -> Callable[[Path], Any] | None:
-    """What opens a compressed tar; None for one that is not."""
+    """The function that opens a compressed tar; None for an uncompressed one."""
     with shard.open("rb") as file:
         start = file.read(8)
     return next((opener for magic, opener in COMPRESSED.items() if start.startswith(magic)), None)
 
 
 def _opened(shard: Path) -> BinaryIO:
-    """A tar as it is before compression."""
+    """The uncompressed bytes of a tar."""
     opener = _opener(shard)
     return opener(shard) if opener else shard.open("rb")
 
 
-def _read(file: BinaryIO, shard: Path, place: Place) -> bytes:
-    """A member.
+def _read(file: BinaryIO, shard: Path, member: TarMember) -> bytes:
+    """The bytes of a member.
 
     Raises:
-        OSError: the file ends before it.
+        OSError: the file ends before the member does.
     """
-    file.seek(place.offset)
-    content = file.read(place.size)
-    if len(content) < place.size:
-        raise OSError(f"{shard}: {place.name}: {len(content)} of {place.size} bytes are there")
+    file.seek(member.offset)
+    content = file.read(member.size)
+    if len(content) < member.size:
+        raise OSError(f"{shard}: {member.name}: {len(content)} of {member.size} bytes are there")
     return content

@@ -31,7 +31,7 @@ RUN = 30  # frames that are correlated at a time
 DYNAMIC_RANGE = 40.0  # dB; frames of the reference further below its loudest are taken out
 CLIP = 1 + 10 ** (15 / 20)  # the estimate may exceed the reference by 15 dB before it is cut
 
-PIECE_CPU, PIECE_DEVICE = 1 << 19, 1 << 25  # band values of runs held at once
+CHUNK_VALUES_CPU, CHUNK_VALUES_DEVICE = 1 << 19, 1 << 25  # band values of runs held in memory together
 
 Measure = Callable[[Tensor, Tensor, "Recipe"], Tensor]
 
@@ -115,20 +115,20 @@ def correlations(
     scores = {name: torch.zeros(len(x), dtype=torch.float64) for name in measures}
     framed, counts = (torch.zeros(len(x), dtype=torch.int64) for _ in range(2))
     on_cpu = x.device.type == "cpu"
-    piece = PIECE_CPU if on_cpu else PIECE_DEVICE
+    chunk = CHUNK_VALUES_CPU if on_cpu else CHUNK_VALUES_DEVICE
     order = lengths.argsort(descending=True, stable=True)
     sizes = lengths[order].tolist()
     first = 0
     with matmul_precision("exact"):
         while first < len(sizes):
-            # Rows of similar length together: as many as their runs fit into one piece.
-            rows = order[first : first + max(piece // (BANDS * RUN * max(sizes[first] // HOP, 1)), 1)]
+            # Rows of similar length together: as many as have their runs in one chunk.
+            rows = order[first : first + max(chunk // (BANDS * RUN * max(sizes[first] // HOP, 1)), 1)]
             first += len(rows)
             longest = max(sizes[first - len(rows)], FRAME + 1)
             frames = _frames(_fit(x[rows], longest), _fit(y[rows], longest), lengths[rows], recipe)
             counts[rows.cpu()], framed[rows.cpu()] = frames.counts.cpu(), frames.framed.cpu()
             for name, measure in measures.items():
-                scores[name][rows.cpu()] = _over_runs(frames, measure, recipe, piece)
+                scores[name][rows.cpu()] = _over_runs(frames, measure, recipe, chunk)
     return scores, framed, counts
 
 
@@ -168,11 +168,11 @@ def _shifted(x: Tensor, lengths: Tensor, early: int) -> Tensor:
     return torch.cat([x.gather(-1, wrapped), x[:, : x.shape[1] - early]], -1)
 
 
-def _over_runs(frames: Frames, measure: Measure, recipe: Recipe, piece: int) -> Tensor:
+def _over_runs(frames: Frames, measure: Measure, recipe: Recipe, chunk: int) -> Tensor:
     """The mean [R] float64 of a measure over each row's own runs; 0 where there is none."""
     runs = (frames.counts - RUN + 1).clamp(min=0)
     total = torch.zeros(len(runs), dtype=torch.float64)
-    step = max(piece // (len(runs) * BANDS * RUN), 1)
+    step = max(chunk // (len(runs) * BANDS * RUN), 1)
     for first in range(0, int(runs.max()), step):
         x, y = frames.bands[..., first : first + step + RUN - 1]
         values = measure(x, y, recipe)

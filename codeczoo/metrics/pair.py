@@ -1,4 +1,4 @@
-"""What every metric starts from, and what it ends with: a `Pair` of batches, and a `Result` with reasons."""
+"""`Pair`: two batches that are compared, the input of every metric. `Result`: its output, with reasons."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Result:
 
     @classmethod
     def of(cls, items: Iterable[tuple[float | None, str | None]]) -> Result:
-        """From a value or a reason for each item; what has a reason and no value becomes NaN."""
+        """From a value or a reason for each item; an item with a reason and no value becomes NaN."""
         values, reasons = [], []
         for value, reason in items:
             values.append(math.nan if value is None else value)
@@ -182,15 +182,15 @@ class Pair:
         return self.constant_estimate & (self.bounds[1][0] == 0)
 
     def single(self) -> Pair:
-        """In float32, which is all that some packages know."""
+        """The pair in float32, which some packages require."""
         return self._view("single", lambda side: side.float())
 
     def double(self) -> Pair:
-        """On the CPU in float64."""
+        """The pair on the CPU in float64."""
         return self._view("double", lambda side: side.cpu().double())
 
     def resampled(self, sample_rate: int, name: Filter) -> Pair:
-        """At another rate, made once for all metrics that want it."""
+        """The pair at another rate; computed once for all metrics."""
         if sample_rate == self.sample_rate:
             return self
         return self._view(
@@ -200,7 +200,7 @@ class Pair:
         )
 
     def resampled_for_pesq(self, sample_rate: int) -> Pair:
-        """At another rate as julius has it, bit by bit, because PESQ's alignment can tip over on the last one.
+        """The pair at another rate, equal to julius bit for bit, because PESQ's alignment can depend on the last bit.
 
         On the CPU, in float32, and with lengths rounded down.
         """
@@ -211,7 +211,7 @@ class Pair:
         return replace(view, lengths=here.lengths * sample_rate // self.sample_rate, _views={})
 
     def mono(self) -> Pair:
-        """With channels mixed to one, on the CPU; several of them in float64."""
+        """The pair mixed to mono, on the CPU; a mix of several channels is float64."""
         if self.reference.shape[1] == 1:
             return self._view("mono", lambda side: side.cpu())
         return self._view("mono", lambda side: side.cpu().double().mean(1, keepdim=True))
@@ -247,5 +247,5 @@ class Pair:
 
 
 def double(values: Tensor) -> Tensor:
-    """In float64; on the CPU where the device (MPS) has no such type."""
+    """In float64; on the CPU if the device (MPS) has no float64."""
     return values.cpu().double() if values.device.type == "mps" else values.double()

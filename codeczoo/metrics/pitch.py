@@ -15,11 +15,11 @@ from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.pool import Reply, Started, WorkerPool, shared_pool
 
 PRAAT = {"step": 0.01, "floor": 50.0, "ceiling": 800.0, "voicing": 0.45}
-FEWEST_VOICED = 10  # frames voiced in both, below which no statistic of them is given
-STEADY = 0.01  # cents; a contour that varies less has no correlation with anything
-GROSS = 0.2  # a frame further off than this share of the reference's F0 is a gross error
+MIN_VOICED_FRAMES = 10  # frames voiced in both, below which no statistic of them is given
+STEADY_CENTS = 0.01  # cents; a contour that varies less has no correlation with anything
+GROSS_ERROR_SHARE = 0.2  # a frame further off than this share of the reference's F0 is a gross error
 
-NAMES = ("f0_corr", "f0_rmse", "f0_gpe", "f0_ffe", "vuv_error")
+F0_METRICS = ("f0_corr", "f0_rmse", "f0_gpe", "f0_ffe", "vuv_error")
 
 
 def f0_corr(
@@ -118,7 +118,7 @@ def start_pitch(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started
 
     def finish() -> dict[str, Result]:
         items = [_compare(future.result()) for future in futures]
-        return {name: Result.of(item[name] for item in items) for name in NAMES if name in names}
+        return {name: Result.of(item[name] for item in items) for name in F0_METRICS if name in names}
 
     return Started(futures, finish)
 
@@ -130,18 +130,18 @@ def _measured(pair: Pair, name: str, pool: WorkerPool | None) -> Result:
 def _compare(contours: Reply) -> dict[str, Reply]:
     """The F0 in Hz of both signals, 0 where unvoiced → every statistic of this kind, or why it is not defined."""
     if contours.reason:
-        return dict.fromkeys(NAMES, contours)
+        return dict.fromkeys(F0_METRICS, contours)
     frames = min(map(len, contours.value))
     x, y = (contour[:frames] for contour in contours.value)
     disagree = float(np.mean((x > 0) != (y > 0)))
     both = (x > 0) & (y > 0)
     if not (x > 0).any() or not (y > 0).any():
-        return dict.fromkeys(NAMES, Reply(None, "unvoiced")) | {"vuv_error": Reply(disagree, None)}
-    if both.sum() < FEWEST_VOICED:
-        return dict.fromkeys(NAMES, Reply(None, "too_few_voiced")) | {"vuv_error": Reply(disagree, None)}
-    gross = np.abs(y[both] / x[both] - 1) > GROSS
+        return dict.fromkeys(F0_METRICS, Reply(None, "unvoiced")) | {"vuv_error": Reply(disagree, None)}
+    if both.sum() < MIN_VOICED_FRAMES:
+        return dict.fromkeys(F0_METRICS, Reply(None, "too_few_voiced")) | {"vuv_error": Reply(disagree, None)}
+    gross = np.abs(y[both] / x[both] - 1) > GROSS_ERROR_SHARE
     log_x, log_y = np.log2(x[both]), np.log2(y[both])
-    steady = 1200 * min(log_x.std(), log_y.std()) < STEADY
+    steady = 1200 * min(log_x.std(), log_y.std()) < STEADY_CENTS
     return {
         "f0_corr": Reply(None, "constant_pitch") if steady else Reply(_pearson(log_x, log_y), None),
         "f0_rmse": Reply(1200 * float(np.sqrt(np.mean((log_y - log_x) ** 2))), None),

@@ -44,21 +44,21 @@ Request = tuple[str, tuple[Any, ...], dict[str, Any]]  # a task, its arguments a
 
 
 class Reply(NamedTuple):
-    """What became of a task: its value, or why there is none."""
+    """The value of a task, or the reason why there is none."""
 
     value: Any
     reason: str | None
 
 
 class Started(NamedTuple):
-    """Metrics under way: what they wait for, and what makes results of it."""
+    """Metrics in progress: the futures that they wait for, and the function that makes results of these."""
 
     futures: Sequence[Future[Reply]]
     finish: Callable[[], dict[str, Result]]
 
 
 def channel_means(futures: Sequence[Sequence[Future[Reply]]]) -> Result:
-    """Tasks [B][C] of one number each → the mean over each item's channels, or the first reason why not."""
+    """Tasks [B][C] of one number each → the mean over each item's channels, or the first reason why there is none."""
     items = []
     for row in futures:
         replies = [future.result() for future in row]
@@ -106,7 +106,7 @@ class WorkerPool:
         last: bool = False,
         reason: str | None = None,
     ) -> Future[Reply]:
-        """Have one task of `worker.TASKS` done.
+        """Submit one task of `worker.TASKS`.
 
         Args:
             arguments, options: what the task takes; NumPy arrays and plain values.
@@ -149,12 +149,12 @@ class WorkerPool:
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the workers that are there now."""
+        """The process ids of the workers that run now."""
         with self._lock:
             return sorted(worker.pid for worker in self._workers)
 
     def close(self) -> None:
-        """End all workers; what was not yet begun is cancelled."""
+        """End all workers; tasks that have not begun are cancelled."""
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
@@ -229,7 +229,7 @@ class _Worker:
 
 
 def _start() -> _Worker:
-    """A worker; another if somebody kills it before it can say that it is there."""
+    """Start a worker; start another if it is killed before it reports that it is ready."""
     try:
         return _Worker()
     except RuntimeError:
@@ -242,13 +242,13 @@ def usable_cores() -> int:
 
 
 def shared_pool(num_workers: int | None = None) -> WorkerPool:
-    """The pool that calls without one of their own share; it stays until the program ends."""
+    """The pool shared by calls without a pool; it lives until the program ends."""
     return _shared_pool(num_workers or usable_cores(), os.getpid())
 
 
 @lru_cache
 def _shared_pool(num_workers: int, process: int) -> WorkerPool:
-    del process  # a forked process has none of its parent's threads, so it needs a pool of its own
+    del process  # a forked process has none of its parent's threads, so it needs a new pool
     pool = WorkerPool(num_workers)
     atexit.register(pool.close)
     return pool

@@ -10,8 +10,8 @@ from torch import Tensor
 from codeczoo.base.ragged import valid_mask
 from codeczoo.metrics.pair import Pair, Result, Undefined, double
 
-# Samples compared in one go: what a CPU's cache holds, what keeps an accelerator busy.
-PIECE_CPU, PIECE_DEVICE = 1 << 18, 1 << 26
+# Samples compared together: as many as a CPU's cache holds, or as keep an accelerator busy.
+CHUNK_VALUES_CPU, CHUNK_VALUES_DEVICE = 1 << 18, 1 << 26
 
 
 def waveform(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
@@ -66,7 +66,7 @@ def sample_distances(pair: Pair, names: Collection[str]) -> dict[str, Result]:
     wanted = [name for name in ("waveform", "snr", "si_sdr") if name in names]
     rows: dict[str, list[Tensor]] = {name: [] for name in wanted}
     on_cpu = pair.reference.device.type == "cpu"
-    items = max((PIECE_CPU if on_cpu else PIECE_DEVICE) // max(pair.reference[0].numel(), 1), 1)
+    items = max((CHUNK_VALUES_CPU if on_cpu else CHUNK_VALUES_DEVICE) // max(pair.reference[0].numel(), 1), 1)
     for first in range(0, len(pair), items):
         part = slice(first, first + items)
         x, y = double(pair.reference[part]), double(pair.estimate[part])

@@ -62,7 +62,7 @@ def evaluate(
 
 
 class Evaluation:
-    """An evaluation under way: what the device computes is done, the pool may still be at work (`finish` waits).
+    """An evaluation in progress: the device's part is done, the pool may still be working (`finish` waits).
 
     A pipeline starts the next batch meanwhile.
     """
@@ -105,7 +105,7 @@ class Evaluation:
         return Scores(results, self._sample_rate, self._cropped, self._resampled)
 
     def cancel(self) -> None:
-        """Take back what the pool has not begun."""
+        """Cancel the tasks that the pool has not begun."""
         for tasks in self._started:
             for future in tasks.futures:
                 future.cancel()
@@ -121,7 +121,7 @@ def start_evaluation(
     num_workers: int | None = None,
     pool: WorkerPool | None = None,
 ) -> Evaluation:
-    """As `evaluate`, without waiting for what libraries compute in the pool: `.finish()` gives the `Scores`."""
+    """As `evaluate`, without waiting for the pool's metrics: `.finish()` gives the `Scores`."""
     wanted = find_metrics(metrics)
     pair, cropped, resampled = _pair(reference, estimate, sample_rate, device)
     if pool is None and any(metric.where == "pool" for metric in wanted):
@@ -131,7 +131,7 @@ def start_evaluation(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """torch on one core, in this thread, while the pool has the others: its threads would wait in turn, spinning."""
+    """Run torch on one core, in this thread, while the pool uses the others: torch's threads would spin and slow it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -186,7 +186,7 @@ class Scores(Mapping[str, Tensor]):
         return {name: result.reasons for name, result in self.results.items()}
 
     def summary(self) -> dict[str, Summary]:
-        """For each metric its mean, and how many clips it is of."""
+        """For each metric its mean, and the number of clips in it."""
         out = {}
         for name, result in self.results.items():
             values = result.values
@@ -206,11 +206,11 @@ class Scores(Mapping[str, Tensor]):
         return out
 
     def mean(self) -> dict[str, float]:
-        """For each metric the mean over its finite values; `summary` tells how many those are."""
+        """For each metric the mean over its finite values; `summary` also gives their number."""
         return {name: summary.mean for name, summary in self.summary().items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it in types that JSON has: None for NaN, "inf" and "-inf" for those."""
+        """Everything in JSON's types: None for NaN, "inf" and "-inf" for infinities."""
         return {
             "sample_rate": self.sample_rate,
             "resampled": self.resampled,
@@ -259,7 +259,7 @@ def _pair(
 
 
 def _audio(name: str, given: Batch, rate: int | None) -> Audio:
-    """One side in whatever form as an `Audio`. Unlike `Audio.of` it lets NaN pass, which is a clip's own affair."""
+    """Reference or estimate in any form as an `Audio`. Unlike `Audio.of` it accepts NaN: the clip's scores are NaN."""
     if isinstance(given, list | tuple) and given and all(isinstance(item, Audio) for item in given):
         given = _joined(name, given)
     if isinstance(given, Audio):

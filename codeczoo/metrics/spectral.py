@@ -33,11 +33,13 @@ DISTANCES: Mapping[str, tuple[Scale, ...]] = {
     "stft": (Scale(2048, None, 2, magnitudes=True), Scale(512, None, 2, magnitudes=True)),
     "lsd": (Scale(2048, None, 2, rms=True),),
 }
-CLAMP = 1e-5  # magnitudes below it count as it, inside a logarithm
-SHORTEST = max(scale.window for scales in DISTANCES.values() for scale in scales) // 2  # no reflection up to here
+CLAMP = 1e-5  # lower limit of magnitudes before a logarithm
+MAX_HALF_WINDOW = (
+    max(scale.window for scales in DISTANCES.values() for scale in scales) // 2
+)  # shorter clips cannot be reflected
 
-# Spectra made in one go, in magnitudes: what a CPU's cache holds, what keeps an accelerator busy.
-PIECE_CPU, PIECE_DEVICE = 1 << 18, 1 << 25
+# Magnitudes of spectra made together: as many as a CPU's cache holds, or as keep an accelerator busy.
+CHUNK_VALUES_CPU, CHUNK_VALUES_DEVICE = 1 << 18, 1 << 25
 
 
 def mel(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
@@ -119,13 +121,13 @@ def spectral_distances(pair: Pair, names: Collection[str]) -> dict[str, Result]:
             signals = _reflect(x[rows], y[rows], lengths)
             for name, values in _distances(signals, lengths, pair.sample_rate, wanted).items():
                 sums[name][rows.cpu()] = values
-    short = ("too_short", pair.lengths <= SHORTEST)
+    short = ("too_short", pair.lengths <= MAX_HALF_WINDOW)
     return {name: pair.result(values.view(batch, channels), [short]) for name, values in sums.items()}
 
 
 def _groups(lengths: Tensor, device: torch.device) -> Iterator[Tensor]:
     """Rows in groups of similar length, each small enough to be transformed at once."""
-    limit = (PIECE_CPU if device.type == "cpu" else PIECE_DEVICE) // 2
+    limit = (CHUNK_VALUES_CPU if device.type == "cpu" else CHUNK_VALUES_DEVICE) // 2
     order = lengths.argsort(descending=True, stable=True)
     sizes = lengths[order].tolist()
     first = 0
@@ -136,7 +138,7 @@ def _groups(lengths: Tensor, device: torch.device) -> Iterator[Tensor]:
 
 
 def _distances(signals: Tensor, lengths: Tensor, sample_rate: int, names: Collection[str]) -> dict[str, Tensor]:
-    """Reflected references and estimates [2, R, T + 2 · SHORTEST] → [R] float64 for each name."""
+    """Reflected references and estimates [2, R, T + 2 · MAX_HALF_WINDOW] → [R] float64 for each name."""
     sums = {name: torch.zeros(len(lengths), dtype=torch.float64) for name in names}
     for window in sorted({scale.window for name in names for scale in DISTANCES[name]}):
         users = [(name, scale) for name in names for scale in DISTANCES[name] if scale.window == window]
@@ -161,8 +163,8 @@ def _distances(signals: Tensor, lengths: Tensor, sample_rate: int, names: Collec
 
 
 def _reflect(x: Tensor, y: Tensor, lengths: Tensor) -> Tensor:
-    """[R, T] each → [2, R, T + 2 · SHORTEST]: each row continued at both ends by its own mirror image."""
-    pad, longest = SHORTEST, max(int(lengths.max()), SHORTEST + 1)
+    """[R, T] each → [2, R, T + 2 · MAX_HALF_WINDOW]: each row continued at both ends by its own mirror image."""
+    pad, longest = MAX_HALF_WINDOW, max(int(lengths.max()), MAX_HALF_WINDOW + 1)
     out = x.new_zeros(2, len(x), longest + 2 * pad)
     signals = out[..., pad : pad + longest]
     for signal, side in zip(signals, (x, y), strict=True):
@@ -176,8 +178,8 @@ def _reflect(x: Tensor, y: Tensor, lengths: Tensor) -> Tensor:
 def _spectra(signals: Tensor, window: int, frames: int) -> Iterator[tuple[int, Tensor]]:
     """Magnitudes [2, R, F, window / 2 + 1] of consecutive runs of frames, each with the index of its first one."""
     hann = torch.hann_window(window, dtype=torch.float64).to(signals.device, signals.dtype)  # float32 rounds its cosine
-    framed = signals[..., SHORTEST - window // 2 :].unfold(-1, window, window // 4)
-    limit = PIECE_CPU if signals.device.type == "cpu" else PIECE_DEVICE
+    framed = signals[..., MAX_HALF_WINDOW - window // 2 :].unfold(-1, window, window // 4)
+    limit = CHUNK_VALUES_CPU if signals.device.type == "cpu" else CHUNK_VALUES_DEVICE
     step = max(limit // (signals.shape[1] * window), 1)
     for first in range(0, frames, step):
         spectrum = torch.fft.rfft(framed[:, :, first : min(first + step, frames)] * hann)

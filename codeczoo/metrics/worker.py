@@ -1,4 +1,4 @@
-"""The other end of the pool: a process that runs one metric library at a time, and may die of it.
+"""A worker process of the pool: it runs one metric library at a time, and may crash.
 
 Run as a script, by path, in a fresh interpreter: it imports neither codeczoo nor torch, so that it starts in a tenth
 of a second and is small, and it never runs anything but the functions in `TASKS`. A request is a pickled
@@ -212,7 +212,7 @@ def _send(replies: Any, reply: tuple[str, Any]) -> None:
 
 
 def _leave_no_core() -> None:
-    """A crash is expected now and then; a core file each time is not."""
+    """Write no core file: crashes are expected."""
     if os.name == "posix":
         import resource
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.nn.cache_tiling import TILE
+from codeczoo.nn.cache_tiling import TILE_VALUES
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.padding import pad
 from codeczoo.nn.snake import SnakeBeta
 
 TAPS = 12
-REACH = 6  # steps that an activation's output sees to each side: 3 on the way up, 3 on the way down
+REACH = 6  # steps that an activation's output sees to each side: 3 in upsampling, 3 in downsampling
 
 
 @functools.lru_cache(maxsize=8)
@@ -35,7 +35,7 @@ def half_band_filter(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 class AliasFreeSnake(nn.Module):
-    """[B, C, T] → [B, C, T]: SnakeBeta at twice the rate. The edge sample stands beyond a clip's ends."""
+    """[B, C, T] → [B, C, T]: SnakeBeta at twice the rate. Beyond a clip's ends its edge samples repeat."""
 
     reach = REACH
 
@@ -78,8 +78,8 @@ class AliasFreeUnits(nn.ModuleList):
         self.reach = sum(unit.reach for unit in units)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """On a CPU stretch by stretch, so that what passes from layer to layer stays in its cache (see `nn.tiles`)."""
-        width = max(TILE * torch.get_num_threads() // (2 * x.shape[1]), 16 * self.reach)
+        """Run all units; on a CPU tile by tile, so that activations stay in its cache (see `nn.cache_tiling`)."""
+        width = max(TILE_VALUES * torch.get_num_threads() // (2 * x.shape[1]), 16 * self.reach)
         if x.device.type != "cpu" or x.shape[-1] <= width:
             return self._run(x, lengths)
         out = torch.zeros_like(x) if lengths is not None else torch.empty_like(x)

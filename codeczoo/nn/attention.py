@@ -58,10 +58,10 @@ def window_after(known: Tensor, steps: int, window: int) -> AttentionMask:
     """A query sees itself and the `window` - 1 steps before it; keys and values carry that many steps of past.
 
     Args:
-        known: [B], how many steps of the past there really are (its last ones); any whole number from 0.
+        known: [B], how many of the past steps exist (the last ones); 0 or more.
     """
     past = window - 1
-    block = max(window // 2, 1)  # wider blocks carry more keys that a query does not see, narrower ones more copies
+    block = max(window // 2, 1)  # wider blocks carry more masked keys, narrower ones more copies
     block = steps if steps <= 2 * block else block
     blocks = -(-steps // block)
     key = torch.arange(past + block, device=known.device)
@@ -74,16 +74,16 @@ def window_after(known: Tensor, steps: int, window: int) -> AttentionMask:
 
 
 class Chunk:
-    """How the next steps of clips, each at a position of its own, are put beside what their window still holds.
+    """Positions of the next steps of a batch of clips, and the places of their keys and values in the layers' rings.
 
-    Each layer keeps keys and values in a ring [B, 2, H, R, D]: position p lies in place p mod R. R exceeds what the
-    window can still see by a few steps; a chunk of no more than these is written into the ring *in place*, over
-    positions that nobody can see any more. So the state before the chunk stays good: an item that is paused keeps its
-    position and the same places are written again. A longer chunk leaves the ring alone and makes a new one.
+    Each layer keeps keys and values in a ring [B, 2, H, R, D]: position p lies in place p mod R. R exceeds the window's
+    past by a few steps; a chunk of at most that many steps is written into the ring *in place*, over positions that no
+    query can see any more. So the state before the chunk stays valid: a paused item keeps its position, and the same
+    places are written again. A longer chunk makes a new ring.
     """
 
     def __init__(self, position: Tensor, steps: int, window: int) -> None:
-        """`position` [B]: the steps that each item has behind it."""
+        """`position` [B]: steps that each item has been fed before."""
         size, past = ring_size(window), window - 1
         now = position[:, None] + torch.arange(steps, device=position.device)  # [B, T]
         self.in_place = steps <= size - past
@@ -100,9 +100,9 @@ class Chunk:
             self.sight = window_after(position, steps, window)
 
     def remember(self, new: Tensor, ring: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, 2, H, T, D] and a layer's ring → all that `sight` speaks of, and the ring after."""
+        """Keys and values [B, 2, H, T, D] and a layer's ring → what `sight` indexes, and the ring after."""
         if self.in_place:
-            # Whatever a paused item was fed is hidden, but hidden NaN would still spread: 0 · NaN is NaN.
+            # What a paused item was fed is masked, but masked NaN would still spread: 0 · NaN is NaN.
             ring.scatter_(3, _along_time(self.places, ring), new.nan_to_num())
             return ring, ring
         known = torch.cat([ring.gather(3, _along_time(self.before, ring)), new], dim=3)
@@ -111,8 +111,7 @@ class Chunk:
 
 
 def ring_size(window: int) -> int:
-    """Places of a ring: for all that the window still sees, and at least 6 steps more; a multiple of 8, which fast
-    attention kernels ask for."""
+    """Places of a ring: the window's past and 6 or more steps; a multiple of 8, as fast attention kernels want."""
     return -(-(window - 1 + 6) // 8) * 8
 
 

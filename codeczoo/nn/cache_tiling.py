@@ -1,9 +1,9 @@
-"""Long signals tile by tile, so that what passes from layer to layer stays in a processor's cache.
+"""Long signals tile by tile, so that activations stay in a processor's cache.
 
-A CPU spends as long on fetching a 100 MB activation, and on being given fresh memory for it, as on computing it. A
-chain of layers that sees only a few steps to each side can instead run to its end on one stretch of time before it
-turns to the next, at the price of computing the few steps at the seams twice. Nothing else changes: the tiles are the
-whole's own values. On other devices, and in a compiled graph, the chain runs on all at once.
+A CPU spends as long on allocating and fetching a 100 MB activation as on computing it. A chain of layers that sees only
+a few steps to each side can run on one tile of time to its end before it starts the next, and computes the few steps at
+the seams twice. Results are equal to those of the whole. On other devices, and in a compiled graph, the chain runs on
+the whole signal at once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from codeczoo.nn.conv import ConvTranspose1d
 from codeczoo.nn.receptive_field import Layer, convolutions_of, out_length, receptive_span
 
-TILE = 1 << 19  # values of the largest activation in a tile, for each core: 2 MiB of float32
-SEAM = 1 / 16  # at most this part of a tile is computed twice
+TILE_VALUES = 1 << 19  # values of the largest activation in a tile, for each core: 2 MiB of float32
+MAX_SEAM_SHARE = 1 / 16  # of a tile: the largest share that is computed twice
 
 
 def run_tiled(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """[B, C, T] through modules one after the other → [B, C', T'] and the lengths there.
 
-    A long item runs by itself and no further than its own length; zeros stand behind it.
+    A long item runs alone, up to its own length, with zeros behind it.
 
     Args:
         chain: modules of (x, lengths) → x' with zero padding, the first of which does not write into x.
@@ -87,4 +87,4 @@ def _width(layers: Sequence[Layer], total: int) -> int:
         largest = max(largest, _channels(layer) * rate)
     first, last = receptive_span(layers, 0, total - 1)
     seam = (last + 1 - first) * up / down - total
-    return max(int(TILE * torch.get_num_threads() / largest), ceil(seam / SEAM))
+    return max(int(TILE_VALUES * torch.get_num_threads() / largest), ceil(seam / MAX_SEAM_SHARE))

@@ -1,4 +1,4 @@
-"""A long clip through convolutions, LSTMs and local attention piece by piece, equal to the whole, in bounded memory."""
+"""Clips through convolutions, LSTMs and local attention, chunk by chunk: equal to the whole, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from codeczoo.nn.lstm import LSTM, BidirectionalLSTM
 from codeczoo.nn.seanet import ResidualUnit
 
 
-def run_chunked(layers: Iterable[nn.Module], pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Consecutive pieces [B, C, t] of clips of one length → consecutive pieces of what the layers give for the whole.
+def run_chunked(layers: Iterable[nn.Module], chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Consecutive chunks [B, C, t] of clips of one length → consecutive chunks of what the layers give for the whole.
 
     Args:
-        layers: convolutions of any kind, `LSTM`s, `LocalTransformer`s, and others that say their `reach` to either
-            side in steps of their input (0 if they do not) and their `factor`, the steps they give for one (1).
+        layers: convolutions of any kind, `LSTM`s, `LocalTransformer`s, and others with the attributes `reach` (input
+            steps that an output sees to either side; default 0) and `factor` (output steps an input step; default 1).
 
     Raises:
         TypeError: a layer that must see the whole clip.
@@ -32,10 +32,10 @@ def run_chunked(layers: Iterable[nn.Module], pieces: Iterable[Tensor]) -> Iterat
     before: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, LSTM | LocalTransformer):
-            pieces, before = _recur(layer, _convolve(before, pieces)), []
+            chunks, before = _run_stateful(layer, _run_with_context(before, chunks)), []
         else:
             before.append(layer)
-    return _convolve(before, pieces)
+    return _run_with_context(before, chunks)
 
 
 def padded_chunks(whole: Tensor, size: int, fill: int) -> Iterator[Tensor]:
@@ -46,15 +46,15 @@ def padded_chunks(whole: Tensor, size: int, fill: int) -> Iterator[Tensor]:
 
 
 def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
-    """How many input steps an output sees to either side of its own, and how many outputs there are an input step.
+    """(reach, rate): input steps that an output sees to either side, and output steps for one input step.
 
-    A window that passes an end of the clip sees what is mirrored there, which may lie further in than the window
-    reaches out: hence the larger of the two sides.
+    The reach is the larger of the two sides: at an end of the clip, reflection reads as far inwards as the window
+    reaches outwards.
     """
     reach, rate = Fraction(0), Fraction(1)
     for layer in layers:
         if any(isinstance(part, BidirectionalLSTM | GroupNorm) for part in layer.modules()):
-            raise TypeError(f"{type(layer).__name__} must see the whole clip: it cannot run piece by piece")
+            raise TypeError(f"{type(layer).__name__} must see the whole clip: it cannot run chunk by chunk")
         conv = layer.block[1] if isinstance(layer, ResidualUnit) else layer
         if isinstance(conv, Conv1d):
             reach += max(conv.left, conv.span - 1 - conv.left) / rate
@@ -68,18 +68,18 @@ def reach_and_rate(layers: Sequence[nn.Module]) -> tuple[int, Fraction]:
     return math.ceil(reach), rate
 
 
-def _recur(layer: LSTM | LocalTransformer, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+def _run_stateful(layer: LSTM | LocalTransformer, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
     state: Any = None
-    for piece in release_memory_between(_in_multiples(pieces, getattr(layer, "window", 1))):
-        y, state = layer.first_chunk(piece) if state is None else layer.step(piece, state)
+    for chunk in release_memory_between(_in_multiples(chunks, getattr(layer, "window", 1))):
+        y, state = layer.first_chunk(chunk) if state is None else layer.step(chunk, state)
         yield y
 
 
-def _in_multiples(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The same signal in pieces of whole multiples of `size` steps, but for its end."""
+def _in_multiples(chunks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The same signal in chunks whose sizes are multiples of `size` steps; the last one may be shorter."""
     held: Tensor | None = None
-    for piece in pieces:
-        held = piece if held is None else torch.cat([held, piece], dim=-1)
+    for chunk in chunks:
+        held = chunk if held is None else torch.cat([held, chunk], dim=-1)
         whole = held.shape[-1] // size * size
         if whole:
             yield held[..., :whole]
@@ -88,15 +88,15 @@ def _in_multiples(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
         yield held
 
 
-def _convolve(layers: Sequence[nn.Module], pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Each piece runs with the steps around it that its outputs see; outputs made of the seams are dropped."""
+def _run_with_context(layers: Sequence[nn.Module], chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Run each chunk with its receptive field around it, and drop the outputs of that context."""
     reach, rate = reach_and_rate(layers)
     hop, up = max(int(1 / rate), 1), max(int(rate), 1)  # `hop` input steps give `up` outputs; one of the two is 1
-    held: Tensor | None = None  # the input from some step on, a whole number of hops after the clip's start
-    given = 0  # hops of `held` whose outputs were given already
-    for piece, is_last in release_memory_between(_mark_last(pieces)):
-        held = piece if held is None else torch.cat([held, piece], dim=-1)
-        known = max((held.shape[-1] - reach) // hop, 0)  # hops whose outputs see nothing to come
+    held: Tensor | None = None  # the input not yet dropped; it starts a whole number of hops after the clip's start
+    given = 0  # hops at the start of `held` whose outputs were yielded before
+    for chunk, is_last in release_memory_between(_mark_last(chunks)):
+        held = chunk if held is None else torch.cat([held, chunk], dim=-1)
+        known = max((held.shape[-1] - reach) // hop, 0)  # hops whose outputs see no later input
         if not is_last and known <= given:
             continue
         y = held.clone()  # layers may work in place
@@ -107,10 +107,10 @@ def _convolve(layers: Sequence[nn.Module], pieces: Iterable[Tensor]) -> Iterator
         held, given = held[..., start * hop :], known - start
 
 
-def _mark_last(pieces: Iterable[Tensor]) -> Iterator[tuple[Tensor, bool]]:
-    iterator = iter(pieces)
-    for piece in iterator:
+def _mark_last(chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, bool]]:
+    iterator = iter(chunks)
+    for chunk in iterator:
         for following in iterator:
-            yield piece, False
-            piece = following
-        yield piece, True
+            yield chunk, False
+            chunk = following
+        yield chunk, True

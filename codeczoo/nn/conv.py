@@ -21,11 +21,13 @@ from codeczoo.nn.padding import pad, zero_tail_
 Length = TypeVar("Length", int, Tensor)
 Padding = str | tuple[int, int]
 
-FEW = 64  # output steps of a whole batch up to which a convolution on the CPU is a plain matrix product
-SHORT, PRODUCT = 512, 1 << 25  # input steps, and values of all windows of a batch, up to which it is one on CUDA
-# Groups that CUDA convolves faster one by one, of so many output steps: all at once, it first turns the signal around.
-MOST_GROUPS, MANY = 8, 1 << 14
-TILE = 1 << 19  # values of an intermediate result on the CPU that still lie in its cache
+MATMUL_MAX_STEPS = 64  # on a CPU a convolution becomes one matrix product up to this many output steps of a batch
+# On CUDA it becomes one up to this many input steps, and this many values in its unfolded input.
+CUDA_MATMUL_MAX_STEPS, CUDA_MATMUL_MAX_VALUES = 512, 1 << 25
+# cuDNN transposes the whole signal for grouped convolutions. With 2 to 8 groups and at least 16,384 output steps, one
+# call a group is faster.
+SPLIT_MAX_GROUPS, SPLIT_MIN_STEPS = 8, 1 << 14
+CACHE_TILE_VALUES = 1 << 19  # an intermediate result of this many values stays in a CPU's cache (2 MiB of float32)
 
 
 class Conv1d(nn.Module):
@@ -68,8 +70,8 @@ class Conv1d(nn.Module):
             return length + beside if beside else length
         return (length + beside - 1) // self.stride + 1
 
-    def missing(self, length: Length) -> Length:
-        """Samples that the last window lacks (0 without `pad_to_full_window`)."""
+    def extra_padding(self, length: Length) -> Length:
+        """Samples that the last window lacks: the padding beyond `right` (0 without `pad_to_full_window`)."""
         if not self.pad_to_full_window:
             return length * 0
         return (self.out_length(length) - 1) * self.stride + self.span - length - self.left - self.right
@@ -82,7 +84,7 @@ class Conv1d(nn.Module):
         return self._forward(x, lengths, None)
 
     def _forward(self, x: Tensor, lengths: Tensor | None, bias: Tensor | None) -> Tensor:
-        simple = self.pad_mode == "zeros" and self.left == self.right and self.missing(x.shape[-1]) == 0
+        simple = self.pad_mode == "zeros" and self.left == self.right and self.extra_padding(x.shape[-1]) == 0
         if simple and (lengths is None or not self.pad_to_full_window):
             # F.conv1d pads by itself, without a copy of x.
             x = zero_tail_(x, lengths, self.right)
@@ -90,40 +92,40 @@ class Conv1d(nn.Module):
                 return self.depthwise_last(x)
             return self._convolve(x, bias, self.left)
         if lengths is None:
-            x = pad(x, None, self.left, self.right + self.missing(x.shape[-1]), self.pad_mode)
+            x = pad(x, None, self.left, self.right + self.extra_padding(x.shape[-1]), self.pad_mode)
         else:
             total, widest = x.shape[-1], self.right + self.max_extra_padding
-            # Each item's own right side is asked for only where it can be what a short item is lengthened to.
-            right = widest if widest <= self.left else self.right + self.missing(lengths)
+            # The right side by item is computed only where a short item is lengthened to it.
+            right = widest if widest <= self.left else self.right + self.extra_padding(lengths)
             x = pad(x, lengths, self.left, right, self.pad_mode, widest)
             return self._convolve(x, bias, 0)[..., : self.out_length(total)]
         return self._convolve(x, bias, 0)
 
     def convolve(self, x: Tensor) -> Tensor:
-        """Without any padding."""
+        """The convolution without any padding."""
         return self._convolve(x, self.bias, 0)
 
     def _convolve(self, x: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-        """With so many zeros on both sides."""
+        """Convolve with `padding` zeros on each side."""
         steps = len(x) * ((x.shape[-1] + 2 * padding - self.span) // self.stride + 1)
-        if self.groups == self.dilation == 1 and steps > 0 and self._few(x, steps):
-            return self._product(F.pad(x, (padding, padding)) if padding else x, bias)
-        if x.is_cuda and 1 < self.groups <= MOST_GROUPS and steps >= MANY:
+        if self.groups == self.dilation == 1 and steps > 0 and self._is_matmul(x, steps):
+            return self._matmul(F.pad(x, (padding, padding)) if padding else x, bias)
+        if x.is_cuda and 1 < self.groups <= SPLIT_MAX_GROUPS and steps >= SPLIT_MIN_STEPS:
             parts = zip(x.chunk(self.groups, 1), self.weight.chunk(self.groups), strict=True)
             out = torch.cat([F.conv1d(p, w, None, self.stride, padding, self.dilation) for p, w in parts], dim=1)
             return out if bias is None else out.add_(bias[:, None])
         return F.conv1d(x, self.weight, bias, self.stride, padding, self.dilation, self.groups)
 
-    def _few(self, x: Tensor, steps: int) -> bool:
-        """Whether so many steps are better one matrix product. On a CPU the time goes into reading the weights, which a
-        convolution first brings into an order of its own; on CUDA short signals may fall to a Fourier transform that
-        costs two hundred times as much (EnCodec 48 kHz, [31, 128, 156])."""
+    def _is_matmul(self, x: Tensor, steps: int) -> bool:
+        """Whether one matrix product is faster. A CPU convolution reorders the weights first, and for few steps that is
+        most of the time. cuDNN may choose a Fourier transform for short signals, 200 times as slow (EnCodec 48 kHz,
+        [31, 128, 156])."""
         if x.device.type == "cpu":
-            return steps <= FEW
-        short = x.is_cuda and x.shape[-1] <= SHORT
-        return short and self.span > 1 and steps * self.in_channels * self.span <= PRODUCT
+            return steps <= MATMUL_MAX_STEPS
+        short = x.is_cuda and x.shape[-1] <= CUDA_MATMUL_MAX_STEPS
+        return short and self.span > 1 and steps * self.in_channels * self.span <= CUDA_MATMUL_MAX_VALUES
 
-    def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def _matmul(self, x: Tensor, bias: Tensor | None) -> Tensor:
         windows = x.unfold(-1, self.span, self.stride).transpose(1, 2)  # [B, T', in, kernel]
         return F.linear(windows.flatten(2), self.weight.flatten(1), bias).mT
 
@@ -132,8 +134,8 @@ class Conv1d(nn.Module):
         return self.groups == self.in_channels == len(self.weight) and self.dilation == 1
 
     def depthwise_last(self, x: Tensor) -> Tensor:
-        """With zeros on both sides, of an x whose channels lie last in memory: in two dimensions there is a kernel that
-        leaves them there. On the CPU it is ten times as fast as any for the other order."""
+        """The convolution with zeros on both sides, of an x whose channels lie last in memory. PyTorch has a 2-d kernel
+        for this order, ten times as fast on a CPU as those for the other."""
         y = F.conv2d(x[:, :, None], self.weight[:, :, None], self.bias, self.stride, (0, self.left), 1, self.groups)
         return y[:, :, 0]
 
@@ -146,23 +148,23 @@ class Conv1d(nn.Module):
     def first_chunk(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The first T samples of a clip under its own padding → out_length(T) steps, and the state after them.
 
-        What is mirrored on the left must have come: T is more than `left`, or it is the whole clip. T is a multiple of
-        the stride unless the clip ends here; `lengths` say where each item of a ragged batch does (T where it goes on).
+        Reflection on the left reads samples 1 to `left`, so T is more than `left`, or the whole clip. T is a multiple
+        of the stride unless the clip ends here; `lengths` [B] say where each item ends (T for an item that goes on).
         """
         total = x.shape[-1]
-        lacking = self.missing(total) if lengths is None else self.missing(lengths)
+        lacking = self.extra_padding(total) if lengths is None else self.extra_padding(lengths)
         x = pad(x, lengths, self.left, lacking, self.pad_mode, self.max_extra_padding)
         return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left].clone()
 
     def step(self, x: Tensor, state: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The next T samples → out_length(T) steps, and the state after them; T and `lengths` as in `begin`.
+        """The next T samples → out_length(T) steps, and the state after them; T and `lengths` as in `first_chunk`.
 
-        Where `pad_to_full_window` mirrors, it must not reach behind the state: left >= stride - 1.
+        With `pad_to_full_window` and reflection, the mirrored samples lie in the state: left >= stride - 1.
         """
         total = x.shape[-1]
         x = torch.cat([state, x], dim=-1)
         if self.max_extra_padding:
-            lacking = self.missing(total) if lengths is None else self.missing(lengths)
+            lacking = self.extra_padding(total) if lengths is None else self.extra_padding(lengths)
             own = None if lengths is None else lengths + self.left
             x = pad(x, own, 0, lacking, self.pad_mode, self.max_extra_padding)
         return self.convolve(x)[..., : self.out_length(total)], x[..., total : total + self.left].clone()
@@ -211,22 +213,22 @@ class ConvTranspose1d(nn.Module):
         return (length - 1) * self.stride + self.kernel_size - self.left - self.right
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        reach = self.kernel_size - self.stride - self.right  # kept samples that steps behind an item would touch
+        reach = self.kernel_size - self.stride - self.right  # kept samples that steps behind an item reach into
         if reach > 0:
             x = zero_tail_(x, lengths, -(-reach // self.stride))
-        if self.left == self.right and not self._faster_by_products(x):
+        if self.left == self.right and not self._faster_by_matmuls(x):
             return F.conv_transpose1d(x, self.weight, self.bias, self.stride, self.left, 0, self.groups)
         y = self.convolve(x)
         return y[..., self.left : y.shape[-1] - self.right]
 
     def convolve(self, x: Tensor, bias: bool = True) -> Tensor:
-        """Without any trimming."""
+        """The transposed convolution without any trimming."""
         offset = self.bias if bias else None
-        if self._faster_by_products(x):
-            return _transposed_by_products(x, self.weight, offset, self.stride)
+        if self._faster_by_matmuls(x):
+            return _transposed_by_matmuls(x, self.weight, offset, self.stride)
         return F.conv_transpose1d(x, self.weight, offset, self.stride, 0, 0, self.groups)
 
-    def _faster_by_products(self, x: Tensor) -> bool:
+    def _faster_by_matmuls(self, x: Tensor) -> bool:
         return x.device.type == "cpu" and self.groups == 1 and self.kernel_size % self.stride == 0
 
     # -- streaming (trim="causal" only) ---------------------------------------------------------
@@ -252,16 +254,16 @@ class ConvTranspose1d(nn.Module):
         return f"{inputs}, {out * self.groups}, kernel={kernel}, stride={self.stride}, trim=({self.left}, {self.right})"
 
 
-def _transposed_by_products(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """The full transposed convolution, its kernel a whole number of strides: two to three times as fast on the CPU.
+def _transposed_by_matmuls(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """The full transposed convolution of a kernel of whole strides, 2 to 3 times as fast on a CPU as PyTorch's.
 
-    A product gives every input's contribution to its own stride of outputs and to each of the `lap` strides after it;
-    the output is their sum, one shifted against the other. Tile by tile, so that the contributions stay in the cache.
+    One matrix product gives each input's contribution to its own stride of outputs and to the `lap` strides after it;
+    the output is the sum of these, shifted. It runs tile by tile, so that the contributions stay in the cache.
     """
     batch, _, steps = x.shape
     _, out, kernel = weight.shape
     lap = kernel // stride - 1
-    width = max(TILE // (out * kernel), 512)
+    width = max(CACHE_TILE_VALUES // (out * kernel), 512)
     flat = weight.flatten(1)
     x = F.pad(x, (lap, lap))
     each = x.shape[-1]
@@ -271,7 +273,8 @@ def _transposed_by_products(x: Tensor, weight: Tensor, bias: Tensor | None, stri
     for item in range(len(rows)):
         for start in range(0, rows.shape[-1] - lap, width):
             tile = rows[item, :, start : start + width + lap]
-            part = flat.T @ tile if tile.shape[-1] > FEW else (tile.T @ flat).T  # [out * kernel, T], as is faster
+            narrow = tile.shape[-1] <= MATMUL_MAX_STEPS
+            part = (tile.T @ flat).T if narrow else flat.T @ tile  # [out * kernel, T], whichever order is faster
             part = part.unflatten(0, (out, lap + 1, stride))
             total = part[:, 0, :, lap:]
             for late in range(1, lap + 1):

@@ -19,7 +19,7 @@ from codeczoo.nn.padding import zero_tail_
 from codeczoo.nn.resnet1d import EPS, GROUPS, AttentionBlock, ResNetBlock
 from codeczoo.nn.sequential import Linear
 
-KERNEL = 7
+DEPTHWISE_KERNEL = 7
 
 
 class ConvNeXtBlock(nn.Module):
@@ -34,7 +34,7 @@ class ConvNeXtBlock(nn.Module):
         layer_scale: bool = True,
     ) -> None:
         super().__init__()
-        self.dwconv = Conv1d(dim, dim, KERNEL, groups=dim)
+        self.dwconv = Conv1d(dim, dim, DEPTHWISE_KERNEL, groups=dim)
         self.norm = nn.LayerNorm(dim, eps)
         self.pwconv1 = Linear(dim, hidden_dim)
         self.activation = activation
@@ -42,7 +42,7 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = nn.Parameter(torch.empty(dim)) if layer_scale else None
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        y = self.pointwise(self.dwconv.depthwise_last(zero_tail_(x.mT, lengths, KERNEL // 2)).mT)
+        y = self.pointwise(self.dwconv.depthwise_last(zero_tail_(x.mT, lengths, DEPTHWISE_KERNEL // 2)).mT)
         return y.add_(x) if self.gamma is None else torch.addcmul(x, self.gamma, y)
 
     def pointwise(self, y: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class VocosBackbone(nn.Module):
 
     def __init__(self, in_channels: int, dim: int, hidden_dim: int, num_layers: int) -> None:
         super().__init__()
-        self.embed = Conv1d(in_channels, dim, KERNEL)
+        self.embed = Conv1d(in_channels, dim, DEPTHWISE_KERNEL)
         self.pos_net = nn.ModuleList(
             [
                 ResNetBlock(dim),
@@ -87,7 +87,7 @@ class VocosBackbone(nn.Module):
     def reach(self) -> int:
         """Steps to each side that an output sees through convolutions; norms and attention see the whole clip."""
         blocks = sum(isinstance(layer, ResNetBlock) for layer in self.pos_net)
-        return (1 + len(self.convnext)) * (KERNEL // 2) + 2 * blocks
+        return (1 + len(self.convnext)) * (DEPTHWISE_KERNEL // 2) + 2 * blocks
 
 
 def vocos_rules(ours: str, published: str) -> tuple[Rule, ...]:

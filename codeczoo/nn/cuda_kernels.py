@@ -1,8 +1,8 @@
-"""Chains of elementwise operations as one kernel on CUDA, where each kernel reads and writes all of an activation, or
-takes longer to start than to run.
+"""Chains of elementwise operations as one CUDA kernel.
 
-PyTorch's jiterator compiles them when they are first used, with the compiler that comes with PyTorch. It knows no
-gradients; and elsewhere, and where it does not work, `here` is False and the caller takes the operations one by one.
+Each separate kernel would read and write a whole activation, or take longer to start than to run. PyTorch's jiterator
+compiles them at first use, with the compiler that comes with PyTorch. It has no gradients. Where it cannot be used,
+`here` is False, and the caller runs the operations one by one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ template <typename T> T snake(T x, T bias, T alpha, T beta, T eps, T biased) {
 """
 ADD = "template <typename T> T add(T x, T bias, T y) { return x + bias + y; }"
 
-# Of ragged padding, in whole numbers.
+# Index arithmetic of ragged padding, in integers.
 PLACES = "template <typename T> T places(T k, T own, T left) { return k < left ? k : k + own; }"
 SOURCES = """
 template <typename T> T sources(T k, T own, T most, T left, T nothing, T reflect) {
@@ -39,7 +39,7 @@ template <typename T> T sources(T k, T own, T most, T left, T nothing, T reflect
 
 
 def here(x: Tensor) -> bool:
-    """Whether `x`, and what is as it, can be given to the functions below."""
+    """Whether the functions below take `x` and tensors of its device and type."""
     return (
         x.is_cuda
         and x.dtype in (torch.float32, torch.float64)
@@ -62,12 +62,12 @@ def add(x: Tensor, bias: Tensor, y: Tensor) -> Tensor:
 
 
 def places(k: Tensor, own: Tensor, left: int) -> Tensor:
-    """Where the steps k of ragged padding stand, see `nn.padding`."""
+    """Positions of the steps k of ragged padding: see `nn.padding`."""
     return _compiled(PLACES, left=0)(k, own, left=left)
 
 
 def sources(k: Tensor, own: Tensor, most: Tensor, left: int, nothing: int, reflect: bool) -> Tensor:
-    """What they are copies of: `nn.padding._sources` in one kernel."""
+    """Positions that those steps are copied from: `nn.padding._sources` in one kernel."""
     function = _compiled(SOURCES, left=0, nothing=0, reflect=0)
     return function(k, own, most, left=left, nothing=nothing, reflect=int(reflect))
 

@@ -16,7 +16,7 @@ from codeczoo.nn.sequential import Linear
 
 
 class FSQ(nn.Module):
-    """Values [B, D, N] ↔ codes [B, N], D the number of digits. Without parameters.
+    """Values [B, D, N] ↔ codes [B, N], D the number of digits. It has no parameters.
 
     Args:
         levels: of each digit.

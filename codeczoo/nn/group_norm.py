@@ -28,7 +28,7 @@ class GroupNorm(nn.Module):
         return self.all_at_once(x, lengths)
 
     def item_by_item(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Each item as if alone, bit for bit, and zeros behind it. On the CPU also far faster than masking."""
+        """Each item as if alone, bit for bit, with zeros behind it. On a CPU this is also far faster than masking."""
         out = torch.empty_like(x)
         for row, normed, length in zip(x, out, lengths.tolist(), strict=True):
             own = row[None, ..., :length]

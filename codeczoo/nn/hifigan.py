@@ -1,9 +1,9 @@
-"""HiFi-GAN (arXiv 2010.05646): residual blocks, the ways in which they stand together, and the generator made of them.
+"""HiFi-GAN (arXiv 2010.05646): residual blocks, their combinations, and the generator made of them.
 
     generator: conv; then for each stride: leaky ReLU, transposed conv, residual blocks; leaky ReLU, conv, tanh
 
-The published networks look to both sides; `causal` ones look back only, and run in steps too. Of their state, a
-transposed conv holds its last input, and before a clip's first step a copy of that step (`CausalConvTranspose1d`).
+The published networks look to both sides; `causal` ones look back only, and stream. A transposed conv's state is its
+last input; before a clip's first step stands a copy of that step (`CausalConvTranspose1d`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from codeczoo.nn.padding import zero_tail_
 from codeczoo.nn.rvq import at_least_float32
 from codeczoo.nn.sequential import Linear
 
-LOUDEST = 100.0  # magnitudes are cut here, lest a large logarithm blow up
+MAX_MAGNITUDE = 100.0  # upper limit of magnitudes, as Vocos has it: their logarithms are unbounded
 
 
 class ISTFTHead(nn.Module):
@@ -31,7 +31,7 @@ class ISTFTHead(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         magnitude, phase = at_least_float32(self.out(x)).chunk(2, dim=-1)  # [B, N, n_fft / 2 + 1] each
-        magnitude = magnitude.exp_().clamp_(max=LOUDEST)
+        magnitude = magnitude.exp_().clamp_(max=MAX_MAGNITUDE)
         spectrum = torch.complex(phase.cos().mul_(magnitude), phase.sin_().mul_(magnitude))
         return istft_same(spectrum, self.n_fft, self.hop_length, lengths).to(x.dtype)
 
@@ -49,20 +49,20 @@ def istft_same(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | 
         raise ValueError(
             f"n_fft must be a multiple of hop_length, and their difference even; they are {n_fft} and {hop_length}"
         )
-    spectrum.imag[..., 0] = spectrum.imag[..., -1] = 0  # of a real signal; not every FFT ignores what stands there
+    spectrum.imag[..., 0] = spectrum.imag[..., -1] = 0  # zero for a real signal; some FFTs do not ignore these values
     frames = torch.fft.irfft(spectrum, n_fft)
-    frames = zero_tail_(frames.mT, lengths, overlap - 1).mT  # the frames behind an item that reach into it
+    frames = zero_tail_(frames.mT, lengths, overlap - 1).mT  # zero the frames behind an item that reach into it
     batch, steps, _ = frames.shape
     own = frames.new_ones(1, steps) if lengths is None else valid_mask(lengths, steps).to(frames.dtype)
 
-    # Cut in pieces of a hop, window i of a frame n falls on piece n + i of the waveform.
-    pieces = frames.view(batch, steps, overlap, hop_length)
+    # Part i of frame n, one hop long, lies on hop n + i of the waveform.
+    hops = frames.view(batch, steps, overlap, hop_length)
     windows = torch.hann_window(n_fft, dtype=frames.dtype, device=frames.device).view(overlap, hop_length)
     waveform = frames.new_zeros(batch, steps + overlap - 1, hop_length)
     envelope = frames.new_zeros(len(own), steps + overlap - 1, hop_length)
     for i, window in enumerate(windows):
-        waveform[:, i : i + steps].addcmul_(pieces[:, :, i], window)
+        waveform[:, i : i + steps].addcmul_(hops[:, :, i], window)
         envelope[:, i : i + steps].addcmul_(own[:, :, None], window.square())
     kept = slice(extra // 2, extra // 2 + steps * hop_length)
-    # The envelope is zero behind an item only.
+    # The envelope is zero only behind an item.
     return waveform.flatten(1)[:, kept].div_(envelope.flatten(1)[:, kept].clamp_(min=1e-11))

@@ -1,6 +1,6 @@
 """A causal transformer in windows of fixed places, each of which also sees the whole window before it.
 
-As local-attention has it. A query so sees between `window` and 2 · `window` - 1 steps, by its place in its window;
+As in the local-attention package. A query sees between `window` and 2 · `window` - 1 steps, by its place in its window;
 compare `attention.window_after`, where all see the same number. Positions enter as a term of the scores: a small
 network of the distance between query and key, with an output a head.
 """
@@ -105,7 +105,7 @@ class LocalTransformer(nn.Module):
         return self.step(x, [empty] * len(self.layers))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next T steps, and the state after them; T as in `begin`."""
+        """The next T steps, and the state after them; T as in `first_chunk`."""
         look = self._look(x.device)
         after = []
         y = x.mT

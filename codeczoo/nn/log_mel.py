@@ -13,7 +13,7 @@ from codeczoo.nn.mel import mel_filters
 from codeczoo.nn.padding import pad
 
 SAMPLE_RATE, N_FFT, HOP = 16000, 400, 160
-FRAMES_AT_ONCE = 6000  # bounds the memory of a long clip's spectra
+CHUNK_FRAMES = 6000  # bounds the memory of a long clip's spectra
 
 
 def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int = 128) -> Tensor:
@@ -27,13 +27,13 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
         lengths = lengths.clamp(min=HOP)
     frames = waveform.shape[-1] // HOP
     if lengths is None:
-        stretches = (_stretch(waveform, *ends) for ends in _ends(frames))
+        chunks = (_chunk(waveform, *ends) for ends in _chunk_ends(frames))
     else:
         padded = pad(waveform[:, None], lengths, N_FFT // 2, N_FFT // 2, "reflect")[:, 0]
-        stretches = (padded[:, first * HOP : (last - 1) * HOP + N_FFT] for first, last in _ends(frames))
+        chunks = (padded[:, first * HOP : (last - 1) * HOP + N_FFT] for first, last in _chunk_ends(frames))
     window = torch.hann_window(N_FFT, dtype=waveform.dtype, device=waveform.device)
     filters = mel_filters(SAMPLE_RATE, N_FFT, mels).to(waveform)  # [bins, mels]
-    log_mel = join_chunks((_mel(stretch, window, filters) for stretch in stretches), frames).clamp_(min=1e-10).log10_()
+    log_mel = join_chunks((_mel(chunk, window, filters) for chunk in chunks), frames).clamp_(min=1e-10).log10_()
     own = log_mel
     if lengths is not None:
         behind = torch.arange(frames, device=log_mel.device) >= (lengths // HOP)[:, None]
@@ -42,21 +42,21 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
     return torch.maximum(log_mel, loudest - 8, out=log_mel).add_(4).div_(4)
 
 
-def _ends(frames: int) -> Iterator[tuple[int, int]]:
-    for first in range(0, frames, FRAMES_AT_ONCE):
-        yield first, min(first + FRAMES_AT_ONCE, frames)
+def _chunk_ends(frames: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, frames, CHUNK_FRAMES):
+        yield first, min(first + CHUNK_FRAMES, frames)
 
 
-def _stretch(waveform: Tensor, first: int, last: int) -> Tensor:
-    """What frames `first` to `last` see of whole clips [B, T], mirrored at their ends. Without a copy of the whole."""
+def _chunk(waveform: Tensor, first: int, last: int) -> Tensor:
+    """The samples that frames `first` to `last` of whole clips [B, T] see, mirrored at the clips' ends."""
     side = N_FFT // 2
     start, stop = first * HOP - side, (last - 1) * HOP + side
-    known = waveform[:, None, max(start, 0) : max(stop, side + 1)]  # what is mirrored reaches so far
+    known = waveform[:, None, max(start, 0) : max(stop, side + 1)]  # reflection reads this far
     return pad(known, None, max(-start, 0), max(stop - waveform.shape[-1], 0), "reflect")[:, 0]
 
 
-def _mel(stretch: Tensor, window: Tensor, filters: Tensor) -> Tensor:
+def _mel(chunk: Tensor, window: Tensor, filters: Tensor) -> Tensor:
     """[B, T] → power in mel bands [B, mels, F]."""
-    spectrum = torch.stft(stretch, N_FFT, HOP, window=window, center=False, return_complex=True)
+    spectrum = torch.stft(chunk, N_FFT, HOP, window=window, center=False, return_complex=True)
     power = spectrum.real.square() + spectrum.imag.square()
     return (power.mT @ filters).mT

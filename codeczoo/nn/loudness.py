@@ -1,8 +1,8 @@
 """Loudness in LUFS: ITU-R BS.1770-4, gated, over whole items.
 
 The K-weighting is a shelf that lifts treble by 4 dB and a high-pass at 38 Hz, made for each sample rate by the formulas
-of the Audio EQ Cookbook, as pyloudnorm and audiotools make it. As in audiotools, a last block that is not full counts,
-with zeros behind it.
+of the Audio EQ Cookbook, as pyloudnorm and audiotools make it. As in audiotools, an incomplete
+last block counts, filled with zeros.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 CHANNEL_GAINS = (1.0, 1.0, 1.0, 1.41, 1.41)  # left, right, centre, and the two surrounds
 OFFSET = -0.691  # dB; it makes a full-scale sine of 997 Hz come out at its level
-ABSOLUTE_GATE = -70.0  # LUFS; blocks below do not count, and nothing is softer
+ABSOLUTE_GATE = -70.0  # LUFS; softer blocks do not count, and no result is lower
 RELATIVE_GATE = -10.0  # LU below the mean of the blocks that remain
-SHORTEST = 0.5  # seconds; shorter items are measured with zeros behind them
-PIECE = 1 << 20  # samples filtered in one go
+MIN_SECONDS = 0.5  # seconds; shorter items are measured with zeros behind them
+CHUNK_SAMPLES = 1 << 20  # samples filtered together: bounds memory
 
 
 def loudness(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -30,7 +30,7 @@ def loudness(waveform: Tensor, sample_rate: int) -> Tensor:
     channels, samples = waveform.shape[1:]
     if channels > len(CHANNEL_GAINS):
         raise ValueError(f"loudness is defined for up to {len(CHANNEL_GAINS)} channels; there are {channels}")
-    powers = _block_powers(waveform.cpu().double(), sample_rate, max(samples, math.ceil(SHORTEST * sample_rate)))
+    powers = _block_powers(waveform.cpu().double(), sample_rate, max(samples, math.ceil(MIN_SECONDS * sample_rate)))
     powers = torch.einsum("c,bcn->bn", powers.new_tensor(CHANNEL_GAINS[:channels]), powers)
     levels = _decibels(powers)
     loud = levels > ABSOLUTE_GATE
@@ -57,19 +57,19 @@ def _decibels(power: Tensor) -> Tensor:
 
 
 def _k_weighted(x: Tensor, sample_rate: int) -> Tensor:
-    """Through both filters, by their response to each frequency.
+    """Both filters, applied in the frequency domain.
 
-    The high-pass rings for a quarter of a second at most (to 1e-20), so each piece is filtered with as much before it.
+    The high-pass decays to 1e-20 within 0.25 s, so each chunk is filtered with the 0.25 s before it.
     """
     memory = sample_rate // 4
-    pieces = []
-    for start in range(0, x.shape[-1], PIECE):
-        stop = min(start + PIECE, x.shape[-1])
-        piece = F.pad(x[..., max(start - memory, 0) : stop], (max(memory - start, 0), 0))
-        frequencies = torch.fft.rfftfreq(piece.shape[-1], dtype=x.dtype)
-        spectrum = torch.fft.rfft(piece) * _response(frequencies, sample_rate)
-        pieces.append(torch.fft.irfft(spectrum, piece.shape[-1])[..., memory:])
-    return torch.cat(pieces, dim=-1)
+    chunks = []
+    for start in range(0, x.shape[-1], CHUNK_SAMPLES):
+        stop = min(start + CHUNK_SAMPLES, x.shape[-1])
+        chunk = F.pad(x[..., max(start - memory, 0) : stop], (max(memory - start, 0), 0))
+        frequencies = torch.fft.rfftfreq(chunk.shape[-1], dtype=x.dtype)
+        spectrum = torch.fft.rfft(chunk) * _response(frequencies, sample_rate)
+        chunks.append(torch.fft.irfft(spectrum, chunk.shape[-1])[..., memory:])
+    return torch.cat(chunks, dim=-1)
 
 
 def _response(frequencies: Tensor, sample_rate: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""Overlapping windows of equal length over what is too long for one pass, and one signal of them again.
+"""Overlapping windows of equal length over a long signal, and their cross-faded sum.
 
-For networks that see the whole clip (a norm over time, attention), so that no finite context makes windows exact.
+For networks that see the whole clip (a norm over time, attention), where no finite context makes chunks exact.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ def window_starts(total: int, window: int, overlap: int) -> list[int]:
     return [i * (total - window) // (count - 1) for i in range(count)]
 
 
-def join(pieces: Iterable[Tensor], starts: Sequence[int], fade: int = 0) -> Tensor:
-    """Pieces [..., t], equally long, that start at steps `starts` and overlap by `fade` or more → one signal.
+def join(windows: Iterable[Tensor], starts: Sequence[int], fade: int = 0) -> Tensor:
+    """Windows [..., t] of equal length that start at steps `starts` and overlap by at least `fade` → one signal.
 
-    In the middle of each overlap a piece gives way to the next, over `fade` steps, linearly.
+    A linear fade of `fade` steps in the middle of each overlap leads from one window to the next.
     """
     out, rise, end = torch.empty(0), torch.empty(0), 0
-    for piece, start in zip(pieces, starts, strict=True):
+    for window, start in zip(windows, starts, strict=True):
         if not end:
-            out = piece.new_empty(*piece.shape[:-1], starts[-1] + piece.shape[-1])
+            out = window.new_empty(*window.shape[:-1], starts[-1] + window.shape[-1])
             rise = (torch.arange(fade, device=out.device, dtype=out.dtype) + 0.5) / max(fade, 1)
         first = (start + end - fade) // 2 if end else 0
         faded = fade if end else 0
-        piece = piece[..., first - start :]
-        out[..., first : first + faded].lerp_(piece[..., :faded], rise[:faded])
-        end = first + piece.shape[-1]
-        out[..., first + faded : end] = piece[..., faded:]
+        window = window[..., first - start :]
+        out[..., first : first + faded].lerp_(window[..., :faded], rise[:faded])
+        end = first + window.shape[-1]
+        out[..., first + faded : end] = window[..., faded:]
     return out

@@ -2,7 +2,7 @@
 
 The convention of all blocks in `nn`: x is [B, C, T], `lengths` [B] says how much of it belongs to each item, None says
 that all of it does, and *values behind an item's length are unspecified*. A block that mixes time steps therefore
-writes its own padding behind each item before it reads; blocks that act on one time step alone need do nothing. So a
+writes its own padding behind each item before it reads; a block that acts on single time steps needs no padding. So a
 ragged batch costs a few small writes instead of a mask after every layer, and a dense one costs nothing.
 """
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from codeczoo.nn import cuda_kernels
 
 MODES = ("zeros", "reflect", "replicate")
-SMALL = 1 << 22  # values of an activation that a GPU passes over in less time than it takes to start a few kernels
+MASK_MAX_VALUES = 1 << 22  # a GPU masks an activation of this size faster than it starts a few small kernels
 
 
 def pad(
@@ -54,7 +54,7 @@ def zero_tail_(x: Tensor, lengths: Tensor | None, count: int) -> Tensor:
     """Write zeros behind each item, as far as `count` steps or the tensor's end; in place (see above)."""
     if lengths is None or count == 0 or x.shape[-1] == 0:
         return x
-    if x.device.type != "cpu" and x.numel() < SMALL:
+    if x.device.type != "cpu" and x.numel() < MASK_MAX_VALUES:
         behind = torch.arange(x.shape[-1], device=x.device) >= lengths[:, None]
         return x.masked_fill_(behind[:, None], 0)
     index = lengths[:, None] + torch.arange(count, device=x.device)  # [B, count]

@@ -1,7 +1,7 @@
 """Residual vector quantisation by Euclidean distance (SoundStream, arXiv 2107.03312).
 
-Level by level: the nearest row of the codebook is the code, and what it leaves is the next level's input. Arithmetic
-is at least float32, whatever the network runs in, with TF32 off: a code is a decision, not a rounding.
+At each level the nearest row of the codebook is the code, and the remainder is the next level's input. Arithmetic is at
+least float32 with TF32 off, whatever the network runs in: a rounding error would change codes.
 """
 
 from __future__ import annotations

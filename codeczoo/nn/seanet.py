@@ -6,12 +6,12 @@
 Layers lie in one flat list whose indices are the published ones, activations counted. Where an activation's input is
 needed by nobody else it runs in place.
 
-Streaming of a causal net. Under zero padding, `start` is the state of a clip's start and `step` takes it from there.
-Under reflection it is not so simple: a conv's first outputs see the samples 1 ... left mirrored before sample 0, so
-they are not known before those samples are. Hence `begin(x)`: it takes the first steps of a clip in one piece, at least
-`warmup` of them (so many that in every layer all mirrored samples have arrived), and gives their outputs and the state
-after them. The caller holds back what comes before. From then on `step` sees real samples only. The end of a clip may
-leave a strided conv's last window short (`pad_to_full_window`); with `lengths` it is completed for each item by itself.
+Streaming of a causal net. Under zero padding, `initial_state` is the state at a clip's start, and `step` goes on from
+there. Under reflection a conv's first outputs see samples 1 to `left` mirrored before sample 0, so they are unknown
+until those samples have come. Therefore `first_chunk(x)` takes the first steps of a clip at once, at least `warmup` of
+them (then every layer has all its mirrored samples), and gives their outputs and the state after them; the caller holds
+earlier input back (`nn.stream_warmup`). After that `step` sees real samples only. At a clip's end a strided conv's last
+window may be incomplete (`pad_to_full_window`); with `lengths` it is completed item by item.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from codeczoo.nn.padding import zero_tail_
 Activation = Callable[[int, bool], nn.Module]  # (channels, inplace) -> module
 State = list[Any]  # one entry a layer that mixes time steps
 
-# A CPU spends as long on being given fresh memory for large activations, and on fetching them, as on computing them:
-IN_CACHE = 1 << 21  # values of the largest activation that it works on at once (8 MiB of float32),
-SHORTEST = 10  # though not less than so many hops, below which the weights are what is fetched
+# A CPU spends as long on allocating and fetching large activations as on computing them, so it runs in tiles:
+CACHE_TILE_VALUES = 1 << 21  # values of a tile's largest activation (8 MiB of float32)
+MIN_HOPS_PER_TILE = 10  # shorter tiles are limited by reading the weights, not the activations
 
 
 def elu(channels: int, inplace: bool) -> nn.Module:
@@ -46,7 +46,7 @@ def elu(channels: int, inplace: bool) -> nn.Module:
 
 
 class NormedConv1d(Conv1d):
-    """A convolution, and if `norm` a GroupNorm of one group over all that it gives."""
+    """A convolution and, with `norm`, a GroupNorm of one group over its output."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, norm: bool = False, **options: Any):
         super().__init__(in_channels, out_channels, kernel_size, **options)
@@ -123,7 +123,7 @@ class ResidualUnit(nn.Module):
         return y.add_(self.shortcut(x) if isinstance(self.shortcut, nn.Identity) else self.shortcut(x, lengths))
 
 
-STREAMED = (Conv1d, ConvTranspose1d, ResidualUnit, LSTM)  # layers that mix time steps, forward only if so told
+STREAMED = (Conv1d, ConvTranspose1d, ResidualUnit, LSTM)  # layers that mix time steps and can stream if causal
 TIME = (*STREAMED, BidirectionalLSTM)
 
 
@@ -131,12 +131,12 @@ class SEANetStack(nn.Module):
     """Layers one after the other, for whole clips and for chunks."""
 
     layers: Any  # an nn.ModuleList
-    time_tiled = False  # causal: a CPU may run it from one stretch of time to the next
+    time_tiled = False  # causal: a CPU may run it from one tile of time to the next, through state
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """[B, C, T], lengths [B] or None → [B, C', T'], lengths in the steps of the output.
 
-        x is not changed (but for a ragged batch's unspecified values). A CPU runs it in parts that fit its cache.
+        x is not changed (except a ragged batch's unspecified values). A CPU runs it in tiles that fit its cache.
         """
         out_lengths = None if lengths is None else self.out_length(lengths)
         if x.device.type == "cpu" and not self.time_tiled:
@@ -152,25 +152,25 @@ class SEANetStack(nn.Module):
     def first_chunk(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """The first steps of clips under the net's own padding → outputs, and the state after them.
 
-        At least `warmup` steps, or the whole clip; whole hops, or the clip ends here. `lengths` say where each item of
-        a ragged batch ends (all of the steps where it goes on).
+        At least `warmup` steps, or the whole clip; whole hops, unless the clip ends here. `lengths` [B] say where each
+        item ends (T for an item that goes on).
         """
         return self._run_in_time_tiles(x, None, lengths)
 
     def step(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """The next steps → outputs, and the state after them. Shapes are fixed.
 
-        Whole hops, or the clip ends here; `lengths` as in `begin`, 0 where an item has ended before.
+        Whole hops, or the clip ends here; `lengths` as in `first_chunk`, 0 where an item has ended before.
         """
         return self._run_in_time_tiles(x, state, lengths)
 
     def _run_in_time_tiles(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """All of the batch from one stretch of time to the next, on a CPU; elsewhere at once."""
+        """On a CPU the whole batch, tile after tile of time, through state; elsewhere all at once."""
         if x.device.type != "cpu" or not self.time_tiled:
             return self._run(x, state, lengths)
         values, rate = self._widest
         hop = max(math.ceil(1 / rate), 1)
-        length = max(IN_CACHE // math.ceil(len(x) * values * hop), SHORTEST) * hop
+        length = max(CACHE_TILE_VALUES // math.ceil(len(x) * values * hop), MIN_HOPS_PER_TILE) * hop
         length, total = max(length, self.warmup), x.shape[-1]
         starts = range(0, max(total - length, 0) + 1, length)  # the last one takes the rest with it
         out = []
@@ -197,10 +197,10 @@ class SEANetStack(nn.Module):
         return x, states
 
     def _run_in_batch_tiles(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """A few items of the batch after the other, or each at its own length if they differ; all of them together
-        through an LSTM, which gains by it."""
+        """A few items at a time, or one by one at their own lengths if these differ; together through an LSTM, which
+        is faster."""
         values, _ = self._widest
-        rows = max(IN_CACHE // math.ceil(values * x.shape[-1]), 1)
+        rows = max(CACHE_TILE_VALUES // math.ceil(values * x.shape[-1]), 1)
         if lengths is None and rows >= len(x):
             return _through(self.layers, x, None)
         for recurrent, run in itertools.groupby(self.layers, lambda layer: isinstance(layer, LSTM | BidirectionalLSTM)):
@@ -243,7 +243,7 @@ class SEANetStack(nn.Module):
 
     @property
     def warmup(self) -> int:
-        """The input steps that `begin` needs so that in every layer all mirrored samples have come; 0 if none are."""
+        """Input steps that `first_chunk` needs so that every layer has its mirrored samples; 0 if no layer mirrors."""
         need, before = 0, Fraction(1)  # before: the layer's input steps for one of the net's
         for layer, rate in self._rates():
             conv = layer.block[1] if isinstance(layer, ResidualUnit) else layer

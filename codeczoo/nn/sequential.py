@@ -30,7 +30,7 @@ class Layers(nn.Module):
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` without the time to draw initial values that nobody sees."""
+    """`nn.Linear` that draws no initial values: its weights come from a checkpoint."""
 
     def reset_parameters(self) -> None:
         pass

@@ -1,6 +1,6 @@
 """Snake, the activation that DAC and its heirs use, and the residual units that they build on it.
 
-Snake is x plus a squared sine, so that a network can go on in periods where ReLU would go straight on:
+Snake is x plus a squared sine, so that a network can extrapolate periodic signals, which ReLU continues linearly:
 "Neural Networks Fail to Learn Periodic Functions and How to Fix It" (arXiv 2006.08195). SnakeBeta gives the size of the
 sine a parameter of its own: BigVGAN (arXiv 2206.04658). The residual unit is that of DAC (arXiv 2306.06546).
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.nn import cuda_kernels
-from codeczoo.nn.cache_tiling import TILE, run_tiled
+from codeczoo.nn.cache_tiling import TILE_VALUES, run_tiled
 from codeczoo.nn.conv import Conv1d
 
 EPS = 1e-9
@@ -25,8 +25,8 @@ def snake(
     """y + sin²(alpha · y) / (beta + eps) of y = x + bias, x [B, C, T]; the others [1, C, 1] or any shape that is
     constant over time.
 
-    One kernel on CUDA. Elsewhere written with one temporary, and on a CPU stretch by stretch, because memory is what it
-    costs.
+    One kernel on CUDA. Elsewhere it uses one temporary, and on a CPU it runs tile by tile, because memory traffic is
+    most of its cost.
     """
     if cuda_kernels.here(x):
         return cuda_kernels.snake(x, bias, alpha, beta, eps)
@@ -35,7 +35,7 @@ def snake(
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return _snake(x, alpha, size, x if inplace else None)
     out = x if inplace else torch.empty_like(x)
-    steps = max(TILE * torch.get_num_threads() * x.shape[-1] // max(x.numel(), 1), 1)
+    steps = max(TILE_VALUES * torch.get_num_threads() * x.shape[-1] // max(x.numel(), 1), 1)
     for source, target in zip(x.split(steps, dim=-1), out.split(steps, dim=-1), strict=True):
         _snake(source, alpha, size, target)
     return out

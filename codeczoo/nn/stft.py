@@ -28,20 +28,22 @@ def istft(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | None 
 
     `spectrum` is changed.
     """
-    spectrum.imag[:, 0] = spectrum.imag[:, -1] = 0  # of a real signal; not every FFT ignores what stands there
+    spectrum.imag[:, 0] = spectrum.imag[:, -1] = 0  # zero for a real signal; some FFTs do not ignore these values
     window = _window(n_fft, spectrum.real)
     frames = torch.fft.irfft(spectrum, n_fft, dim=1).mul_(window[:, None])  # [B, n_fft, N]
-    frames = zero_tail_(frames, lengths, -(-n_fft // (2 * hop_length)))  # the frames behind an item that reach into it
+    frames = zero_tail_(
+        frames, lengths, -(-n_fft // (2 * hop_length))
+    )  # zero the frames behind an item that reach into it
     steps = frames.shape[-1]
     own = frames.new_ones(1, steps) if lengths is None else valid_mask(lengths, steps).to(frames.dtype)
     envelope = own[:, None] * window.square()[:, None]
     kept = slice(n_fft // 2, n_fft // 2 + (steps - 1) * hop_length)
     waveform, total = (_overlap_add(part, hop_length)[:, kept] for part in (frames, envelope))
-    return waveform / total.clamp(min=1e-11)  # zero behind an item only
+    return waveform / total.clamp(min=1e-11)  # zero only behind an item
 
 
 def _window(n_fft: int, like: Tensor) -> Tensor:
-    """In float32 even where the arithmetic is float64: published networks know no other."""
+    """The Hann window, rounded to float32 even where the arithmetic is float64, as published networks use it."""
     return torch.hann_window(n_fft, dtype=torch.float32, device=like.device).to(like.dtype)
 
 

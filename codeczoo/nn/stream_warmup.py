@@ -1,8 +1,8 @@
 """Streaming of a `SEANetStack` that mirrors a clip's first samples: its first outputs wait for those samples.
 
-Items of a batch may stand at different places: one in the middle of its clip, another at its start. So the first steps
-are sorted out item by item, which reads from the device where each stands. As soon as all of them run (`runs`), a step
-is one `SEANetStack.step`, which reads nothing (`run`).
+Items of a batch may be at different positions: one in the middle of its clip, another at its start. During the first
+steps (`warm_up`) the items are handled by position, which is read from the device. Once all items are past their start
+(`is_warm`), a step is one `SEANetStack.step` and reads nothing from the device (`step`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ State = dict[str, Any]
 class StreamWarmup:
     """A stack as a stream of hops (the input steps of one output, or one input step that gives several outputs).
 
-    Its state: "held", the last hops fed, [B, channels, T]; "seen", how many of an item's hops have come, [B], counted
-    as far as `needed`; and "stack", the stack's own.
+    State: "held", the last hops fed, [B, channels, T]; "seen", hops that each item was fed, [B], at most `needed`;
+    "stack", the stack's state.
     """
 
     def __init__(self, stack: SEANetStack, channels: int, hop_length: int = 1) -> None:
@@ -38,10 +38,10 @@ class StreamWarmup:
             "stack": self.stack.initial_state(batch_size),
         }
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
-        """The next hops of every item → outputs, how many each item has [B] (None = all), state."""
-        if self.runs(state):
-            y, state = self.run(x, state)
+    def warm_up(self, x: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+        """The next hops of every item → outputs, counts [B] of outputs by item (None = all), state."""
+        if self.is_warm(state):
+            y, state = self.step(x, state)
             return y, None, state
         hops = x.shape[-1] // self.hop_length
         fed = torch.cat([state["held"], x], dim=-1)
@@ -62,17 +62,17 @@ class StreamWarmup:
         held = fed[..., fed.shape[-1] - state["held"].shape[-1] :].clone()
         return *pad_stack(outputs), {"held": held, "seen": seen, "stack": stack}
 
-    def runs(self, state: State) -> bool:
-        """Whether all items are past their start."""
+    def is_warm(self, state: State) -> bool:
+        """Whether all items are past their start, so that `step` will do."""
         return bool((state["seen"] == self.needed).all())
 
-    def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next hops of items that all run → outputs, state. Shapes are fixed, nothing is read from the device."""
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next hops, all items past their start → outputs, state. Fixed shapes; reads nothing from the device."""
         y, stack = self.stack.step(x, state["stack"])
         return y, {**state, "stack": stack}
 
-    def end(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
-        """The last steps, less than a hop, as many as each item has, and all that was held back → outputs, counts."""
+    def flush(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """The last steps, less than a hop, `lengths` [B] of each item, and all that was held back → outputs, counts."""
         outputs = []
         for i, (place, own) in enumerate(zip(state["seen"].tolist(), lengths.tolist(), strict=True)):
             row = slice(i, i + 1)

@@ -2,8 +2,8 @@
 
     x + scale1 · attention(norm1(x)), then x + scale2 · feed_forward(norm2(x))
 
-Layers take any attention and feed-forward of their family's own; `Transformer` gives them what all share: what may be
-seen, the rotation of the positions, and in a stream the count of steps so far.
+Layers take any attention and feed-forward; `Transformer` gives them what all layers share: the mask, the rotation of
+the positions and, in a stream, the count of steps so far.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ State = tuple[Tensor, list[Tensor]]  # steps so far [B], and each layer's ring o
 
 
 class FeedForward(nn.Module):
-    """[..., dim] → [..., dim]: linear, activation (exact GELU if nothing is said), linear."""
+    """[..., dim] → [..., dim]: linear, activation (default: exact GELU), linear."""
 
     def __init__(
         self, dim: int, hidden: int, *, bias: bool = False, activation: Callable[[Tensor], Tensor] = F.gelu
@@ -116,8 +116,8 @@ class Transformer(nn.Module):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The next T steps [B, T, dim] of clips, each at a position of its own, and the state after them.
 
-        The rings of a short chunk are written in place, where `state` sees nothing: it stays good until the state
-        after it is stepped on (see `attention.Chunk`).
+        A short chunk is written into the rings in place, where `state` sees nothing: `state` stays valid until the
+        state after it takes a step (see `attention.Chunk`).
         """
         position, rings = state
         steps = x.shape[1]

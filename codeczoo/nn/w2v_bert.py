@@ -1,4 +1,4 @@
-"""The encoder of w2v-BERT 2.0 (SeamlessM4T, arXiv 2312.05187): a conformer that knows how far apart steps are.
+"""The encoder of w2v-BERT 2.0 (SeamlessM4T, arXiv 2312.05187): a conformer with relative positions.
 
 Differences to `conformer.Conformer`: attention scores get a learned value for each distance (Shaw et al., arXiv
 1803.02155), the depthwise convolution looks back only, and a layer norm stands behind it.
@@ -17,8 +17,8 @@ from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import FeedForward
 
-KERNEL = 31
-BACK, AHEAD = 64, 8  # distances beyond these count as these
+DEPTHWISE_KERNEL = 31
+MAX_DISTANCE_BACK, MAX_DISTANCE_AHEAD = 64, 8  # larger distances are clamped to these
 
 
 class RelativeAttention(Attention):
@@ -26,14 +26,16 @@ class RelativeAttention(Attention):
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__(dim, num_heads, bias=True)
-        self.distances = nn.Parameter(torch.empty(BACK + AHEAD + 1, self.head_dim))
+        self.distances = nn.Parameter(torch.empty(MAX_DISTANCE_BACK + MAX_DISTANCE_AHEAD + 1, self.head_dim))
 
     def attend(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """[B, T, dim] → [B, T, dim]."""
         q, k, v = self.project(x)
         batch, _, steps, _ = q.shape
         place = torch.arange(steps, device=x.device)
-        distance = (place - place[:, None]).clamp_(-BACK, AHEAD) + BACK  # [T, T]: key's place less the query's
+        distance = (place - place[:, None]).clamp_(
+            -MAX_DISTANCE_BACK, MAX_DISTANCE_AHEAD
+        ) + MAX_DISTANCE_BACK  # [T, T]: key's place less the query's
         bias = (q @ self.distances.T) * self.head_dim**-0.5  # [B, H, T, distances]
         bias = bias.gather(-1, distance.expand(batch, self.num_heads, -1, -1))
         if lengths is not None:
@@ -50,7 +52,7 @@ class Layer(nn.Module):
         self.norm2, self.attention = nn.LayerNorm(dim), RelativeAttention(dim, num_heads)
         self.norm3 = nn.LayerNorm(dim)
         self.widen = Linear(dim, 2 * dim, bias=False)
-        self.depthwise = Conv1d(dim, dim, KERNEL, groups=dim, bias=False, padding="causal")
+        self.depthwise = Conv1d(dim, dim, DEPTHWISE_KERNEL, groups=dim, bias=False, padding="causal")
         self.depthwise_norm = nn.LayerNorm(dim)
         self.narrow = Linear(dim, dim, bias=False)
         self.norm4, self.ff2 = nn.LayerNorm(dim), FeedForward(dim, hidden, bias=True, activation=F.silu)

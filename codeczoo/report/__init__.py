@@ -1,1 +1,1 @@
-"""What a benchmark found, for people to look at: a static page, or its leaderboard as CSV, Markdown or JSON."""
+"""A benchmark's results as a static page, or its leaderboard as CSV, Markdown or JSON."""

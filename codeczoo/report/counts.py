@@ -1,4 +1,4 @@
-"""What the summary of a benchmark does not say and its lines do, counted in one pass over them."""
+"""Counts that a benchmark's summary lacks, made in one pass over the lines of its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INFINITE = "infinite"  # stands beside the reasons of undefined values
 
 
 def stand_in(reason: str) -> str:
-    """What is said of a value that a protocol puts in the place of an undefined one."""
+    """The text about a value that a protocol puts in place of an undefined one."""
     return f"{reason} (a stand-in is in the mean)"
 
 
@@ -51,7 +51,7 @@ class Tally:
 
 
 def lines(folder: Path) -> Iterator[dict[str, Any]]:
-    """Of every `clips*.jsonl` of a folder of results: one dict a clip and codec.
+    """The lines of every `clips*.jsonl` of a results folder: one dict a clip and codec.
 
     Raises:
         ValueError: a line that is not JSON.

@@ -10,25 +10,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from codeczoo.report.formatting import NOTHING, better, decimals, fixed, kbps
+from codeczoo.report.formatting import NO_VALUE, better, decimals, fixed, kbps
 from codeczoo.report.results import Report, Value
 
-OF_PART = ("ok", "failed", "bitrate", "tokens_per_second")
-OF_CODEC = ("clips", "missing", "nominal_bitrate", "entropy_bitrate")
-OF_VALUE = ("mean", "ci95_low", "ci95_high", "count", "infinite", "undefined")
+CATEGORY_FIELDS = ("ok", "failed", "bitrate", "tokens_per_second")
+CODEC_FIELDS = ("clips", "missing", "nominal_bitrate", "entropy_bitrate")
+VALUE_FIELDS = ("mean", "ci95_low", "ci95_high", "count", "infinite", "undefined")
 
 
 def to_csv(report: Report) -> str:
-    """One row a codec and category (empty: all clips). What was not measured, or is undefined, is empty."""
+    """One row a codec and category (empty: all clips). Values that are undefined or were not measured are empty."""
     file = io.StringIO()
     out = csv.writer(file, lineterminator="\n")
-    facts = ("codec", "category", "protocol", "dataset", "weights_hash", "precision", *OF_CODEC, *OF_PART)
-    out.writerow([*facts, *(f"{metric}_{name}" for metric in report.metrics for name in OF_VALUE)])
+    facts = ("codec", "category", "protocol", "dataset", "weights_hash", "precision", *CODEC_FIELDS, *CATEGORY_FIELDS)
+    out.writerow([*facts, *(f"{metric}_{name}" for metric in report.metrics for name in VALUE_FIELDS)])
     for codec in report.codecs:
         info = [codec.info.get(key) for key in ("weights_hash", "precision")]
         for category, part in {"": codec.overall, **codec.categories}.items():
             row: list[Any] = [codec.label, category, codec.run.protocol, codec.run.dataset, *info]
-            row += [getattr(codec, key) for key in OF_CODEC] + [getattr(part, key) for key in OF_PART]
+            row += [getattr(codec, key) for key in CODEC_FIELDS] + [getattr(part, key) for key in CATEGORY_FIELDS]
             for metric in report.metrics:
                 row += _cells(part.values.get(metric))
             out.writerow(row)
@@ -37,12 +37,12 @@ def to_csv(report: Report) -> str:
 
 def _cells(value: Value | None) -> list[float | int | None]:
     if value is None:
-        return [None] * len(OF_VALUE)
+        return [None] * len(VALUE_FIELDS)
     return [value.mean, value.low, value.high, value.count, value.infinite, sum(value.undefined.values())]
 
 
 def to_markdown(report: Report) -> str:
-    """A table of all clips: mean, interval, and on how many clips where they are not all."""
+    """A table of all clips: mean, interval, and the number of clips if it is not all."""
     arrows = {"higher": " ↑", "lower": " ↓", "": ""}
     head = ["codec", "kbit/s", "clips", "failed", *(metric + arrows[better(metric)] for metric in report.metrics)]
     places = {m: decimals(v.mean for c in report.codecs if (v := c.value(m))) for m in report.metrics}
@@ -56,13 +56,13 @@ def to_markdown(report: Report) -> str:
 
 
 def _plain(cell: str) -> str:
-    """As Markdown shows it literally."""
+    """Escape text so that Markdown shows it literally."""
     return html.escape(cell, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def _text(value: Value | None, places: int) -> str:
     if value is None or (value.mean is None and not value.lost):
-        return NOTHING
+        return NO_VALUE
     if value.mean is None:
         return f"undefined (0 of {value.lost})"
     text = fixed(value.mean, places)
@@ -72,7 +72,7 @@ def _text(value: Value | None, places: int) -> str:
 
 
 def to_json(report: Report) -> str:
-    """All that the leaderboard knows, by codec."""
+    """The whole leaderboard, by codec."""
     content = {
         "format": "codeczoo.report/1",
         "runs": [
@@ -94,7 +94,7 @@ def to_json(report: Report) -> str:
                 "name": codec.name,
                 "run": codec.run.label,
                 "info": codec.info,
-                **{key: getattr(codec, key) for key in OF_CODEC},
+                **{key: getattr(codec, key) for key in CODEC_FIELDS},
                 "failures": list(codec.failed),
                 "overall": asdict(codec.overall),
                 "categories": {category: asdict(part) for category, part in codec.categories.items()},

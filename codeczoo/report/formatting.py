@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: as many decimals as a column's size asks for, and a dash where there is none."""
+"""Numbers for readers: three significant digits of a column's median, and a dash for a missing value."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from statistics import median
 
 from codeczoo.metrics.table import METRICS
 
-NOTHING = "–"
-SIGNIFICANT = 3  # digits of a column's median
+NO_VALUE = "–"
+SIGNIFICANT_DIGITS = 3  # digits of a column's median
 
 
 def decimals(values: Iterable[float | None]) -> int:
-    """How many a column of these values is shown with."""
+    """The number of decimals for a column of these values."""
     sizes = [abs(value) for value in values if value]
     if not sizes:
-        return SIGNIFICANT - 1
-    return min(max(SIGNIFICANT - 1 - math.floor(math.log10(median(sizes))), 0), 6)
+        return SIGNIFICANT_DIGITS - 1
+    return min(max(SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(median(sizes))), 0), 6)
 
 
 def fixed(value: float | None, places: int) -> str:
-    """With that many decimals and a real minus sign; never "-0"."""
+    """A value with `decimals` decimals and a real minus sign; never "-0"."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     text = f"{value:.{places}f}"
     return text.lstrip("-") if not text.strip("-0.") else text.replace("-", "−")
 
 
 def kbps(bitrate: float | None) -> str:
     """A bitrate in bit/s, as kbit/s."""
-    return NOTHING if bitrate is None else f"{bitrate / 1000:.{decimals([bitrate / 1000])}f}"
+    return NO_VALUE if bitrate is None else f"{bitrate / 1000:.{decimals([bitrate / 1000])}f}"
 
 
 def better(metric: str) -> str:
-    """ "higher", "lower", or "" of a metric that this version does not know."""
+    """ "higher" or "lower" is better; "" for a metric that this version does not know."""
     return METRICS[metric].better if metric in METRICS else ""
 
 

@@ -1,4 +1,4 @@
-"""Saved clips to listen to: the original and what every codec made of it, each with its spectrogram."""
+"""Saved clips to listen to: the original and each codec's reconstruction, with spectrograms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORIGINAL = "original"  # the folder beside those of the codecs
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to listen to, or the reason why there is none. Paths are relative to the report.
+    """The original or one reconstruction of a clip, or the reason why there is none. Paths are relative to the report.
 
     Attributes:
         bitrate: that this clip took, in bit/s.
@@ -58,7 +58,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Listening:
-    """What the listening page shows.
+    """The content of the listening page.
 
     Attributes:
         saved: how many clips could be shown.
@@ -109,7 +109,7 @@ def _lines(report: Report) -> Iterator[tuple[Key, CodecResult, dict[str, Any]]]:
 
 
 def _spread(saved: Mapping[Key, str | None], limit: int | None) -> set[Key]:
-    """Up to `limit` of them, as evenly over the categories as can be."""
+    """Up to `limit` clips, spread evenly over the categories."""
     groups: dict[str, list[Key]] = defaultdict(list)
     for key, category in sorted(saved.items(), key=lambda item: item[0]):
         groups[category or ""].append(key)
@@ -125,7 +125,7 @@ def _clip(
     out: Path,
     folder: str,
 ) -> Clip:
-    """Of one clip everything, its files in `folder` of `out`."""
+    """One clip with its sources; its files go to `folder` of `out`."""
     owner, clip = key
     name = audio_name(clip)
     runs = [run for run in report.runs if owner in ("", run.label)]

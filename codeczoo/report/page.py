@@ -1,4 +1,4 @@
-"""The static page: HTML out of templates, scripts and style beside it, nothing from the network."""
+"""The static page: HTML from templates, with scripts and style beside it; nothing is loaded from the network."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from codeczoo.version import __version__
 log = logging.getLogger(__name__)
 
 ASSETS = ("report.css", "table.js", "plots.js", "player.js")
-MARK = "report.json"  # a folder that holds it was written by us, and may be written anew
-EXAMPLES = 5  # clips that are named for an undefined value
+REPORT_MARK = "report.json"  # a folder with this file is a report, which may be overwritten
+EXAMPLE_CLIPS = 5  # clips that are named for an undefined value
 PAGES = (
     ("index.html", "Leaderboard"),
     ("categories.html", "Categories"),
@@ -72,7 +72,7 @@ def write_report(
         FileNotFoundError, ValueError: see `read_report`; or `out` holds something that is not a report.
     """
     report, out = read_report(folders, allow_mixed), Path(out)
-    if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out / REPORT_MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already and is no report: name another place with -o, or empty it")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -102,7 +102,7 @@ def _write(report: Report, out: Path, clips: int | None, title: str | None) -> N
         # A file name that is no Unicode may be part of an id.
         (out / page).write_text(text, "utf-8", errors="backslashreplace", newline="\n")
     (out / "leaderboard.csv").write_text(to_csv(report), "utf-8", errors="backslashreplace", newline="\n")
-    (out / MARK).write_text(to_json(report), "utf-8", errors="backslashreplace", newline="\n")
+    (out / REPORT_MARK).write_text(to_json(report), "utf-8", errors="backslashreplace", newline="\n")
 
 
 def _environment() -> jinja2.Environment:
@@ -165,19 +165,19 @@ def _context(report: Report, listening: Listening, title: str | None) -> dict[st
 
 
 def _script_data(content: Any) -> Markup:
-    """JSON that can stand in a script element, whatever its strings hold."""
+    """JSON that is safe inside a script element."""
     text = json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _searchable(codec: CodecResult) -> str:
-    """What the leaderboard's text filter looks into."""
+    """The text that the leaderboard's filter searches."""
     keys = ("family", "description", "code_licence", "weights_licence")
     return " ".join([codec.label, *(str(codec.info.get(key, "")) for key in keys)]).lower()
 
 
 def _breakable(text: str) -> Markup:
-    """A name that may be broken after its underscores and slashes, and not within its words."""
+    """A name that may break after underscores and slashes only."""
     return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(text))))
 
 
@@ -192,7 +192,7 @@ def _plain(value: Any) -> str:
 
 
 def _best(report: Report) -> dict[tuple[str | None, str], set[str]]:
-    """Who has the best mean of a category and metric; nobody where fewer than two have one."""
+    """The codecs with the best mean by category and metric; none if fewer than two have a mean."""
     out: dict[tuple[str | None, str], set[str]] = {}
     for category in (None, *report.categories):
         for metric in report.metrics:
@@ -217,8 +217,7 @@ def _failures(report: Report) -> list[dict[str, Any]]:
 
 
 def _lost(report: Report) -> list[dict[str, Any]]:
-    """Values that are in no mean, and those that stand in one for none, by metric and reason: how many of which codec,
-    and some of the clips."""
+    """Undefined values and stand-ins for them, by metric and reason: counts by codec, and EXAMPLE_CLIPS clips."""
     found: dict[tuple[str, str], dict[str, int]] = {}
     for codec in report.codecs:
         for metric, value in codec.overall.values.items():
@@ -238,8 +237,8 @@ def _lost(report: Report) -> list[dict[str, Any]]:
                 "total": sum(codecs.values()),
                 "codecs": list(codecs.items()),
                 "alike": len(codecs) == len(measured) > 1 and len(set(codecs.values())) == 1,
-                "clips": clips[:EXAMPLES],
-                "more": max(len(clips) - EXAMPLES, 0),
+                "clips": clips[:EXAMPLE_CLIPS],
+                "more": max(len(clips) - EXAMPLE_CLIPS, 0),
             }
         )
     return out

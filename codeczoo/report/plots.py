@@ -33,7 +33,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 
 @dataclass(frozen=True)
 class Group:
-    """Codecs that are drawn alike: a family, or a file format."""
+    """Codecs that share a colour and symbol: a family, or a file format."""
 
     name: str
     colour: str
@@ -54,14 +54,14 @@ class Plot:
 
 
 def group_name(codec: CodecResult) -> str:
-    """Its family; of formats without weights, which are one family, the format."""
+    """The codec's family; for codecs without weights, which are one family, its file format."""
     if codec.info.get("parameters") == 0:
         return codec.name.partition("_")[0]
     return codec.info.get("family") or codec.name
 
 
 def groups(report: Report) -> dict[str, Group]:
-    """Name → how it is drawn: no two alike below 70 groups."""
+    """Name → colour and symbol; all differ for up to 70 groups."""
     names = sorted({group_name(codec) for codec in report.codecs if not codec.encode_only})
     return {name: Group(name, COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)]) for i, name in enumerate(names)}
 
@@ -108,7 +108,7 @@ def _plot(report: Report, metric: str, category: str | None) -> Plot:
 
 
 def _span(report: Report) -> tuple[float, float]:
-    """The lowest and the highest bitrate in kbit/s, so that all plots have one axis."""
+    """The lowest and the highest bitrate in kbit/s: all plots share one axis."""
     parts = [part for codec in report.codecs for part in (codec.overall, *codec.categories.values())]
     rates = [part.bitrate / 1000 for part in parts if part.bitrate] or [1.0]
     return min(rates), max(rates)

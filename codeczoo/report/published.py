@@ -1,4 +1,4 @@
-"""Codec-SUPERB's published table beside our numbers, row by row, with what is known to be wrong with each row."""
+"""Codec-SUPERB's published table beside our numbers, row by row, with the known faults of each row."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from codeczoo.report.counts import Tally, lines, tally
 
 # What decides which clips a run measured. Everything else may differ between runs that are shown together.
 DATA_SETTINGS = ("dataset", "split", "audio_column", "id_column", "limit", "shuffle", "seed")
-NAMED = 3  # clips that a message names
+NAMED = 3  # clips named in a message
 
 
 @dataclass(frozen=True)

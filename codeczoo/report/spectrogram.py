@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-COLUMNS, ROWS = 640, 112  # of a picture, at most
+MAX_COLUMNS, MAX_ROWS = 640, 112  # of a picture, at most
 WINDOW_SECONDS = 0.04
-FRAMES_PER_COLUMN = 8  # at most, so that an hour costs no more than a minute
-RANGE_DB, FLOOR_DB = 80.0, -120.0  # a picture's darkest is that far below its loudest, and never below the floor
-LEVELS = 64  # colours: enough for the eye, and half the file
+FRAMES_PER_COLUMN = 8  # at most: bounds the cost of long clips
+RANGE_DB, FLOOR_DB = 80.0, -120.0  # the range below a picture's loudest value; values below the floor are cut
+LEVELS = 64  # colours; 256 would double the file
 TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16000)
 
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """`decibels` [ROWS, up to COLUMNS], lowest frequency first, of full scale."""
+    """`decibels` [MAX_ROWS, up to MAX_COLUMNS], lowest frequency first, of full scale."""
 
     decibels: np.ndarray
     sample_rate: int
@@ -31,14 +31,14 @@ def spectrogram(waveform: Tensor, sample_rate: int) -> Spectrogram:
     """Power over time and mel-spaced frequency of a waveform [C, T], channels averaged in power."""
     size = 2 ** max(round(math.log2(WINDOW_SECONDS * sample_rate)), 5)
     samples = waveform.shape[-1]
-    hop = max(size // 4, math.ceil(samples / (COLUMNS * FRAMES_PER_COLUMN)))
+    hop = max(size // 4, math.ceil(samples / (MAX_COLUMNS * FRAMES_PER_COLUMN)))
     window = torch.hann_window(size)
     spectrum = torch.stft(
         waveform.float(), size, hop, window=window, center=True, pad_mode="constant", return_complex=True
     )
     power = (spectrum.abs() / window.sum()).square().mean(0)  # [F, N]
-    if power.shape[1] > COLUMNS:
-        power = torch.nn.functional.adaptive_avg_pool1d(power[None], COLUMNS)[0]
+    if power.shape[1] > MAX_COLUMNS:
+        power = torch.nn.functional.adaptive_avg_pool1d(power[None], MAX_COLUMNS)[0]
     return Spectrogram(
         10 * np.log10(np.maximum(_by_mel(power.double().numpy(), sample_rate), 10 ** (FLOOR_DB / 10))), sample_rate
     )
@@ -46,7 +46,7 @@ def spectrogram(waveform: Tensor, sample_rate: int) -> Spectrogram:
 
 def _by_mel(power: np.ndarray, sample_rate: int) -> np.ndarray:
     """The mean of `power` [F, N] between neighbouring edges of a mel scale, narrower than a bin where need be."""
-    bins = (len(power) - 1) * height_to_hz(np.linspace(0, 1, ROWS + 1), sample_rate) / (sample_rate / 2)
+    bins = (len(power) - 1) * height_to_hz(np.linspace(0, 1, MAX_ROWS + 1), sample_rate) / (sample_rate / 2)
     sums = np.concatenate([np.zeros((1, power.shape[1])), np.cumsum(power, 0)])
     whole = np.minimum(bins.astype(int), len(power) - 1)
     at_edges = sums[whole] + (bins - whole)[:, None] * power[whole]

@@ -78,7 +78,7 @@ class Codec(BaseCodec):
         options: of `codeczoo.load_codec`.
 
     Attributes:
-        model: the codec itself; all of its own interface is there.
+        model: the codec, with its whole interface.
     """
 
     codec_name: ClassVar[str]

@@ -9,7 +9,7 @@ caller switches gradients off. `encode` and `decode` are the authors' own calls 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from perf.published.face import Case, Given, Published
+from perf.published.interface import Case, Given, Published
 
 _modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
 CASES: tuple[Case, ...] = tuple(case for module in _modules for case in getattr(module, "CASES", ()))

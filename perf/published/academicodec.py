@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import importlib
 
-from perf.published.face import Case, Given, Published, on_path, part, torch_load
+from perf.published.interface import Case, Given, Published, on_path, part, torch_load
 
 RATES = {"16k_320d": "16k-320d", "24k_320d": "24k-320d", "24k_240d": "24k-240d"}
 

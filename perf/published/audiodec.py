@@ -7,7 +7,7 @@ import importlib
 import torch
 from torch import Tensor
 
-from perf.published.face import Case, Given, Published, loaded, on_path, own
+from perf.published.interface import Case, Given, Published, loaded, on_path, own
 
 STATISTICS = "stats/symAD_libritts_24000_hop300_clean.npy"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from perf.published.face import Case, Given, Published, torch_load
+from perf.published.interface import Case, Given, Published, torch_load
 
 
 def auv(given: Given) -> Published:

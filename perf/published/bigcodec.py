@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from perf.published.face import Case, Given, Published, loaded, part, swapped
+from perf.published.interface import Case, Given, Published, loaded, part, swapped
 
 
 def bigcodec(given: Given) -> Published:

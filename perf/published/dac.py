@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from perf.published.face import Case, Given, Published, from_hub_names, identity, loaded
+from perf.published.interface import Case, Given, Published, from_hub_names, identity, loaded
 
 
 def descript(given: Given) -> Published:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from codeczoo import BaseCodec, Codes
-from perf.published.face import Case, Given, Published, from_hub_names, loaded
+from perf.published.interface import Case, Given, Published, from_hub_names, loaded
 
 
 def meta(given: Given) -> Published:
@@ -43,7 +43,7 @@ def segments(codes: Codes) -> list[tuple[Tensor, Tensor | None]]:
     scale = codes.side_info.get("scale")
     if scale is None:
         return [(codes.codes, None)]
-    return [(piece, scale[:, i : i + 1]) for i, piece in enumerate(codes.codes.split(150, -1))]
+    return [(segment, scale[:, i : i + 1]) for i, segment in enumerate(codes.codes.split(150, -1))]
 
 
 CASES = (

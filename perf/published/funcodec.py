@@ -5,7 +5,7 @@ import argparse
 from torch import Tensor
 
 from codeczoo import Codes
-from perf.published.face import Case, Given, Published
+from perf.published.interface import Case, Given, Published
 
 TAGS = ("nq32ds320", "nq32ds640", "gr8nq32ds320", "gr1nq32ds320")
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from perf.published.face import Case, Given, Published, from_hub_names, identity, loaded
+from perf.published.interface import Case, Given, Published, from_hub_names, identity, loaded
 
 
 def moshi(given: Given) -> Published:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from perf.published.face import Case, Given, Published, loaded
+from perf.published.interface import Case, Given, Published, loaded
 
 
 def s3tokenizer(given: Given) -> Published:

@@ -1,4 +1,4 @@
-"""SNAC's decoder adds noise that upstream draws anew at each call. With NOISE at zero it adds none on either side, at
+"""SNAC's decoder adds noise that upstream draws at each call. With NOISE at zero it adds none on either side, at
 the same cost, and audio can be compared."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perf.published.face import Case, Given, Published, loaded
+from perf.published.interface import Case, Given, Published, loaded
 
 NOISE = "linear.parametrizations.weight.original0"
 

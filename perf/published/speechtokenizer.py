@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from perf.published.face import Case, Given, Published, loaded, swapped
+from perf.published.interface import Case, Given, Published, loaded, swapped
 
 
 def speechtokenizer(given: Given) -> Published:

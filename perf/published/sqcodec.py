@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from perf.published.face import Case, Given, Published, loaded, part
+from perf.published.interface import Case, Given, Published, loaded, part
 
 NAMES = {
     "sqcodec_16k_0k75bps": "0k75bps",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from codeczoo import Codes
-from perf.published.face import Case, Given, Published, loaded, on_path
+from perf.published.interface import Case, Given, Published, loaded, on_path
 
 SETTINGS = "configs/unicodec_frame75_10s_nq1_code16384_dim512_finetune.yaml"
 SPEECH = "0"

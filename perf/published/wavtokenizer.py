@@ -4,7 +4,7 @@ import importlib
 
 import torch
 
-from perf.published.face import Case, Given, Published, loaded, on_path, swapped
+from perf.published.interface import Case, Given, Published, loaded, on_path, swapped
 
 REPOSITORY = "jishengpeng/WavTokenizer"
 

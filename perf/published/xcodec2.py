@@ -5,7 +5,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from perf.published.face import Case, Given, Published, loaded
+from perf.published.interface import Case, Given, Published, loaded
 
 
 def xcodec2(given: Given) -> Published:

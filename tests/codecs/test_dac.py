@@ -112,8 +112,8 @@ def test_tiles_change_nothing(name, monkeypatch):
     clips = [noise(1, n, seed=n) for n in lengths]
     whole = codec.encode(clips, codec.sample_rate)
     audio = codec.decode(whole)
-    monkeypatch.setattr(cache_tiling, "TILE", 3000)
-    monkeypatch.setattr(cache_tiling, "SEAM", 0.5)
+    monkeypatch.setattr(cache_tiling, "TILE_VALUES", 3000)
+    monkeypatch.setattr(cache_tiling, "MAX_SEAM_SHARE", 0.5)
     again = codec.encode(clips, codec.sample_rate)
     assert torch.equal(again.codes, whole.codes)
     torch.testing.assert_close(codec.decode(whole).waveform, audio.waveform, rtol=1e-10, atol=1e-10)

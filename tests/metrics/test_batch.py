@@ -101,8 +101,8 @@ def test_long_clips_are_measured_piece_by_piece_with_the_same_result(monkeypatch
     reference, estimate, rate = pair("s_es_44k__opus_10")
     names = ["mel", "mel_dac", "stft", "lsd", "stoi", "estoi"]
     whole = evaluate(reference, estimate, rate, names)
-    monkeypatch.setattr(spectral, "PIECE_CPU", 5_000)
-    monkeypatch.setattr(intelligibility, "PIECE_CPU", 5_000)
+    monkeypatch.setattr(spectral, "CHUNK_VALUES_CPU", 5_000)
+    monkeypatch.setattr(intelligibility, "CHUNK_VALUES_CPU", 5_000)
     monkeypatch.setattr(resampling, "PIECE", 5_000)
     pieces = evaluate(reference, estimate, rate, names)
     for name in names:

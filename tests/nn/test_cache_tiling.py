@@ -67,8 +67,8 @@ def test_an_output_sees_what_is_said_and_nothing_else(chain, first, last):
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("tile", [30, 200, 1 << 20])
 def test_tiles_are_the_wholes_own_values(chain, tile, ragged, monkeypatch):
-    monkeypatch.setattr(cache_tiling, "TILE", tile)
-    monkeypatch.setattr(cache_tiling, "SEAM", 4.0)  # small tiles, most of which is seam
+    monkeypatch.setattr(cache_tiling, "TILE_VALUES", tile)
+    monkeypatch.setattr(cache_tiling, "MAX_SEAM_SHARE", 4.0)  # small tiles, most of which is seam
     x = noise(3, 3, 1000)
     lengths = torch.tensor([1000, 380, 995]) if ragged else None
     for item, length in zip(x, lengths if ragged else [], strict=False):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from codeczoo.nn.conv import MANY, Conv1d
+from codeczoo.nn.conv import SPLIT_MIN_STEPS, Conv1d
 from tests.support.fake_device import DEVICE, FakeDevice
 
 
@@ -42,10 +42,10 @@ def test_depthwise_of_channels_last_is_that_of_channels_first(stride: int, lengt
         ),
         ("one product", 512, {"kernel_size": 7, "bias": False}),
         ("as it is", 513, {"kernel_size": 7}),
-        ("group by group", MANY // 2, {"kernel_size": 5, "groups": 3}),
+        ("group by group", SPLIT_MIN_STEPS // 2, {"kernel_size": 5, "groups": 3}),
         (
             "group by group",
-            MANY // 2,
+            SPLIT_MIN_STEPS // 2,
             {"kernel_size": 5, "groups": 3, "dilation": 3, "padding": "causal", "bias": False},
         ),
         ("as it is", 400, {"kernel_size": 5, "groups": 3}),

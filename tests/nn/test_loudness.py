@@ -17,7 +17,7 @@ def tone(decibels: float, seconds: float, rate: int = 16000, channels: int = 2) 
     return 10 ** (decibels / 20) * torch.sin(2 * math.pi * 1000 * t).expand(1, channels, -1)
 
 
-# EBU Tech 3341, table 1: pieces of (dBFS, seconds) that must read as the last number within 0.1.
+# EBU Tech 3341, table 1: chunks of (dBFS, seconds) that must read as the last number within 0.1.
 REFERENCES = [
     ([(-23, 20)], -23),
     ([(-33, 20)], -33),
@@ -27,9 +27,9 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.parametrize(("pieces", "expected"), REFERENCES)
-def test_reference_signals_read_as_the_standard_says(pieces, expected):
-    signal = torch.cat([tone(*piece) for piece in pieces], dim=-1)
+@pytest.mark.parametrize(("chunks", "expected"), REFERENCES)
+def test_reference_signals_read_as_the_standard_says(chunks, expected):
+    signal = torch.cat([tone(*chunk) for chunk in chunks], dim=-1)
     assert float(loudness(signal, 16000)) == pytest.approx(expected, abs=0.1)
 
 
@@ -57,7 +57,7 @@ def test_a_short_item_is_measured_with_zeros_behind_it(samples):
 def test_filtering_in_pieces_changes_nothing(monkeypatch):
     x = torch.randn(1, 2, 20000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole = loudness(x, 8000)
-    monkeypatch.setattr(module, "PIECE", 3001)
+    monkeypatch.setattr(module, "CHUNK_SAMPLES", 3001)
     assert float(loudness(x, 8000)) == pytest.approx(float(whole), abs=1e-9)
 
 

@@ -45,7 +45,7 @@ def test_each_item_is_padded_as_if_alone(mode: str, device: torch.device) -> Non
 def test_zeros_stand_behind_each_item_and_nothing_else_changes(
     small: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(padding, "SMALL", small)
+    monkeypatch.setattr(padding, "MASK_MAX_VALUES", small)
     for count in (0, 1, 7, 40):
         x = noise()
         with fake(device):

@@ -139,7 +139,7 @@ def test_layers_stand_at_the_published_places() -> None:
 def test_a_ragged_batch_is_each_item_alone(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, decoder = encoder_of(name), decoder_of(name)
     if way == "on a CPU":  # in parts so small that this batch is cut
-        monkeypatch.setattr(seanet, "IN_CACHE", 1)
+        monkeypatch.setattr(seanet, "CACHE_TILE_VALUES", 1)
     else:
         monkeypatch.setattr(
             SEANetStack, "forward", lambda net, x, own: (seanet._through(net.layers, x, own), net.out_length(own))
@@ -168,7 +168,7 @@ def test_in_parts_is_in_one_go(name: str, samples: int, monkeypatch: pytest.Monk
     x, z = noise(3, NETS[name].get("channels", 1), samples), noise(3, 12, samples // HOP)
     before = x.clone()
     whole, audio = seanet._through(encoder.layers, x, None), seanet._through(decoder.layers, z, None)
-    monkeypatch.setattr(seanet, "IN_CACHE", 1)
+    monkeypatch.setattr(seanet, "CACHE_TILE_VALUES", 1)
     torch.testing.assert_close(encoder(x)[0], whole)
     torch.testing.assert_close(decoder(z)[0], audio)
     assert torch.equal(x, before), "the caller's tensor is left alone"
@@ -220,12 +220,12 @@ def test_the_start_is_held_back_until_it_can_be_mirrored() -> None:
     held, x = StreamWarmup(encoder, 1, HOP), noise(1, 1, 9 * HOP + 123)
     state, counts, out = held.initial_state(1), [], []
     for i in range(9):
-        y, count, state = held.step(x[..., i * HOP : (i + 1) * HOP], state)
+        y, count, state = held.warm_up(x[..., i * HOP : (i + 1) * HOP], state)
         counts.append(y.shape[-1] if count is None else int(count))
         out.append(y)
     assert counts == [0, 0, 0, 0, 0, 0, 7, 1, 1]
     assert count is None, "a stream that runs has nothing to sort out"
-    last, count = held.end(x[..., 9 * HOP :], torch.tensor([123]), state)
+    last, count = held.flush(x[..., 9 * HOP :], torch.tensor([123]), state)
     assert count.tolist() == [1]
     torch.testing.assert_close(torch.cat([*out, last], dim=-1), encoder(x)[0])
 
@@ -233,10 +233,10 @@ def test_the_start_is_held_back_until_it_can_be_mirrored() -> None:
 def test_a_clip_may_end_before_its_start_was_given() -> None:
     encoder = encoder_of("encodec_24k")
     held, x = StreamWarmup(encoder, 1, HOP), noise(4, 1, 3 * HOP)
-    _, counts, state = held.step(x[..., : 2 * HOP], held.initial_state(4))
+    _, counts, state = held.warm_up(x[..., : 2 * HOP], held.initial_state(4))
     assert counts.tolist() == [0, 0, 0, 0]
     state = {**state, "seen": torch.tensor([2, 2, 0, 0])}  # two items stand at their start
-    y, counts = held.end(x[..., 2 * HOP : 2 * HOP + 99], torch.tensor([99, 0, 99, 0]), state)
+    y, counts = held.flush(x[..., 2 * HOP : 2 * HOP + 99], torch.tensor([99, 0, 99, 0]), state)
     assert counts.tolist() == [3, 2, 1, 0]
     torch.testing.assert_close(y[:1], encoder(x[:1, :, : 2 * HOP + 99])[0])
     torch.testing.assert_close(y[1:2, :, :2], encoder(x[1:2, :, : 2 * HOP])[0])

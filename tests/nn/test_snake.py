@@ -18,7 +18,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 97), (3, 40, 7)])
 def test_snake_is_its_formula(monkeypatch, shape, inplace, piece):
-    monkeypatch.setattr(module, "TILE", piece)
+    monkeypatch.setattr(module, "TILE_VALUES", piece)
     x, alpha, beta = noise(*shape), noise(1, shape[1], 1, seed=1), noise(1, shape[1], 1, seed=2).exp()
     expected, before = x + torch.sin(alpha * x) ** 2 / (beta + 0.5), x.clone()
     y = snake(x, alpha, beta, 0.5, inplace)
@@ -71,7 +71,7 @@ def test_units_add_what_they_see_to_their_input():
 @pytest.mark.parametrize("tile", [50, 1 << 20])
 @torch.no_grad()
 def test_units_give_each_item_what_it_gets_alone(monkeypatch, tile):
-    monkeypatch.setattr(cache_tiling, "TILE", tile)
+    monkeypatch.setattr(cache_tiling, "TILE_VALUES", tile)
     units = random_units(4)
     lengths = torch.tensor([2000, 1, 40, 1999])
     x = noise(4, 4, 2000)

@@ -1,4 +1,4 @@
-"""What of the hub lies on this machine: commits that it has named, files, and prepared splits."""
+"""The local copy of hub data sets: resolved commits, files, and prepared splits."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import datasets
 from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
 from codeczoo.data.hub.errors import ELSEWHERE, DataUnavailableError, clear_errors, first_line, is_offline
-from codeczoo.data.hub.repo_id import Reference
+from codeczoo.data.hub.repo_id import HubDataset
 from codeczoo.weights.download import file_hash
 
 log = logging.getLogger(__name__)
 
-FETCHED = 8  # files that are fetched at the same time
+PARALLEL_FETCHES = 8  # files
 COMMIT, SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
 
 
-def prepare(name: str, builder: Any, reference: Reference, asked: Sequence[str]) -> Mapping[str, Any]:
+def prepare(name: str, builder: Any, hub_dataset: HubDataset, asked: Sequence[str]) -> Mapping[str, Any]:
     """The splits of a builder, fetched and prepared where they are not yet.
 
-    They go into the `datasets` library's own cache, all of them, as that library does it; where only some are asked
-    for, these alone go into a folder of ours in it, since the others may be many times as large.
+    All splits go into the `datasets` library's cache, as that library does it. If only some are asked for, these alone
+    go into a folder "codeczoo" of that cache, since the others may be many times as large.
 
     Raises:
         DataUnavailableError: a file that cannot be had.
     """
-    files, repo = builder.config.data_files or {}, reference.repo
+    files, repo = builder.config.data_files or {}, hub_dataset.repo
     ready = Path(builder.cache_dir).exists()
     if ready or not asked or not files or set(asked) == set(files):
         if not ready:
@@ -40,28 +40,30 @@ def prepare(name: str, builder: Any, reference: Reference, asked: Sequence[str])
         return builder.as_dataset()
     parts = {}
     for split in asked:
-        place = _place(reference, builder.hash) / builder.config.name / split
+        place = _place(hub_dataset, builder.hash) / builder.config.name / split
         if not place.exists():
             builder.config.data_files = datasets.data_files.DataFilesDict({split: files[split]})
             bring_files(name, builder, repo)
-            builder.download_and_prepare(str(place), verification_mode="no_checks")  # which are for all of the splits
+            builder.download_and_prepare(
+                str(place), verification_mode="no_checks"
+            )  # the checks are for all splits together
         parts[split] = _kept(place)
     return parts
 
 
-def kept_splits(reference: Reference, commit: str, asked: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+def kept_splits(hub_dataset: HubDataset, commit: str, asked: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
     """The config, and splits that `prepare` has prepared alone before; None if one is missing."""
-    for folder in _place(reference, commit).glob("*"):
+    for folder in _place(hub_dataset, commit).glob("*"):
         if all((folder / split).exists() for split in asked):
             return folder.name, {split: _kept(folder / split) for split in asked}
     return None
 
 
-def _place(reference: Reference, commit: str) -> Path:
-    """Where splits that are prepared alone lie, below the name of their config: the one that was asked for, or the one
-    that the data set has for those who ask for none."""
-    folder = Path(datasets.config.HF_DATASETS_CACHE, "codeczoo", reference.repo.replace("/", "--"), commit)
-    return folder / (f"config {reference.config}" if reference.config else "default")
+def _place(hub_dataset: HubDataset, commit: str) -> Path:
+    """Folder of separately prepared splits. Below it lies one folder a config: the config asked for, or the data set's
+    default."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "codeczoo", hub_dataset.repo.replace("/", "--"), commit)
+    return folder / (f"config {hub_dataset.config}" if hub_dataset.config else "default")
 
 
 def _kept(place: Path) -> Any:
@@ -72,10 +74,10 @@ def _kept(place: Path) -> Any:
 
 
 def find_commit(name: str, repo: str, revision: str | None) -> str | None:
-    """The commit that the hub says a revision is; where it cannot be asked, that it said last. None = not known.
+    """The commit of a revision, asked from the hub or, offline, as last resolved. None = unknown.
 
     Raises:
-        OSError: of huggingface_hub, where there is neither.
+        OSError: of huggingface_hub, if the hub does not answer and nothing is cached.
     """
     folder = Path(constants.HF_HUB_CACHE, f"datasets--{repo.replace('/', '--')}")
     if not is_offline():
@@ -119,5 +121,5 @@ def bring_files(name: str, builder: Any, repo: str) -> None:
                 f"the way, and removed: try again, {ELSEWHERE}"
             )
 
-    with ThreadPoolExecutor(FETCHED) as pool:
+    with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
         list(pool.map(bring, files))

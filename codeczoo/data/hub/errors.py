@@ -1,4 +1,4 @@
-"""What goes wrong between a hub and this machine, said so that a reader knows what to do."""
+"""Errors of the hub and of the `datasets` library, reworded with the way out."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class DataUnavailableError(FileNotFoundError):
 
 @contextlib.contextmanager
 def clear_errors(name: str, repo: str | None = None, file: str = "it") -> Iterator[None]:
-    """Errors of the libraries in this block are raised anew, naming the data set and the way out.
+    """Re-raise the libraries' errors in this block with the data set's name and the way out.
 
     Args:
         name: of the data set, as the user gave it.
         repo: on the hub; None for a copy on this machine.
-        file: which is fetched, if it is one.
+        file: the file that is fetched, if it is one file.
 
     Raises:
         DataUnavailableError: it cannot be had.
@@ -59,7 +59,7 @@ def is_offline() -> bool:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what led to it, the first cause last."""
+    """An error and its causes, the first cause last."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

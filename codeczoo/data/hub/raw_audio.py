@@ -1,7 +1,7 @@
 """Audio columns of `datasets` that neither encode nor decode.
 
-That library asks for torchcodec even to note down the bytes or the path of a clip. Builders that go row by row (folders
-of audio, tars) are given this column type instead, which stores what it gets; what they write is the same.
+The library needs torchcodec even to store the bytes or the path of a clip. Builders that work row by row (folders of
+audio, tars) get this column type instead, which stores bytes and paths as they are. The files they write are equal.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import datasets
 
 
 @dataclass
-class Undecoded(datasets.Audio):  # in caches it goes by its parent's name, so that others can read them
-    """Bytes or a path, as they are."""
+class RawAudio(datasets.Audio):  # caches store its parent's name, so that the library reads them
+    """An audio column of bytes or paths."""
 
     decode: bool = False
 
@@ -33,24 +33,24 @@ class Undecoded(datasets.Audio):  # in caches it goes by its parent's name, so t
 
 @contextlib.contextmanager
 def without_decoder(builder: datasets.DatasetBuilder) -> Iterator[None]:
-    """In this block a builder makes its audio columns undecoded ones, once it has found out what its columns are."""
+    """In this block a builder's audio columns are `RawAudio`, from the moment that it knows its columns."""
     find_splits = builder._split_generators
 
     def split_generators(*args: Any, **kwargs: Any) -> Any:
         found = find_splits(*args, **kwargs)
         if builder.info.features is not None:
-            builder.info.features = undecoded(builder.info.features)
+            builder.info.features = with_raw_audio(builder.info.features)
         return found
 
     builder._split_generators = split_generators
     try:
         yield
     finally:
-        del builder._split_generators  # what lies below it is the class's own
+        del builder._split_generators  # the class's method comes back
 
 
-def undecoded(features: datasets.Features) -> datasets.Features:
-    """The same columns, audio as bytes or a path."""
+def with_raw_audio(features: datasets.Features) -> datasets.Features:
+    """The same columns, with `RawAudio` for audio."""
     return datasets.Features(
-        {name: Undecoded() if isinstance(kind, datasets.Audio) else kind for name, kind in features.items()}
+        {name: RawAudio() if isinstance(kind, datasets.Audio) else kind for name, kind in features.items()}
     )

@@ -1,4 +1,4 @@
-"""How data sets of the Hugging Face hub are named, and how copies of them are recognised."""
+"""Names of data sets of the Hugging Face hub, and local folders in the hub's forms."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-PATTERN = re.compile(r"(?:hf://)?(?:datasets/)?([\w.-]+(?:/[\w.-]+)?)(?:@([^@:]+))?(?::([^@:]+))?")
+REPO_ID = re.compile(r"(?:hf://)?(?:datasets/)?([\w.-]+(?:/[\w.-]+)?)(?:@([^@:]+))?(?::([^@:]+))?")
 
 
 @dataclass(frozen=True)
-class Reference:
+class HubDataset:
     """`owner/name@revision:config`. Revision and config may be left out, and some old data sets have no owner."""
 
     repo: str
@@ -18,9 +18,9 @@ class Reference:
     config: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Reference | None:
+    def parse(cls, text: str) -> HubDataset | None:
         """None if it cannot be the name of a data set."""
-        found = PATTERN.fullmatch(text)
+        found = REPO_ID.fullmatch(text)
         if found is None or re.search(r"--|\.\.|(^|/)[-.]|[-.](/|$)", found[1]):
             return None
         return cls(*found.groups())

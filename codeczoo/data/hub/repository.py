@@ -15,7 +15,7 @@ import datasets
 from codeczoo.data.hub.cache import find_commit, kept_splits, prepare
 from codeczoo.data.hub.errors import DataUnavailableError, clear_errors
 from codeczoo.data.hub.raw_audio import without_decoder
-from codeczoo.data.hub.repo_id import Reference
+from codeczoo.data.hub.repo_id import HubDataset
 from codeczoo.data.hub.rows import HubSource, check_splits
 from codeczoo.data.hub.streaming import HubStream
 from codeczoo.data.source import Source
@@ -47,7 +47,7 @@ def open_layout(
 
 
 def open_hub(
-    name: str, reference: Reference, *, streaming: bool, split: str | Sequence[str] | None = None, **options: Any
+    name: str, hub_dataset: HubDataset, *, streaming: bool, split: str | Sequence[str] | None = None, **options: Any
 ) -> Source:
     """A data set of the hub: prepared in the cache, or streamed. Of splits that are named, only the files are fetched.
 
@@ -55,21 +55,21 @@ def open_hub(
         DataUnavailableError: it cannot be had; the message says why and what to do.
         ValueError: no such split, config or column.
     """
-    repo, asked = reference.repo, [split] if isinstance(split, str) else list(split or ())
+    repo, asked = hub_dataset.repo, [split] if isinstance(split, str) else list(split or ())
     with clear_errors(name, repo):
-        commit = find_commit(name, repo, reference.revision)
-        if commit and asked and not streaming and (kept := kept_splits(reference, commit, asked)):
+        commit = find_commit(name, repo, hub_dataset.revision)
+        if commit and asked and not streaming and (kept := kept_splits(hub_dataset, commit, asked)):
             config, parts = kept
             facts = {"repository": repo, "revision": commit, "config": config}
             return HubSource(name, parts, facts, split=asked, **options)
-        builder = datasets.load_dataset_builder(repo, reference.config, revision=commit)
-    if builder.hash != commit and (commit or reference.revision):
+        builder = datasets.load_dataset_builder(repo, hub_dataset.config, revision=commit)
+    if builder.hash != commit and (commit or hub_dataset.revision):
         raise DataUnavailableError(
-            f"{name}: the cache holds {builder.hash} of it, not {commit or reference.revision}, and the hub cannot be "
-            f"asked: read it once online, or name {repo}@{builder.hash}"
+            f"{name}: the cache holds {builder.hash} of it, not {commit or hub_dataset.revision}, and the hub does not "
+            f"answer: read it once online, or name {repo}@{builder.hash}"
         )
     facts = {"repository": repo, "revision": builder.hash, "config": builder.config.name}
-    return _of_builder(name, builder, facts, streaming, reference, asked, **options)
+    return _of_builder(name, builder, facts, streaming, hub_dataset, asked, **options)
 
 
 def _of_builder(
@@ -77,22 +77,22 @@ def _of_builder(
     builder: Any,
     facts: Mapping[str, Any],
     streaming: bool,
-    reference: Reference | None = None,
+    hub_dataset: HubDataset | None = None,
     split: Sequence[str] = (),
     **options: Any,
 ) -> Source:
     """The splits of a builder, prepared or streamed."""
     if builder.config.data_files:
         check_splits(name, split, builder.config.data_files)
-    repo = reference.repo if reference else None
+    repo = hub_dataset.repo if hub_dataset else None
     with clear_errors(name, repo), without_decoder(builder):
         if streaming:
             parts = builder.as_streaming_dataset()
-        elif reference is None:
+        elif hub_dataset is None:
             builder.download_and_prepare()
             parts = builder.as_dataset()
         else:
-            parts = prepare(name, builder, reference, split)
+            parts = prepare(name, builder, hub_dataset, split)
     if not streaming:
         return HubSource(name, parts, facts, split=split, **options)
     sizes = {one: info.num_examples for one, info in (builder.info.splits or {}).items()}

@@ -10,14 +10,14 @@ import datasets
 import numpy as np
 import pyarrow.compute as pc
 
-from codeczoo.data.columns import OTHER_IDS, Columns, choose_columns, clip_of, described_rows
-from codeczoo.data.source import Content, Entry, Source, take_turns
+from codeczoo.data.columns import OTHER_IDS, Columns, choose_columns, clip_of, description_rows
+from codeczoo.data.source import Content, Entry, Source, interleave
 
-ORIGINAL = "original"  # the split that Codec-SUPERB's data sets of reconstructions hold the clips in
-PAGE = 1000  # rows whose ids are read at once
+ORIGINAL = "original"  # in Codec-SUPERB's data sets of reconstructions, the split of the original clips
+ID_PAGE_ROWS = 1000  # rows whose ids are read together
 
 
-class Parts(Source):
+class HubSplits(Source):
     """Splits of one data set, one clip of each in turn.
 
     Args:
@@ -54,7 +54,7 @@ class Parts(Source):
         self._facts = {**facts, "splits": list(self.splits), "datasets": datasets.__version__}
 
     def entries(self) -> Iterator[Entry]:
-        return islice(take_turns([self._entries(split) for split in self.splits]), self.limit)
+        return islice(interleave([self._entries(split) for split in self.splits]), self.limit)
 
     def _entries(self, split: str) -> Iterator[Entry]:
         """One split."""
@@ -70,14 +70,14 @@ class Parts(Source):
         return self._facts
 
 
-class HubSource(Parts):
+class HubSource(HubSplits):
     """Splits that lie on this machine; an entry's key is its split and row."""
 
     def __init__(
         self, name: str, parts: Mapping[str, Any], facts: Mapping[str, Any], *args: Any, **options: Any
     ) -> None:
         super().__init__(name, parts, facts, *args, **options)
-        if "revision" not in facts:  # which would pin them
+        if "revision" not in facts:  # a revision would identify them
             self._facts["fingerprints"] = {split: self.parts[split]._fingerprint for split in self.splits}
         self._rows: dict[str, dict[str, int]] = {}
         total = sum(len(self.parts[split]) for split in self.splits)
@@ -86,13 +86,13 @@ class HubSource(Parts):
         self.count = total if self.limit is None else min(total, self.limit)
         for split in self.parts:
             self._check_ids(split)
-        self._heard = {split: _arrow(part, self.columns[split].heard) for split, part in self.parts.items()}
+        self._heard = {split: _arrow(part, self.columns[split].audio_columns) for split, part in self.parts.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": {}}  # each process looks up by itself, if it must
+        return {**self.__dict__, "_rows": {}}  # each process builds its own index when it needs it
 
     def _check_ids(self, split: str) -> None:
-        """Two clips with one id: a ValueError. Ids of different splits cannot be equal: they begin with the split."""
+        """Raise a ValueError if two clips have one id. Ids of different splits differ: they begin with the split."""
         column = self.columns[split].id
         if column is None:
             return
@@ -112,16 +112,18 @@ class HubSource(Parts):
 
     def _entries(self, split: str) -> Iterator[Entry]:
         part, columns = self.parts[split], self.columns[split]
-        rows = _arrow(part, columns.described)
+        rows = _arrow(part, columns.description_columns)
         order: Sequence[int] | np.ndarray = range(len(part))
         if self.shuffle:
             order = self._generator(split).permutation(len(part))
-        for start in range(0, len(part), PAGE):
-            page = order[start : start + PAGE]
-            described = (
-                described_rows(rows[page], columns, self.classes[split]) if columns.described else [{}] * len(page)
+        for start in range(0, len(part), ID_PAGE_ROWS):
+            page = order[start : start + ID_PAGE_ROWS]
+            descriptions = (
+                description_rows(rows[page], columns, self.classes[split])
+                if columns.description_columns
+                else [{}] * len(page)
             )
-            for number, row in zip(page, described, strict=True):
+            for number, row in zip(page, descriptions, strict=True):
                 yield self._entry(split, row, int(number), (split, int(number)))
 
     def read(self, entry: Entry) -> Content:
@@ -159,7 +161,7 @@ def check_splits(name: str, asked: Iterable[str], known: Iterable[str]) -> None:
 def _columns(name: str, part: Any, audio_column: str | None, id_column: str | None) -> Columns:
     """Which columns of a split to read."""
     features = part.features
-    if features is None:  # a stream that does not say: its first row does
+    if features is None:  # a stream without a schema: its first row has one
         row = next(iter(part.with_format("arrow")), None)
         if row is None:
             raise ValueError(f"{name}: there are no rows")

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codeczoo.data.columns import OTHER_IDS, clip_of, described_rows
-from codeczoo.data.hub.cache import FETCHED
+from codeczoo.data.columns import OTHER_IDS, clip_of, description_rows
+from codeczoo.data.hub.cache import PARALLEL_FETCHES
 from codeczoo.data.hub.errors import clear_errors
-from codeczoo.data.hub.rows import Parts
-from codeczoo.data.inline import carried, carry
+from codeczoo.data.hub.rows import HubSplits
+from codeczoo.data.inline import inline_bytes, to_inline_bytes
 from codeczoo.data.source import Content, Entry
 
-SHUFFLED, SHUFFLED_BYTES = 1000, 256 << 20  # clips that a shuffled stream holds back
+SHUFFLE_BUFFER_CLIPS, SHUFFLE_BUFFER_BYTES = 1000, 256 << 20  # that a shuffled stream holds back
 
 
-class HubStream(Parts):
-    """Splits that are read over the network as they are needed; an entry's key is the clip itself, as bytes.
+class HubStream(HubSplits):
+    """Splits that are read over the network when needed; an entry's key is the clip's bytes.
 
-    Shuffling goes through a buffer (of SHUFFLED clips and SHUFFLED_BYTES at most): it mixes what lies near together.
+    Shuffling uses a buffer of at most SHUFFLE_BUFFER_CLIPS and SHUFFLE_BUFFER_BYTES: it mixes neighbouring clips only.
     """
 
     def __init__(
@@ -52,19 +52,19 @@ class HubStream(Parts):
         entries = self._in_order(split)
         if not self.shuffle:
             return entries
-        return _shuffled(entries, self._generator(split), SHUFFLED_BYTES // len(self.splits))
+        return _shuffled(entries, self._generator(split), SHUFFLE_BUFFER_BYTES // len(self.splits))
 
     def _in_order(self, split: str) -> Iterator[Entry]:
         part, columns = self.parts[split], self.columns[split]
         seen: set[str] = set()
         rows = _clearly(self.name, self.repo, part.with_format("arrow"))
-        with ThreadPoolExecutor(FETCHED) as pool:
-            # Where rows hold paths of remote files, these are fetched side by side.
+        with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
+            # Rows may hold paths of remote files: these are fetched in parallel.
             for number, (row, clip) in enumerate(
-                _ahead(pool, lambda row: (row, carry(partial(clip_of, row, columns))), rows)
+                _ahead(pool, lambda row: (row, to_inline_bytes(partial(clip_of, row, columns))), rows)
             ):
-                (described,) = described_rows(row, columns, self.classes[split])
-                entry = self._entry(split, described, number, clip)
+                (description,) = description_rows(row, columns, self.classes[split])
+                entry = self._entry(split, description, number, clip)
                 if columns.id is not None and entry.id in seen:
                     raise ValueError(
                         f"{self.name}: two clips of {split} have the id {entry.id!r}, the second one is row {number}; "
@@ -74,7 +74,7 @@ class HubStream(Parts):
                 yield entry
 
     def read(self, entry: Entry) -> Content:
-        return carried(entry.key)
+        return inline_bytes(entry.key)
 
 
 def _clearly(name: str, repo: str | None, rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -83,24 +83,24 @@ def _clearly(name: str, repo: str | None, rows: Iterable[pa.Table]) -> Iterator[
 
 
 def _ahead(pool: Executor, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """`function` of each item, in order, a few at the same time."""
+    """`function` of each item, in order, PARALLEL_FETCHES of them at a time."""
     running: deque[Future] = deque()
     for item in items:
         running.append(pool.submit(function, item))
-        if len(running) > FETCHED:
+        if len(running) > PARALLEL_FETCHES:
             yield running.popleft().result()
     while running:
         yield running.popleft().result()
 
 
 def _shuffled(entries: Iterable[Entry], generator: np.random.Generator, room: int) -> Iterator[Entry]:
-    """Entries in a random order, as far as a buffer of `room` bytes reaches."""
+    """Entries shuffled within a buffer of `room` bytes."""
     buffer: list[Entry] = []
     held = 0
     for entry in entries:
         buffer.append(entry)
         held += _size(entry)
-        if len(buffer) > SHUFFLED or held > room:
+        if len(buffer) > SHUFFLE_BUFFER_CLIPS or held > room:
             i = int(generator.integers(len(buffer)))
             buffer[i], buffer[-1] = buffer[-1], buffer[i]
             held -= _size(buffer[-1])

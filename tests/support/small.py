@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from codeczoo import BaseCodec, codec_info
-from codeczoo.base.catalogue import Variant, variants
+from codeczoo.base.catalogue import Variant, find_variant, variants
 from codeczoo.weights.load import load_weights
 from tests.support.declarations import FAMILIES, declared, small_numbers
 
@@ -31,7 +31,7 @@ CAUSAL = [name for name in ROOTS if codec_info(name).causal]
 
 def small_variant(name: str) -> Variant:
     """A variant with a small network of its architecture."""
-    variant = variants()[name]
+    variant = find_variant(name)
     return replace(variant, network={**variant.network, **small_numbers(variant.family)})
 
 
@@ -48,7 +48,7 @@ def _small(name: str, dtype: torch.dtype) -> BaseCodec:
 
 @functools.lru_cache(maxsize=2)  # in float64 the largest takes 2 GB
 def _full(name: str, dtype: torch.dtype) -> BaseCodec:
-    variant = variants()[name]
+    variant = find_variant(name)
     return seeded(variant.build(), dtype, declared(variant.family, "GAIN", 1.0))
 
 

@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codecs", nargs="+", default=one_of_each_family(), help="default: one of every family")
     parser.add_argument("--minutes", nargs="+", type=float, default=[2.0, 20.0])
-    parser.add_argument("--max-seconds-per-pass", type=float, default=None)
+    parser.add_argument("--max-chunk-seconds", "--max-seconds-per-pass", type=float, help="of the codec")
     parser.add_argument("--small", action="store_true", help="the small networks of tests/codecs/")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="change the network's numbers")
     parser.add_argument("--out", type=Path, help="write the figures as JSON too")
@@ -98,7 +98,7 @@ def main() -> None:
             command = [sys.executable, "-m", "perf.memory", "--codecs", name, "--child", str(minutes)]
             command += ["--set", *args.set, *(["--small"] if args.small else [])]
             if args.max_chunk_seconds:
-                command += ["--max-seconds-per-pass", str(args.max_chunk_seconds)]
+                command += ["--max-chunk-seconds", str(args.max_chunk_seconds)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             row = json.loads(done.stdout.splitlines()[-1])
             rows.append(row)

@@ -58,7 +58,11 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "mimi", "--format", "text"]) == 0
     lines = capsys.readouterr().out.splitlines()
     told = {key: value.strip() for key, value in (line.split("  ", 1) for line in lines) if key}
-    assert {key.replace(" ", "_") for key in told} == info.keys() - {"also", "output_sample_rate", "streams"}  # as other lines say
+    assert {key.replace(" ", "_") for key in told} == info.keys() - {
+        "also",
+        "output_sample_rate",
+        "streams",
+    }  # as other lines say
     assert (told["frame rate"], told["causal"], told["codebook sizes"]) == ("12.5 frames/s", "yes", "32 x 2048")
     assert told["bitrates"] == "137.5 to 4400 bit/s (32 of them)" and told["parameters"] == "96,085,825"
     assert str(codec_info("mimi")).splitlines() == lines

@@ -15,6 +15,7 @@ from codeczoo.base.inputs import collate, read_clips
 from codeczoo.base.long_clips import decode_in_windows, decode_through_state, encode_in_windows, encode_through_state
 from codeczoo.base.network import CodecNetwork, Decoded, Encoded
 from codeczoo.base.ragged import groups_within
+from codeczoo.base.resampling import resampled_length
 from codeczoo.base.stream import Stream
 
 Batch = TypeVar("Batch", Audio, Codes)
@@ -57,7 +58,8 @@ class BaseCodec(CodecNetwork):
 
     @torch.no_grad()
     def decode(self, codes: Codes | Tensor) -> Audio:
-        """`Codes`, or a bare integer tensor [B, K, N], → audio at the codec's rate, each clip at its own length.
+        """`Codes`, or a bare integer tensor [B, K, N], → audio at `output_sample_rate`, each clip at its own
+        length.
 
         Raises:
             NotImplementedError: the codec is a tokenizer without a decoder.
@@ -70,7 +72,7 @@ class BaseCodec(CodecNetwork):
             parts = [self._decode_part(part) for part in self._parts(codes, codes.codes.shape[-1], hop)]
         if len(parts) == 1:
             return parts[0]
-        return stack([clip for part in parts for clip in part.split()], self.sample_rate)
+        return stack([clip for part in parts for clip in part.split()], self.output_sample_rate)
 
     def reconstruct(
         self,
@@ -203,21 +205,24 @@ class BaseCodec(CodecNetwork):
         # Behind an item's own codes stands PAD. On a CPU a copy costs more than to ask whether there is any.
         full = codes.device.type == "cpu" and bool((codes.counts == codes.codes.shape[-1]).all())
         dense = codes.codes if full else codes.codes.clamp(min=0)
+        rate, num_samples = self.output_sample_rate, codes.num_samples
+        if rate != self.sample_rate:
+            num_samples = torch.where(num_samples < 0, -1, resampled_length(num_samples, self.sample_rate, rate))
         if dense.shape[-1] <= frames or not self.hop_length:
-            decoded = self._decode(dense, codes.lengths, codes.side_info, codes.num_samples)
+            decoded = self._decode(dense, codes.lengths, codes.side_info, num_samples)
         else:
-            decoded = self._decode_long(dense, codes.lengths, codes.side_info, codes.num_samples, frames)
-        wanted = torch.where(codes.num_samples < 0, decoded.lengths, codes.num_samples)
+            decoded = self._decode_long(dense, codes.lengths, codes.side_info, num_samples, frames)
+        wanted = torch.where(num_samples < 0, decoded.lengths, num_samples)
         longest, most = torch.stack([wanted.max(), decoded.lengths.max()]).tolist()
-        if longest > most + self.sample_rate:
+        if longest > most + rate:
             raise ValueError(
                 f"{self.name}: these codes are of at most {most} samples, and their num_samples says {longest}"
             )
-        waveform = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), self.sample_rate).waveform
+        waveform = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), rate).waveform
         # Some decoders end a few samples short of the last frame; those samples are zeros.
         if waveform.shape[-1] < longest:
             waveform = nn.functional.pad(waveform, (0, longest - waveform.shape[-1]))
-        return Audio(waveform, wanted, self.sample_rate)
+        return Audio(waveform, wanted, rate)
 
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         """One clip longer than a pass: through streaming state where causal, else in windows with context."""

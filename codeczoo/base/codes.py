@@ -30,7 +30,7 @@ class Codes:
         codes: [B, K, N] int64, codebook-major; PAD (-1) behind an item's own frames.
         lengths: [B] int64, each item's number of frames, at most N.
         num_samples: [B] int64, each clip's number of samples at `sample_rate`; -1 where it is not known.
-        sample_rate: of the audio that they decode to, in Hz.
+        sample_rate: of the audio that they are made of, in Hz; mostly that of the audio that they decode to, too.
         codec: the variant's name.
         codebook_sizes: the number of entries of each of the K codebooks.
         frame_rate: frames a second; None where frames are not a clock (the bytes of a compressed file).

@@ -36,6 +36,7 @@ class CodecInfo:
     name: str
     family: str
     sample_rate: int
+    output_sample_rate: int  # of decoded audio
     channels: tuple[int, ...]
     frame_rate: float | None
     hop_length: int | None
@@ -106,6 +107,7 @@ class CodecInfo:
 
 UNITS = {
     "sample_rate": "Hz",
+    "output_sample_rate": "Hz",
     "frame_rate": "frames/s",
     "hop_length": "samples",
     "bitrate": "bit/s",
@@ -151,9 +153,10 @@ OF_NETWORK = [one.name for one in fields(CodecInfo) if one.name not in OF_VARIAN
 
 
 def known_facts(variant: Variant) -> CodecInfo | None:
-    """What FACTS says of a variant; None where it has nothing, or something of a network with other numbers."""
+    """What FACTS says of a variant; None where it has nothing, or something of a network with other
+    numbers or too little."""
     own = _facts().get(variant.root, {})
-    if own.get("of") != _fingerprint(variant):
+    if own.get("of") != _fingerprint(variant) or not own.keys() >= set(OF_NETWORK):
         return None
     facts = {**own, **_facts().get(variant.name, {})}
     return CodecInfo.of(

@@ -46,7 +46,7 @@ def decode_in_windows(
     context: Context,
 ) -> Decoded:
     """As `encode_in_windows`, for the codes [1, K, N] of one clip."""
-    hop = codec.hop_length
+    hop = codec.output_hop_length
     assert hop is not None and len(codes) == 1
     total = int(lengths[0])
     step = max(frames - context.left - context.right, (context.left + context.right) // 2, 1)
@@ -98,5 +98,5 @@ def decode_through_state(codec: CodecNetwork, codes: Tensor, lengths: Tensor, fr
         waveform, counts = codec._stream_decode_flush(state)
         yield waveform if counts is None else waveform[..., : int(counts[0])]
 
-    waveform = join_chunks(pieces(), total * (codec.hop_length or 1))
+    waveform = join_chunks(pieces(), total * (codec.output_hop_length or 1))
     return Decoded(waveform, lengths.new_tensor([waveform.shape[-1]]))

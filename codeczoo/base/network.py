@@ -90,8 +90,8 @@ class CodecNetwork(nn.Module):
         raise NotImplementedError
 
     def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B] is -1 where it is not known;
-        most families have no use for it."""
+        """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B], of decoded audio, is -1 where it is
+        not known; most families have no use for it."""
         raise NotImplementedError
 
     def configure(self, metadata: Mapping[str, Any]) -> None:
@@ -155,6 +155,16 @@ class CodecNetwork(nn.Module):
         return self._anchor.dtype
 
     @property
+    def output_sample_rate(self) -> int:
+        """Of decoded audio, in Hz: a family says so here if its decoder gives another rate than its encoder takes."""
+        return self.sample_rate
+
+    @property
+    def output_hop_length(self) -> int | None:
+        """Samples of decoded audio a frame."""
+        return self.hop_length and self.hop_length * self.output_sample_rate // self.sample_rate
+
+    @property
     def frame_rate(self) -> float | None:
         """Frames a second."""
         return self.sample_rate / self.hop_length if self.hop_length else None
@@ -179,6 +189,7 @@ class CodecNetwork(nn.Module):
             self.variant,
             {
                 "sample_rate": self.sample_rate,
+                "output_sample_rate": self.output_sample_rate,
                 "channels": self.channels,
                 "frame_rate": self.frame_rate,
                 "hop_length": self.hop_length,

@@ -228,4 +228,4 @@ class Stream:
     def _audio(self, waveform: Tensor, counts: Tensor | None) -> Audio:
         lengths = self._counts(counts, waveform.shape[-1])
         behind = torch.arange(waveform.shape[-1], device=waveform.device) >= lengths[:, None, None]
-        return Audio(waveform.masked_fill(behind, 0), lengths, self.codec.sample_rate)
+        return Audio(waveform.masked_fill(behind, 0), lengths, self.codec.output_sample_rate)

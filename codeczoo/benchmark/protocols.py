@@ -112,7 +112,7 @@ def _superb_code(codec: BaseCodec, original: Audio, stage: Stage) -> Coded:
     back = (
         replace(back, sample_rate=mono.sample_rate)
         if family in NOT_RESAMPLED
-        else _soxr(replace(back, sample_rate=wrapper_rate), mono.sample_rate)
+        else _soxr(replace(back, sample_rate=wrapper_rate * back.sample_rate // rate), mono.sample_rate)
     )
     return Coded(mono, back, codes)
 

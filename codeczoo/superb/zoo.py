@@ -117,7 +117,7 @@ class Codec(BaseCodec):
             NotImplementedError: the codec is a tokenizer without a decoder.
         """
         self._needs_decoder()
-        return self._array(self.model.decode(self._codes(stuff_for_synth)))
+        return self._array(self.model.decode(self._codes(stuff_for_synth)).resample(self.sampling_rate))
 
     def is_1d(self) -> bool:
         return self.model.num_codebooks == 1
@@ -136,7 +136,9 @@ class Codec(BaseCodec):
         batch = batch_extracted_unit
         pairs = zip(batch.units, batch.stuff_for_synth, strict=True)
         codes = [self._codes(unit if stuff is None else stuff) for unit, stuff in pairs]
-        return [self._array(clip) for clip in self.model.decode(Codes.cat(codes))] if codes else []
+        if not codes:
+            return []
+        return [self._array(clip) for clip in self.model.decode(Codes.cat(codes)).resample(self.sampling_rate)]
 
     # -- shapes ---------------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ class Codec(BaseCodec):
             NotImplementedError: the codec is a tokenizer without a decoder.
         """
         self._needs_decoder()
-        return self._array(self.model.decode(self._codes(stuff_for_synth)).resample(self.sampling_rate))
+        return self._array(self.model.decode(self._codes(stuff_for_synth)).resample(self.model.sample_rate))
 
     def is_1d(self) -> bool:
         return self.model.num_codebooks == 1
@@ -138,7 +138,7 @@ class Codec(BaseCodec):
         codes = [self._codes(unit if stuff is None else stuff) for unit, stuff in pairs]
         if not codes:
             return []
-        return [self._array(clip) for clip in self.model.decode(Codes.cat(codes)).resample(self.sampling_rate)]
+        return [self._array(clip) for clip in self.model.decode(Codes.cat(codes)).resample(self.model.sample_rate)]
 
     # -- shapes ---------------------------------------------------------------------------------
 

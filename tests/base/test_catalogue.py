@@ -108,9 +108,9 @@ def test_info_prints_as_a_table_also_in_a_notebook() -> None:
     lines = str(info).splitlines()
     assert lines == repr(info).splitlines() and max(map(len, lines)) <= 80
     assert lines[0].split() == ["name", "encodec_24k"]
-    assert "bitrates         1500, 3000, 6000, 12000, 24000 bit/s" in lines
+    assert "bitrates            1500, 3000, 6000, 12000, 24000 bit/s" in lines
     page = info._repr_html_()
-    assert page.startswith("<table>") and page.count("<tr>") == 22
+    assert page.startswith("<table>") and page.count("<tr>") == 23
     assert ">codebook sizes</th>" in page and ">32 x 1024</td>" in page
 
 

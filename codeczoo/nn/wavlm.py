@@ -36,7 +36,7 @@ class RelativeSight(AttentionMask):
         steps = (self.bias.shape[-1] + 1) // 2
         return self.bias.unfold(-1, steps, 1)[:, steps - stop : steps - first].flip(1)
 
-    def receptive_span(self, first: int, stop: int) -> Tensor | None:
+    def seen(self, first: int, stop: int) -> Tensor | None:
         """Which keys they see."""
         if self.mask is None or self.mask.shape[-2] == 1:
             return self.mask
@@ -61,7 +61,7 @@ class GatedAttention(Attention):
         for first in range(0, steps, width):
             stop = min(first + width, steps)
             bias = gates[:, :, first:stop] * sight.rows(first, stop)  # [B, H, queries, T]
-            seen = sight.receptive_span(first, stop)
+            seen = sight.seen(first, stop)
             if seen is not None:
                 bias = bias.masked_fill_(~seen, -torch.inf)
             parts.append(F.scaled_dot_product_attention(q[:, :, first:stop], k, v, bias))

@@ -11,6 +11,7 @@
 | `LICENCE_WARNING` | what the one warning about the licence says | yes: "is unclear" |
 | `TRANSFORMERS` | variants that Hugging Face transformers publishes at sizes without a golden manifest | yes |
 | `DEVICE_VARIANTS` | the only variants that the tests of devices take | yes: one of each network |
+| `SMALL_ONLY` | variants whose full network does not fit a test machine's memory in float64 | yes |
 | `LONG_VARIANTS` | variants whose long clips take another path than those of the family's first | yes |
 """
 

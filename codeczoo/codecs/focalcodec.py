@@ -17,8 +17,9 @@ Followed as published: without groups, a map that is shorter than a kernel is fi
 every clip of a ragged batch has its own mean and its own ends (upstream's means and convolutions see the padding).
 
 Attention and means see the whole clip in the other networks. Long clips are encoded whole up to a minute, beyond that
-in windows; how many of the bits then differ from those of the whole has not been measured with published weights.
-Decoding is exact at any length.
+in windows with 5 s of context. Tokens (bits) that differ from those of the whole, 60 s at 50 Hz, golden weights, which
+are noise (not measured with the published ones): in windows of 20, 30, 40 s, 40, 32, 25 % (3.9, 2.9, 2.2 %). Decoding
+is exact at any length.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ overlap-added frames lose (n_fft - hop_length) / 2 samples at each end instead o
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,7 @@ class ISTFTHead(nn.Module):
     """[B, N, dim] → [B, N * hop_length]: log magnitudes and phases of N frames, then the inverse STFT.
 
     Args:
-        n_fft: points of the transform and of its periodic Hann window, a multiple of `hop_length`.
+        n_fft: points of the transform and of its periodic Hann window.
     """
 
     def __init__(self, dim: int, n_fft: int, hop_length: int) -> None:
@@ -42,27 +44,31 @@ def istft_same(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | 
     Each item is normalised by the squared windows of its own frames, `lengths` [B] of them. `spectrum` is changed.
 
     Raises:
-        ValueError: windows that do not lie on whole hops.
+        ValueError: windows that do not overlap by the same whole number of samples on both sides.
     """
-    overlap, extra = n_fft // hop_length, n_fft - hop_length
-    if n_fft % hop_length or extra % 2:
-        raise ValueError(
-            f"n_fft must be a multiple of hop_length, and their difference even; they are {n_fft} and {hop_length}"
-        )
+    extra = n_fft - hop_length
+    if extra < 0 or extra % 2:
+        raise ValueError(f"n_fft must be hop_length and an even number more; they are {n_fft} and {hop_length}")
     spectrum.imag[..., 0] = spectrum.imag[..., -1] = 0  # zero for a real signal; some FFTs do not ignore these values
     frames = torch.fft.irfft(spectrum, n_fft)
-    frames = zero_tail_(frames.mT, lengths, overlap - 1).mT  # zero the frames behind an item that reach into it
+    # Zero the frames behind an item that reach into it.
+    frames = zero_tail_(frames.mT, lengths, -(-n_fft // hop_length) - 1).mT
     batch, steps, _ = frames.shape
     own = frames.new_ones(1, steps) if lengths is None else valid_mask(lengths, steps).to(frames.dtype)
 
-    # Part i of frame n, one hop long, lies on hop n + i of the waveform.
-    hops = frames.view(batch, steps, overlap, hop_length)
-    windows = torch.hann_window(n_fft, dtype=frames.dtype, device=frames.device).view(overlap, hop_length)
-    waveform = frames.new_zeros(batch, steps + overlap - 1, hop_length)
-    envelope = frames.new_zeros(len(own), steps + overlap - 1, hop_length)
+    # In pieces that divide both frame and hop (whole hops where the hop divides the frame): piece i of frame n lies on
+    # piece n * each + i of the waveform.
+    piece = math.gcd(n_fft, hop_length)
+    count, each = n_fft // piece, hop_length // piece
+    pieces = frames.view(batch, steps, count, piece)
+    windows = torch.hann_window(n_fft, dtype=frames.dtype, device=frames.device).view(count, piece)
+    total = (steps - 1) * each + count
+    waveform = frames.new_zeros(batch, total, piece)
+    envelope = frames.new_zeros(len(own), total, piece)
     for i, window in enumerate(windows):
-        waveform[:, i : i + steps].addcmul_(hops[:, :, i], window)
-        envelope[:, i : i + steps].addcmul_(own[:, :, None], window.square())
+        places = slice(i, i + (steps - 1) * each + 1, each)
+        waveform[:, places].addcmul_(pieces[:, :, i], window)
+        envelope[:, places].addcmul_(own[:, :, None], window.square())
     kept = slice(extra // 2, extra // 2 + steps * hop_length)
     # The envelope is zero only behind an item.
     return waveform.flatten(1)[:, kept].div_(envelope.flatten(1)[:, kept].clamp_(min=1e-11))

@@ -219,7 +219,7 @@ def test_a_step_of_a_running_stream_of_codes_does_not_wait_for_the_device(
     with torch.no_grad(), device.no_wait():
         graphs.step(codec._stream_decode_step, codes)
     assert_same_shapes(decoder, stream.decoder_state)
-    assert waveform.shape == (2, codec.channels[0], 2 * (codec.hop_length or 1))
+    assert waveform.shape == (2, codec.channels[0], 2 * (codec.output_hop_length or 1))
 
 
 def assert_same_shapes(after: State, before: State) -> None:

@@ -35,7 +35,7 @@ class ConvNeXtBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.dwconv = Conv1d(dim, dim, DEPTHWISE_KERNEL, groups=dim)
-        self.norm = nn.LayerNorm(dim, eps)
+        self.norm: nn.Module = nn.LayerNorm(dim, eps)
         self.pwconv1 = Linear(dim, hidden_dim)
         self.activation = activation
         self.pwconv2 = Linear(hidden_dim, dim)
@@ -43,11 +43,34 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         y = self.pointwise(self.dwconv.depthwise_last(zero_tail_(x.mT, lengths, DEPTHWISE_KERNEL // 2)).mT)
+        return self._plus(x, y)
+
+    def _plus(self, x: Tensor, y: Tensor) -> Tensor:
         return y.add_(x) if self.gamma is None else torch.addcmul(x, self.gamma, y)
 
     def pointwise(self, y: Tensor) -> Tensor:
         """[B, T, C] → [B, T, C]: all that acts on each step alone. May overwrite y."""
         return self.pwconv2(self.activation(self.pwconv1(self.norm(y))))
+
+
+class CausalConvNeXtBlock(ConvNeXtBlock):
+    """[B, T, C] → [B, T, C]; a step sees itself and the six before it, and `step` takes a clip chunk by chunk."""
+
+    def __init__(self, dim: int, hidden_dim: int, eps: float = EPS, layer_scale: bool = True) -> None:
+        super().__init__(dim, hidden_dim, eps, layer_scale=layer_scale)
+        self.dwconv = Conv1d(dim, dim, DEPTHWISE_KERNEL, groups=dim, padding="causal")
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self._plus(x, self.pointwise(self.dwconv(x.mT).mT))
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """State of a clip's start: the last inputs, [B, C, 6]."""
+        return self.dwconv.initial_state(batch_size)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The next T steps, and the state after them."""
+        y, state = self.dwconv.step(x.mT, state)
+        return self._plus(x, self.pointwise(y.mT)), state
 
 
 class VocosBackbone(nn.Module):

@@ -230,17 +230,17 @@ STAGES = 4  # strides of every published model
 UNIT = ("snake1", "conv1", "snake2", "conv2")
 
 
-def _descript() -> dict[str, str]:
+def descript_names(stages: int = STAGES) -> dict[str, str]:
     """Our module names → the authors': places in nested sequences."""
     names: dict[str, str] = {}
     for side, sequence in (("encoder", "encoder.block"), ("decoder", "decoder.model")):
         names[f"{side}.first"] = f"{sequence}.0"
-        names[f"{side}.last.snake"] = f"{sequence}.{STAGES + 1}"
-        names[f"{side}.last.conv"] = f"{sequence}.{STAGES + 2}"
+        names[f"{side}.last.snake"] = f"{sequence}.{stages + 1}"
+        names[f"{side}.last.conv"] = f"{sequence}.{stages + 2}"
         parts = ("units.0", "units.1", "units.2", "snake", "down")
         if side == "decoder":
             parts = ("snake", "up", "units.0", "units.1", "units.2")
-        for i in range(STAGES):
+        for i in range(stages):
             for j, part in enumerate(parts):
                 ours, theirs = f"{side}.blocks.{i}.{part}", f"{sequence}.{i + 1}.block.{j}"
                 if part.startswith("units"):
@@ -277,4 +277,4 @@ def _key_map(name: str, modules: Mapping[str, str]) -> KeyMap:
     )
 
 
-DAC.key_maps = (_key_map("descript", _descript()), _key_map("transformers", _transformers()))
+DAC.key_maps = (_key_map("descript", descript_names()), _key_map("transformers", _transformers()))

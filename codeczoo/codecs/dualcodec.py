@@ -17,7 +17,9 @@ Not followed: upstream runs under float16 autocast on a GPU, so that its codes d
 clips of less than one frame (2039 or 1079 samples), which are filled up with zeros here.
 
 Features and attention see the whole clip: `encode` takes a minute in one piece, and longer clips in chunks with 5 s of
-context, which is not exact. `decode` is exact in chunks, because its convolutions see a finite stretch.
+context, which is not exact. With the golden weights of the 12.5 Hz model, 84% of the semantic codes and 71% of the
+others are the same for 40 s in chunks of 20 s as in one piece; with the published weights it has not been measured.
+`decode` is exact in chunks, because its convolutions see a finite stretch.
 """
 
 from __future__ import annotations

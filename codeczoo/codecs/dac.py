@@ -392,17 +392,17 @@ NUM_STRIDES = 4  # of every published model
 UNIT_LAYERS = ("snake1", "conv1", "snake2", "conv2")
 
 
-def _descript() -> dict[str, str]:
+def descript_names(stages: int = NUM_STRIDES) -> dict[str, str]:
     """Our module names → the authors': places in nested sequences."""
     names: dict[str, str] = {}
     for side, sequence in (("encoder", "encoder.block"), ("decoder", "decoder.model")):
         names[f"{side}.first"] = f"{sequence}.0"
-        names[f"{side}.last.snake"] = f"{sequence}.{NUM_STRIDES + 1}"
-        names[f"{side}.last.conv"] = f"{sequence}.{NUM_STRIDES + 2}"
+        names[f"{side}.last.snake"] = f"{sequence}.{stages + 1}"
+        names[f"{side}.last.conv"] = f"{sequence}.{stages + 2}"
         parts = ("units.0", "units.1", "units.2", "snake", "down")
         if side == "decoder":
             parts = ("snake", "up", "units.0", "units.1", "units.2")
-        for i in range(NUM_STRIDES):
+        for i in range(stages):
             for j, part in enumerate(parts):
                 ours, theirs = f"{side}.blocks.{i}.{part}", f"{sequence}.{i + 1}.block.{j}"
                 if part.startswith("units"):
@@ -439,4 +439,4 @@ def _key_map(name: str, modules: Mapping[str, str]) -> KeyMap:
     )
 
 
-DAC.key_maps = (_key_map("descript", _descript()), _key_map("transformers", _transformers()))
+DAC.key_maps = (_key_map("descript", descript_names()), _key_map("transformers", _transformers()))

@@ -43,6 +43,9 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         y = self.pointwise(self.dwconv.depthwise_last(zero_tail_(x.mT, lengths, DEPTHWISE_KERNEL // 2)).mT)
+        return self._plus(x, y)
+
+    def _plus(self, x: Tensor, y: Tensor) -> Tensor:
         return y.add_(x) if self.gamma is None else torch.addcmul(x, self.gamma, y)
 
     def pointwise(self, y: Tensor) -> Tensor:
@@ -53,12 +56,12 @@ class ConvNeXtBlock(nn.Module):
 class CausalConvNeXtBlock(ConvNeXtBlock):
     """[B, T, C] → [B, T, C]; a step sees itself and the six before it, and `step` takes a clip chunk by chunk."""
 
-    def __init__(self, dim: int, hidden_dim: int, eps: float = EPS) -> None:
-        super().__init__(dim, hidden_dim, eps)
+    def __init__(self, dim: int, hidden_dim: int, eps: float = EPS, layer_scale: bool = True) -> None:
+        super().__init__(dim, hidden_dim, eps, layer_scale=layer_scale)
         self.dwconv = Conv1d(dim, dim, DEPTHWISE_KERNEL, groups=dim, padding="causal")
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self._finish(x, self.dwconv(x.mT))
+        return self._plus(x, self.pointwise(self.dwconv(x.mT).mT))
 
     def initial_state(self, batch_size: int) -> Tensor:
         """State of a clip's start: the last inputs, [B, C, 6]."""
@@ -67,11 +70,7 @@ class CausalConvNeXtBlock(ConvNeXtBlock):
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The next T steps, and the state after them."""
         y, state = self.dwconv.step(x.mT, state)
-        return self._finish(x, y), state
-
-    def _finish(self, x: Tensor, y: Tensor) -> Tensor:
-        assert self.gamma is not None
-        return torch.addcmul(x, self.gamma, self.pointwise(y.mT))
+        return self._plus(x, self.pointwise(y.mT)), state
 
 
 class ConditionedLayerNorm(nn.Module):

@@ -6,7 +6,9 @@ import functools
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from codeczoo.nn.conv import Length
 from codeczoo.nn.rvq import at_least_float32
 
 FRAME, HOP, N_FFT, BANDS = 400, 160, 512, 80
@@ -14,11 +16,16 @@ PREEMPHASIS = 0.97
 FLOOR = 1.192092955078125e-07
 
 
-def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """[B, T] at 16 kHz → [B, F // 2, 160] in float32 or better: F = (T - 400) // 160 + 1 frames, two side by side.
+def frame_count(samples: Length) -> Length:
+    """Frames of that many samples at 16 kHz: int or tensor."""
+    return (samples - FRAME) // HOP + 1
 
-    Each band is brought to mean 0 and variance 1 over the item's own frames; F must be even for each item. Values
-    behind an item are unspecified.
+
+def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """[B, T] at 16 kHz → [B, ceil(F / 2), 160] in float32 or better: F = frame_count(T) frames, two side by side.
+
+    Each band is brought to mean 0 and variance 1 over the item's own frames. Values behind an item's frames are
+    unspecified but finite, among them the second half of its last vector where F is odd.
     """
     waveform = at_least_float32(waveform)
     frames = (waveform * 32768).unfold(-1, FRAME, HOP)  # [B, F, 400]
@@ -31,14 +38,15 @@ def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor
     count = torch.tensor(bands.shape[1], device=bands.device)
     own = bands
     if lengths is not None:
-        count = ((lengths - FRAME) // HOP + 1).view(-1, 1, 1)
+        count = frame_count(lengths).view(-1, 1, 1)
         behind = torch.arange(bands.shape[1], device=bands.device)[:, None] >= count
         own = bands.masked_fill(behind, 0)
     mean = own.sum(1, keepdim=True) / count
     centred = bands - mean
     squares = centred if lengths is None else centred.masked_fill(behind, 0)
     variance = squares.square().sum(1, keepdim=True) / (count - 1)
-    return (centred / (variance + 1e-7).sqrt()).view(len(bands), -1, 2 * BANDS)
+    bands = centred / (variance + 1e-7).sqrt()
+    return F.pad(bands, (0, 0, 0, bands.shape[1] % 2)).view(len(bands), -1, 2 * BANDS)
 
 
 @functools.lru_cache(maxsize=8)

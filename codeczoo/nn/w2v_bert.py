@@ -58,28 +58,40 @@ class Layer(nn.Module):
         self.norm4, self.ff2 = nn.LayerNorm(dim), FeedForward(dim, hidden, bias=True, activation=F.silu)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None, behind: Tensor | None = None) -> Tensor:
         x = torch.add(x, self.ff1(self.norm1(x)), alpha=0.5)
         x = self.attention.attend(self.norm2(x), lengths).add_(x)
-        y = F.glu(self.widen(self.norm3(x)), dim=-1)
+        y = self.norm3(x)
+        y = F.glu(self.widen(y if behind is None else y.masked_fill_(behind, 0)), dim=-1)
         y = self.depthwise_norm(self.depthwise(y.mT.contiguous()).mT)
         x = self.narrow(F.silu(y)).add_(x)
         return self.norm(torch.add(x, self.ff2(self.norm4(x)), alpha=0.5))
 
 
 class W2vBert(nn.Module):
-    """Features [B, N, 160] → what its first `num_layers` layers make of them, [B, N, dim]."""
+    """Features [B, N, 160] → what its first `num_layers` layers make of them, [B, N, dim].
 
-    def __init__(self, features: int, dim: int, num_layers: int, num_heads: int, hidden: int) -> None:
+    With `mask_behind`, vectors behind an item's length are set to zero as transformers does under an attention mask.
+    So the first of them has an output that depends on the item alone: its own past, and attention to the item.
+    """
+
+    def __init__(
+        self, features: int, dim: int, num_layers: int, num_heads: int, hidden: int, mask_behind: bool = False
+    ) -> None:
         super().__init__()
+        self.mask_behind = mask_behind
         self.feature_norm = nn.LayerNorm(features)
         self.project = Linear(features, dim)
         self.layers = nn.ModuleList(Layer(dim, num_heads, hidden) for _ in range(num_layers))
 
     def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = self.project(self.feature_norm(features.to(self.project.weight.dtype)))
+        behind = None
+        if self.mask_behind and lengths is not None:
+            behind = ~valid_mask(lengths, x.shape[1])[..., None]
+            x = x.masked_fill_(behind, 0)
         for layer in self.layers:
-            x = layer(x, lengths)
+            x = layer(x, lengths, behind)
         return x
 
 

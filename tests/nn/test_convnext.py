@@ -11,9 +11,9 @@ from codeczoo.nn.convnext import DEPTHWISE_KERNEL, CausalConvNeXtBlock, Conditio
 from codeczoo.weights.load import randomise
 
 
-@pytest.fixture(scope="module")
-def block() -> CausalConvNeXtBlock:
-    block = CausalConvNeXtBlock(6, 20).double().requires_grad_(False)
+@pytest.fixture(scope="module", params=[True, False])
+def block(request: pytest.FixtureRequest) -> CausalConvNeXtBlock:
+    block = CausalConvNeXtBlock(6, 20, layer_scale=request.param).double().requires_grad_(False)
     randomise(block)
     return block
 
@@ -28,7 +28,7 @@ def test_a_causal_block_is_what_the_paper_says(block: CausalConvNeXtBlock, x: Te
     y = F.layer_norm(y, (6,), block.norm.weight, block.norm.bias, 1e-6)
     y = F.gelu(y @ block.pwconv1.weight.T + block.pwconv1.bias)
     y = y @ block.pwconv2.weight.T + block.pwconv2.bias
-    torch.testing.assert_close(block(x.clone()), x + block.gamma * y)
+    torch.testing.assert_close(block(x.clone()), x + (y if block.gamma is None else block.gamma * y))
 
 
 @pytest.mark.parametrize("sizes", [[1] * 19, [2, 9, 1, 7], [19]])

@@ -1,5 +1,5 @@
-"""Write what is generated from the families: the facts of their networks beside the TOML files, the table of codecs in
-the README, and the table of keys in docs/codec_toml.md."""
+"""Write what is generated from the families: the facts of their networks beside the TOML files, the tables of families
+and codecs in the README and docs/codecs.md, and the table of keys in docs/codec_toml.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from codeczoo.base import codec_toml, info
 from codeczoo.base.catalogue import codec_info, list_codecs, variants
-from codeczoo.cli import codec_table
+from codeczoo.cli.listing import codec_table, family_table
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "codeczoo" / "configs"
@@ -22,8 +22,9 @@ def main() -> None:
         facts = info.facts_of(own)
     (CONFIGS / info.FACTS).write_text(info.write_facts(facts), "utf-8")
     names = {variant.name for variant in own}
-    table = codec_table([codec_info(name) for name in list_codecs() if name in names], markdown=True)
-    put(ROOT / "README.md", "codecs", table)
+    infos = [codec_info(name) for name in list_codecs() if name in names]
+    put(ROOT / "README.md", "families", family_table(infos))
+    put(ROOT / "docs" / "codecs.md", "codecs", codec_table(infos, markdown=True))
     put(ROOT / "docs" / "codec_toml.md", "keys", codec_toml.markdown())
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from safetensors.torch import save
 
 from codeczoo import codec_info, list_codecs
-from codeczoo.cli import codec_table
+from codeczoo.cli.listing import codec_table, family_table
 from tests.support.golden import golden_state_dict
 from tests.support.hub_server import HubServer
 
@@ -19,12 +22,19 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
-def test_the_table_of_codecs_is_the_generated_one() -> None:
-    text = README.read_text("utf-8")
-    table = re.search(r"<!-- codecs: .*? -->\n(.*?)<!-- /codecs -->", text, flags=re.DOTALL)
+@pytest.mark.parametrize(
+    ("page", "name", "made"),
+    [
+        (README, "families", family_table),
+        (ROOT / "docs" / "codecs.md", "codecs", functools.partial(codec_table, markdown=True)),
+    ],
+    ids=["families", "codecs"],
+)
+def test_the_tables_are_the_generated_ones(page: Path, name: str, made: Callable[..., str]) -> None:
+    table = re.search(rf"<!-- {name}: .*? -->\n(.*?)<!-- /{name} -->", page.read_text("utf-8"), flags=re.DOTALL)
     assert table is not None
-    made = codec_table([codec_info(name) for name in list_codecs()], markdown=True)
-    assert table.group(1).strip() == made, "run: python scripts/update_readme.py"
+    infos = [codec_info(codec) for codec in list_codecs()]
+    assert table.group(1).strip() == made(infos), "run: python scripts/update_readme.py"
 
 
 def test_its_code_runs(tmp_path: Path) -> None:

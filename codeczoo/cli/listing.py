@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ def _infos(names: Sequence[str]) -> Iterator[CodecInfo]:
 
 
 def codec_table(infos: Sequence[CodecInfo], markdown: bool = False) -> str:
-    """A table of codecs, with their second names; the README's is made of it."""
+    """A table of codecs, with their second names; docs/codecs.md has it."""
     head = [
         "name",
         "rate (Hz)",
@@ -102,6 +102,42 @@ def codec_table(infos: Sequence[CodecInfo], markdown: bool = False) -> str:
             also = f"also: {', '.join(info.also)}"
             lines += textwrap.wrap(also, WIDTH, initial_indent="  ", subsequent_indent=" " * len("  also: "))
     return "\n".join(lines)
+
+
+def family_table(infos: Sequence[CodecInfo]) -> str:
+    """A Markdown table with one row a family: its variants, and the range of each fact over them."""
+    families: dict[str, list[CodecInfo]] = {}
+    for info in infos:
+        families.setdefault(info.family, []).append(info)
+    head = ["family", "variants", "rate (kHz)", "frames/s", "kbit/s", "streams", "weights licence"]
+    rows = [head, ["---"] * len(head)]
+    for family, members in families.items():
+        papers = {info.paper for info in members}
+        rates = [rate for info in members for rate in info.bitrates]
+        rows.append(
+            [
+                f"[{family}]({papers.pop()})" if len(papers) == 1 else family,
+                ", ".join(f"`{info.name}`" for info in members[:2])
+                + (f" and {len(members) - 2} more" * (len(members) > 2)),
+                _range([info.sample_rate / 1000 for info in members]),
+                _range([info.frame_rate for info in members if info.frame_rate]),
+                _range([rate / 1000 for rate in rates] or [info.bitrate / 1000 for info in members if info.bitrate]),
+                _together("yes" if info.causal else "decoder" if info.streams else "no" for info in members),
+                _together(info.weights_licence for info in members),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _together(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))
 
 
 def _sizes(sizes: Sequence[int]) -> str:

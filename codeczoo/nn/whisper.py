@@ -19,7 +19,7 @@ from codeczoo.nn.transformer import FeedForward, Transformer, TransformerLayer
 
 
 class WhisperTransformer(nn.Module):
-    """[B, N, dim] → [B, N, dim], for N up to `positions`; a step sees all steps of its own item."""
+    """[B, N, dim] → [B, N, dim], for N up to `positions`; a step sees every step of the same item."""
 
     def __init__(self, dim: int, num_layers: int, num_heads: int, hidden: int, positions: int) -> None:
         super().__init__()

@@ -145,7 +145,7 @@ def _weights(table: Mapping[str, Any], place: str) -> dict[str, Any]:
 def _check(table: Mapping[str, Any], keys: Mapping[str, Key], place: str) -> None:
     for name, value in table.items():
         if name not in keys:
-            raise ValueError(f"{place}: {name!r} is no key{nearest(name, keys)}")
+            raise ValueError(f"{place}: {name!r} is no key{nearest_name(name, keys)}")
         _is(value, keys[name].form, f"{place}: {name}")
 
 
@@ -162,7 +162,7 @@ def _is(value: Any, form: str, place: str) -> None:
         raise ValueError(f"{place} must be {FORMS[form]}; it is {value!r} ({type(value).__name__})")
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
+def nearest_name(key: str, known: Iterable[str]) -> str:
     """The end of a sentence on an unknown key: what was meant, or what there is."""
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)

@@ -21,7 +21,7 @@ from codeczoo.base.deprecated import HidesFormerNames, Renamed, renamed_keyword
 from codeczoo.base.ragged import batch_index, check_lengths
 
 PAD = -1  # fills the frames behind an item's own; no codebook has this index
-FORMAT = "codeczoo.codes/1"
+CODES_FORMAT = "codeczoo.codes/1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +263,7 @@ class Codes(HidesFormerNames):
             FileNotFoundError: the folder is not there.
         """
         meta = {
-            "format": FORMAT,
+            "format": CODES_FORMAT,
             "codec": self.codec,
             "sample_rate": str(self.sample_rate),
             "frame_rate": json.dumps(self.frame_rate),
@@ -370,8 +370,8 @@ def _seconds(samples: int, frames: int, sample_rate: int, frame_rate: float | No
 def _checked(name: str, meta: Mapping[str, str] | None) -> Mapping[str, str]:
     """A file's metadata, if it is one of codes."""
     meta = meta or {}
-    if meta.get("format") != FORMAT:
-        raise ValueError(f"{name}: not a file of codes (its format is {meta.get('format')!r}, not {FORMAT!r})")
+    if meta.get("format") != CODES_FORMAT:
+        raise ValueError(f"{name}: not a file of codes (its format is {meta.get('format')!r}, not {CODES_FORMAT!r})")
     return meta
 
 

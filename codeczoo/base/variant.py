@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from codeczoo.base.codec_toml import nearest
+from codeczoo.base.codec_toml import nearest_name
 
 if TYPE_CHECKING:
     from codeczoo.base.codec import BaseCodec
@@ -117,7 +117,7 @@ class Variant:
         for key, value in self.network.items():
             place = f"{self._place}: network.{key}"
             if key not in fields:
-                raise ValueError(f"{place} is no number of {config}{nearest(key, fields)}")
+                raise ValueError(f"{place} is no number of {config}{nearest_name(key, fields)}")
             if not _fits(value, hints[key]):
                 raise ValueError(
                     f"{place} must be {_told(hints[key])} by {config}; it is {value!r} ({type(value).__name__})"

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from codeczoo.base.codes import describe_weights
 from codeczoo.executor.record import weights_id, write_atomically
 
-FORMAT = "codeczoo.benchmark/2"
+RESULTS_FORMAT = "codeczoo.benchmark/2"
 MAX_NAME_BYTES = 200  # of a file; file systems take 255
 
 
@@ -74,10 +74,10 @@ class Results:
             self.done.clear()
             self._file = self.clips_path.open("a", encoding="utf-8")
         elif run := self._run():
-            if run.get("format") != FORMAT:
+            if run.get("format") != RESULTS_FORMAT:
                 raise ValueError(
                     f"{self.folder} holds results of another format ({run.get('format')}; this version writes "
-                    f"{FORMAT}): choose another --out, or --overwrite to discard them"
+                    f"{RESULTS_FORMAT}): choose another --out, or --overwrite to discard them"
                 )
             before = run["settings"]
             differ = sorted(key for key in settings.keys() - {"weights"} if before.get(key) != settings[key])

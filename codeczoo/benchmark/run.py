@@ -16,7 +16,7 @@ from codeczoo.base.catalogue import find_variant
 from codeczoo.benchmark.job import BenchmarkJob
 from codeczoo.benchmark.measure import CLOCKS, BenchmarkTask, Outcome
 from codeczoo.benchmark.protocols import find_protocol
-from codeczoo.benchmark.results import FORMAT, Results
+from codeczoo.benchmark.results import RESULTS_FORMAT, Results
 from codeczoo.benchmark.settings import Settings
 from codeczoo.benchmark.summary import summarise
 from codeczoo.data.batching import plan_batches
@@ -158,7 +158,7 @@ class _BenchmarkSession:
     def _description(self) -> dict[str, Any]:
         protocol = find_protocol(self.settings.protocol)
         return {
-            "format": FORMAT,
+            "format": RESULTS_FORMAT,
             "protocol": protocol.name,
             "resampler": protocol.resampler,
             "settings": self.settings.of_record(),

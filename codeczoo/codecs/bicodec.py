@@ -65,7 +65,7 @@ from codeczoo.nn.snake import Snake, SnakeUnits
 
 GLOBAL = "global_codes"  # the side value
 SHORTEST = 400  # samples that make a frame
-CONTEXT = 5.0  # seconds to each side of a window of a long clip
+CONTEXT_SECONDS = 5.0  # to each side of a window of a long clip
 N_FFT, WINDOW, HOP, MELS, LOWEST = 1024, 640, 320, 128, 10.0  # of the mel bands; the lowest in Hz
 STAGES, STAGE_LAYERS = 2, 2  # small backbones after the encoder's first and before the prenet's last
 
@@ -333,7 +333,7 @@ class BiCodec(BaseCodec):
         """One clip; only what wav2vec 2.0 attends to differs from the whole."""
         speech, reference, lengths = self.prepared(waveform[..., : int(lengths[0])], lengths)
         total, hop = self.semantic.out_length(speech.shape[-1]), self.hop_length
-        context = round(CONTEXT * self.sample_rate / hop)
+        context = round(CONTEXT_SECONDS * self.sample_rate / hop)
         step = max(samples // hop - 2 * context, context)
         codes = []
         for start in release_memory_between(range(0, total, step)):

@@ -19,7 +19,7 @@ clips of less than one frame (2039 or 1079 samples), which are filled up with ze
 Features and attention see the whole clip: `encode` takes a minute in one piece, and longer clips in chunks with 5 s of
 context, which is not exact. With the golden weights of the 12.5 Hz model, 84% of the semantic codes and 71% of the
 others are the same for 40 s in chunks of 20 s as in one piece; with the published weights it has not been measured.
-`decode` is exact in chunks, because its convolutions see a finite stretch.
+`decode` is exact in chunks, because its convolutions have a finite receptive field.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from codeczoo.nn.rvq import at_least_float32
 from codeczoo.nn.w2v_bert import W2vBert, w2v_bert_rules
 
 FEATURE_RATE = 16000  # Hz, of what w2v-BERT hears
-CONTEXT = 5.0  # seconds to each side of a chunk of a long clip, in `encode`
+CONTEXT_SECONDS = 5.0  # to each side of a chunk of a long clip, in `encode`
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class DualCodec(BaseCodec):
         # The fewest samples that give one frame: 2 * pooling - 1 frames of the filter bank.
         needed = FRAME + (2 * config.pooling - 2) * HOP
         self.min_samples = (needed - 1) * config.sample_rate // FEATURE_RATE + 1
-        self.encode_context, _ = contexts_of(CONTEXT, config.sample_rate, self.hop_length)
+        self.encode_context, _ = contexts_of(CONTEXT_SECONDS, config.sample_rate, self.hop_length)
         convolutions = convolutions_of(self.semantic_decoder, self.decoder)
         first, last = receptive_span(convolutions, 0, self.hop_length - 1)
         self.decode_context = Context(-first, last)
@@ -192,7 +192,7 @@ class DualCodec(BaseCodec):
     def encode_semantic(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """[B, 1, T] → normalised and averaged features of w2v-BERT [B, dim, N], and its vectors [B] before that."""
         features, frames = self.features(waveform, lengths)
-        # Of an odd number of frames the last has a vector of its own, which is masked.
+        # Of an odd number of frames the last alone makes a vector, which is masked.
         hidden = self.w2v_bert(features, dense_or_none(frames // 2, features.shape[1]))
         return F.avg_pool1d(self.normalise(hidden).mT, self.config.pooling), (frames + 1) // 2
 
@@ -228,7 +228,7 @@ class DualCodec(BaseCodec):
 
 
 def _rules(strides: int, codec: str, stats: str) -> Iterator[Rule]:
-    """The tensors of a codec with so many strides, whose keys begin with `codec`, and of the statistics."""
+    """The tensors of a codec with `strides` strides, whose keys begin with `codec`, and of the statistics."""
     layers, level = DualCodecConfig.convnext_layers, r"quantizer\.levels\.(\d+)\."
     for ours, theirs in descript_names(strides).items():
         yield Rule(rf"{re.escape(ours)}\.(\w+)", rf"{codec}dac.{theirs}.\1")

@@ -61,7 +61,7 @@ State = dict[str, Any]
 
 FRAME_RATE = 50  # Hz, of WavLM and of the decoder
 FOCAL_LEVELS = 2  # convolutions of growing kernels; the global context is one more
-CONTEXT = 5.0  # seconds to each side of a window of a long clip
+CONTEXT_SECONDS = 5.0  # to each side of a window of a long clip
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class FocalCodec(BaseCodec):
             self.latency = config.group / FRAME_RATE
         else:
             self.approximate_when_long, self.min_chunk_seconds = ("encode",), 60.0
-            self.encode_context, _ = contexts_of(CONTEXT, config.sample_rate, self.hop_length)
+            self.encode_context, _ = contexts_of(CONTEXT_SECONDS, config.sample_rate, self.hop_length)
         self.encoder = _wavlm(config)
         kernels = [config.focal_window + level * config.focal_factor for level in range(FOCAL_LEVELS)]
         focal = (kernels + [config.context_window] * self.causal, self.causal)

@@ -51,7 +51,7 @@ from codeczoo.nn.wavlm import WavLM, wavlm_rules
 SPEECH_RATE = 16000  # Hz, of the speech model
 MARGIN = 160  # zeros on both sides of its input
 BLOCKS = 2  # of the semantic encoder
-CONTEXT = 5.0  # seconds to each side of a window of a long clip
+CONTEXT_SECONDS = 5.0  # to each side of a window of a long clip
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class XCodec(BaseCodec):
         return self.latent(semantic, acoustic, frames, acoustic_lengths)
 
     def frames(self, samples: Length) -> Length:
-        """Of so many samples: int or tensor."""
+        """Frames of `length` samples: int or tensor."""
         speech = self.speech_samples(samples) + 2 * MARGIN
         return -(-self.semantic_model.out_length(speech) // self.semantic_step)
 
@@ -238,7 +238,7 @@ class XCodec(BaseCodec):
         total, moved = self.frames(waveform.shape[-1]), self.moved(waveform.shape[-1])
         (speech, _), (acoustic, _) = self.speech_input(waveform, None), self.acoustic_input(waveform, None)
         speech_hop = hop * SPEECH_RATE // self.sample_rate
-        context = round(CONTEXT * self.sample_rate / hop)
+        context = round(CONTEXT_SECONDS * self.sample_rate / hop)
         step = max(samples // hop - 2 * context, context)
         codes = []
         for start in release_memory_between(range(0, total, step)):

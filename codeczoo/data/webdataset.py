@@ -157,7 +157,7 @@ def _members(shard: Path, file: BinaryIO) -> Iterator[TarMember]:
                 if info.isfile():
                     if info.issparse():
                         raise ValueError(
-                            f"{shard}: {info.name} is a sparse file, which is not read: write the tar anew"
+                            f"{shard}: {info.name} is a sparse file, which is not read: write it to the tar in full"
                         )
                     last = TarMember(info.name, info.offset_data, info.size)
                     yield last
@@ -176,7 +176,7 @@ def _members(shard: Path, file: BinaryIO) -> Iterator[TarMember]:
             return  # nothing but padding is missing
         raise ValueError(
             f"{shard}: broken at byte {offset}, behind {last.name or 'nothing'} ({error}); "
-            "clips are lost there: bring the shard anew, or leave it out"
+            "clips are lost there: fetch the shard again, or leave it out"
         ) from error
 
 

@@ -93,7 +93,7 @@ class JobWorker(ABC, Generic[Task, Read, Result]):
     @abstractmethod
     def start(self, task: Task, read: Read) -> Iterator[Pending[Result]]:
         """Do the device's share of a task. Each result is yielded as soon as its share is done, so that a process that
-        is killed loses no more than the results under way.
+        is killed loses only the results in progress.
 
         A clip that fails is part of a result; an exception ends the run.
         """

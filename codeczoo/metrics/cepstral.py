@@ -7,7 +7,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from codeczoo.metrics.pair import Pair, Result
-from codeczoo.metrics.pool import Started, WorkerPool, channel_means, shared_pool
+from codeczoo.metrics.pool import PendingMetrics, WorkerPool, channel_means, shared_pool
 
 
 def mcd(
@@ -36,7 +36,7 @@ def mcd(
     return start_mcd(Pair.of(reference, estimate, sample_rate, lengths), ["mcd"], pool or shared_pool()).finish()["mcd"]
 
 
-def start_mcd(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
+def start_mcd(pair: Pair, names: Collection[str], pool: WorkerPool) -> PendingMetrics:
     """Begin `mcd`."""
     del names
     mono = pair.mono()
@@ -47,4 +47,4 @@ def start_mcd(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
         pool.submit("mel_cepstral_distortion", (x[item, :end], y[item, :end], rate), seconds=end / rate, reason=reason)
         for item, (end, (reason,)) in enumerate(zip(pair.lengths.tolist(), reasons, strict=True))
     ]
-    return Started(futures, lambda: {"mcd": channel_means([[future] for future in futures])})
+    return PendingMetrics(futures, lambda: {"mcd": channel_means([[future] for future in futures])})

@@ -2,7 +2,7 @@
 
 At 10 kHz, frames of 256 samples are compared in 15 third-octave bands over runs of 30 frames, after frames in which
 the reference is silent are taken out. All of that batches: taking out is a stable sort that brings the kept frames
-to the front, and the signal rebuilt from them by overlap-add and framed anew is, half frame by half frame, the sum
+to the front, and the signal rebuilt from them by overlap-add and framed again is, half frame by half frame, the sum
 of neighbouring kept frames.
 
 Sources: Taal et al., "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy Speech", IEEE TASLP

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.metrics.pair import Pair, Result
-from codeczoo.metrics.pool import Reply, Started, WorkerPool, channel_means, shared_pool
+from codeczoo.metrics.pool import PendingMetrics, Reply, WorkerPool, channel_means, shared_pool
 
 # The C code has room for 50 utterances and writes on behind it. One takes at least 0.2 s of speech and 0.2 s of
 # pause, so that shorter clips than this are safe; after a longer one the worker is replaced, whether it died or not.
@@ -95,10 +95,10 @@ def visqol(
     return start_visqol(pair, ["visqol"], pool or shared_pool()).finish()["visqol"]
 
 
-def start_pesq(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
+def start_pesq(pair: Pair, names: Collection[str], pool: WorkerPool) -> PendingMetrics:
     """Begin those of `names` that are PESQ."""
     futures = {name: submit_pesq(pair, band, pool) for name, band in BANDS.items() if name in names}
-    return Started(
+    return PendingMetrics(
         [future for rows in futures.values() for row in rows for future in row],
         lambda: {name: channel_means(rows) for name, rows in futures.items()},
     )
@@ -132,7 +132,7 @@ def submit_pesq(pair: Pair, band: Band, pool: WorkerPool, *, upsample: bool = Fa
     ]
 
 
-def start_visqol(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
+def start_visqol(pair: Pair, names: Collection[str], pool: WorkerPool) -> PendingMetrics:
     """Begin `visqol`."""
     del names
     mono = pair.mono().double().resampled(VISQOL_RATE, "sharp")
@@ -142,4 +142,4 @@ def start_visqol(pair: Pair, names: Collection[str], pool: WorkerPool) -> Starte
         pool.submit("visqol", (x[item, :end], y[item, :end], "audio"), seconds=end / VISQOL_RATE, reason=reason)
         for item, (end, (reason,)) in enumerate(zip(mono.lengths.tolist(), reasons, strict=True))
     ]
-    return Started(futures, lambda: {"visqol": channel_means([[future] for future in futures])})
+    return PendingMetrics(futures, lambda: {"visqol": channel_means([[future] for future in futures])})

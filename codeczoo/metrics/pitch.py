@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from codeczoo.metrics.pair import Pair, Result
-from codeczoo.metrics.pool import Reply, Started, WorkerPool, shared_pool
+from codeczoo.metrics.pool import PendingMetrics, Reply, WorkerPool, shared_pool
 
 PRAAT = {"step": 0.01, "floor": 50.0, "ceiling": 800.0, "voicing": 0.45}
 MIN_VOICED_FRAMES = 10  # frames voiced in both, below which no statistic of them is given
@@ -106,7 +106,7 @@ def vuv_error(
     return _measured(Pair.of(reference, estimate, sample_rate, lengths), "vuv_error", pool)
 
 
-def start_pitch(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
+def start_pitch(pair: Pair, names: Collection[str], pool: WorkerPool) -> PendingMetrics:
     """Begin those of `names` that are of this kind, with one analysis of each signal."""
     mono = pair.mono()
     x, y = (side[:, 0].numpy() for side in (mono.reference, mono.estimate))
@@ -120,7 +120,7 @@ def start_pitch(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started
         items = [_compare(future.result()) for future in futures]
         return {name: Result.of(item[name] for item in items) for name in F0_METRICS if name in names}
 
-    return Started(futures, finish)
+    return PendingMetrics(futures, finish)
 
 
 def _measured(pair: Pair, name: str, pool: WorkerPool | None) -> Result:

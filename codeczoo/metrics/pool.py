@@ -50,7 +50,7 @@ class Reply(NamedTuple):
     reason: str | None
 
 
-class Started(NamedTuple):
+class PendingMetrics(NamedTuple):
     """Metrics in progress: the futures that they wait for, and the function that makes results of these."""
 
     futures: Sequence[Future[Reply]]

@@ -18,7 +18,7 @@ from codeczoo.base.device import choose_device
 from codeczoo.base.inputs import from_numpy
 from codeczoo.base.ragged import pad_stack
 from codeczoo.metrics.pair import Pair, Result
-from codeczoo.metrics.pool import Started, WorkerPool, shared_pool
+from codeczoo.metrics.pool import PendingMetrics, WorkerPool, shared_pool
 from codeczoo.metrics.table import METRICS, Metric, find_metrics
 
 Batch = Audio | Tensor | np.ndarray | Sequence[Tensor | np.ndarray] | Sequence[Audio]
@@ -72,7 +72,7 @@ class Evaluation:
     ) -> None:
         self._wanted, self._sample_rate, self._cropped, self._resampled = wanted, pair.sample_rate, cropped, resampled
         self._results: dict[str, Result] = {}
-        self._started: list[Started] = []
+        self._started: list[PendingMetrics] = []
         engines: dict[Any, list[str]] = {}
         for metric in wanted:
             engines.setdefault(metric.engine, []).append(metric.name)

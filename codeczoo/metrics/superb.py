@@ -23,7 +23,7 @@ from torch import Tensor
 from codeczoo.metrics.intelligibility import RATE, RUN, Recipe, correlations
 from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.perceptual import BANDS, submit_pesq
-from codeczoo.metrics.pool import Reply, Started, WorkerPool, channel_means, shared_pool
+from codeczoo.metrics.pool import PendingMetrics, Reply, WorkerPool, channel_means, shared_pool
 from codeczoo.metrics.samples import sample_distances
 from codeczoo.metrics.spectral import spectral_distances
 
@@ -104,7 +104,7 @@ def superb_distances(pair: Pair, names: Collection[str]) -> dict[str, Result]:
     return {f"superb/{name}": result for name, result in results.items()}
 
 
-def start_superb(pair: Pair, names: Collection[str], pool: WorkerPool) -> Started:
+def start_superb(pair: Pair, names: Collection[str], pool: WorkerPool) -> PendingMetrics:
     """Begin those of `names` that run in the pool."""
     pair = pair.padded
     started: dict[str, list[list[Future[Reply]]]] = {}
@@ -125,7 +125,7 @@ def start_superb(pair: Pair, names: Collection[str], pool: WorkerPool) -> Starte
             ]
             for item, (end, reason) in enumerate(zip(view.lengths.tolist(), pair.reasons, strict=True))
         ]
-    return Started(
+    return PendingMetrics(
         [future for rows in started.values() for row in rows for future in row],
         lambda: {name: _with_fallback(channel_means(rows), fallbacks[name]) for name, rows in started.items()},
     )

@@ -14,7 +14,7 @@ from codeczoo.metrics.intelligibility import estoi, intelligibility, stoi
 from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.perceptual import pesq_nb, pesq_wb, start_pesq, start_visqol, visqol
 from codeczoo.metrics.pitch import f0_corr, f0_ffe, f0_gpe, f0_rmse, start_pitch, vuv_error
-from codeczoo.metrics.pool import Started, WorkerPool
+from codeczoo.metrics.pool import PendingMetrics, WorkerPool
 from codeczoo.metrics.samples import sample_distances, si_sdr, snr, waveform
 from codeczoo.metrics.spectral import lsd, mel, mel_dac, spectral_distances, stft
 from codeczoo.metrics.superb import (
@@ -29,7 +29,7 @@ from codeczoo.metrics.superb import (
 )
 
 OnDevice = Callable[[Pair, Collection[str]], dict[str, Result]]
-InPool = Callable[[Pair, Collection[str], WorkerPool], Started]
+InPool = Callable[[Pair, Collection[str], WorkerPool], PendingMetrics]
 
 
 @dataclass(frozen=True)

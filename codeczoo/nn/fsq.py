@@ -94,7 +94,7 @@ class ProjectedFSQ(FSQ):
 
 
 class GroupFSQ(FSQ):
-    """FSQ of equal shares of the channels, each with a code of its own: values [B, K * D, N] ↔ codes [B, K, N] of D
+    """FSQ of equal shares of the channels, each with its code: values [B, K * D, N] ↔ codes [B, K, N] of D
     digits each (NeMo)."""
 
     def __init__(

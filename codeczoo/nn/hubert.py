@@ -62,7 +62,7 @@ class FeatureExtractor(nn.Module):
         self.norms = nn.ModuleList(norms[self.norm_kind])
 
     def out_length(self, length: Length) -> Length:
-        """Frames of so many samples: int or tensor. Never less than 0."""
+        """Frames of `length` samples: int or tensor, at least 0."""
         for conv in self.convs:
             length = conv.out_length(length)
         return length.clamp(min=0) if isinstance(length, Tensor) else max(length, 0)
@@ -125,7 +125,7 @@ class Hubert(nn.Module):
         return everything(steps, lengths)
 
     def out_length(self, length: Length) -> Length:
-        """Frames of so many samples: int or tensor."""
+        """Frames of `length` samples: int or tensor."""
         return self.extractor.out_length(length)
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -1,8 +1,8 @@
 """Snake, the activation that DAC and its heirs use, and the residual units that they build on it.
 
 Snake is x plus a squared sine, so that a network can extrapolate periodic signals, which ReLU continues linearly:
-"Neural Networks Fail to Learn Periodic Functions and How to Fix It" (arXiv 2006.08195). SnakeBeta gives the size of the
-sine a parameter of its own: BigVGAN (arXiv 2206.04658). The residual unit is that of DAC (arXiv 2306.06546).
+"Neural Networks Fail to Learn Periodic Functions and How to Fix It" (arXiv 2006.08195). SnakeBeta has a separate
+parameter for the size of the sine: BigVGAN (arXiv 2206.04658). The residual unit is that of DAC (arXiv 2306.06546).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class SnakeUnit(nn.Module):
         self.conv2 = Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        if cuda_kernels.here(x):  # CUDA adds a convolution's bias in a kernel of its own
+        if cuda_kernels.here(x):  # CUDA adds a convolution's bias in a separate kernel
             alpha, eps = self.snake2.alpha, self.snake2.eps
             y = self.conv1.without_bias(self.snake1(x), lengths)
             y = self.conv2.without_bias(snake(y, alpha, alpha, eps, bias=_column(self.conv1)))

@@ -114,7 +114,7 @@ class Transformer(nn.Module):
         return torch.zeros(batch_size, dtype=torch.int64, device=rings[0].device), rings
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next T steps [B, T, dim] of clips, each at a position of its own, and the state after them.
+        """The next T steps [B, T, dim] of clips, each at its own position, and the state after them.
 
         A short chunk is written into the rings in place, where `state` sees nothing: `state` stays valid until the
         state after it takes a step (see `attention.Chunk`).

@@ -57,12 +57,12 @@ class Unit(ConvNeXtBlock):
         return super().forward(x.mT, lengths).mT
 
     def pointwise(self, y: Tensor) -> Tensor:
-        """On a CPU stretch by stretch, so that the widened steps, at the waveform's rate, stay in its cache."""
+        """On a CPU tile by tile, so that the widened steps, at the waveform's rate, stay in its cache."""
         widened = self.pwconv1.out_features * y.shape[0] * y.shape[1]
         if y.device.type != "cpu" or widened <= 16 * TILE_VALUES:
             return super().pointwise(y)
-        for stretch in y.split(max(y.shape[1] * TILE_VALUES * torch.get_num_threads() // widened, 1), dim=1):
-            stretch.copy_(super().pointwise(stretch))
+        for tile in y.split(max(y.shape[1] * TILE_VALUES * torch.get_num_threads() // widened, 1), dim=1):
+            tile.copy_(super().pointwise(tile))
         return y
 
 

@@ -22,7 +22,7 @@ ORIGINAL = "original"  # the folder beside those of the codecs
 
 
 @dataclass(frozen=True)
-class Source:
+class ListeningSource:
     """The original or one reconstruction of a clip, or the reason why there is none. Paths are relative to the report.
 
     Attributes:
@@ -40,7 +40,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Clip:
+class ListeningClip:
     """A saved clip. `sources` begin with the original, where that was saved; `run` is "" where all runs have it."""
 
     id: str
@@ -49,7 +49,7 @@ class Clip:
     seconds: float
     sample_rate: int
     channels: int
-    sources: Sequence[Source]
+    sources: Sequence[ListeningSource]
 
     @property
     def has_original(self) -> bool:
@@ -65,7 +65,7 @@ class Listening:
         silent: labels of codecs without any saved clip.
     """
 
-    clips: Sequence[Clip]
+    clips: Sequence[ListeningClip]
     saved: int
     silent: Sequence[str]
 
@@ -124,7 +124,7 @@ def _clip(
     have: Mapping[str, set[str]],
     out: Path,
     folder: str,
-) -> Clip:
+) -> ListeningClip:
     """One clip with its sources; its files go to `folder` of `out`."""
     owner, clip = key
     name = audio_name(clip)
@@ -144,7 +144,7 @@ def _clip(
         pictures[out / f"{stems[label]}.png"] = spectrogram(waveform, rate)
     write_pictures(pictures)
     line = next(line for line in lines.values() if line["status"] == "ok")
-    return Clip(
+    return ListeningClip(
         id=clip,
         run=owner,
         category=line["category"],
@@ -158,12 +158,14 @@ def _clip(
     )
 
 
-def _source(label: str, line: Mapping[str, Any], stem: str | None) -> Source:
+def _source(label: str, line: Mapping[str, Any], stem: str | None) -> ListeningSource:
     if line["status"] == "failed":
-        return Source(label, failure=f"{line['stage']}: {line['reason']}")
+        return ListeningSource(label, failure=f"{line['stage']}: {line['reason']}")
     if stem is None:
-        return Source(label, failure="its audio was not saved")
-    return Source(label, f"{stem}.flac", f"{stem}.png", line.get("bitrate"), line.get("metrics"), line.get("undefined"))
+        return ListeningSource(label, failure="its audio was not saved")
+    return ListeningSource(
+        label, f"{stem}.flac", f"{stem}.png", line.get("bitrate"), line.get("metrics"), line.get("undefined")
+    )
 
 
 def _slug(label: str) -> str:

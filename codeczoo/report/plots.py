@@ -32,7 +32,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 
 
 @dataclass(frozen=True)
-class Group:
+class CodecGroup:
     """Codecs that share a colour and symbol: a family, or a file format."""
 
     name: str
@@ -60,10 +60,12 @@ def group_name(codec: CodecResult) -> str:
     return codec.info.get("family") or codec.name
 
 
-def groups(report: Report) -> dict[str, Group]:
+def groups(report: Report) -> dict[str, CodecGroup]:
     """Name → colour and symbol; all differ for up to 70 groups."""
     names = sorted({group_name(codec) for codec in report.codecs if not codec.encode_only})
-    return {name: Group(name, COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)]) for i, name in enumerate(names)}
+    return {
+        name: CodecGroup(name, COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)]) for i, name in enumerate(names)
+    }
 
 
 def plots(report: Report) -> list[Plot]:
@@ -127,7 +129,9 @@ def _why_absent(codec: CodecResult, metric: str, category: str | None) -> str | 
     return None if part.bitrate else "no bitrate"
 
 
-def _trace(codecs: Sequence[CodecResult], group: Group, metric: str, category: str | None, places: int) -> go.Scatter:
+def _trace(
+    codecs: Sequence[CodecResult], group: CodecGroup, metric: str, category: str | None, places: int
+) -> go.Scatter:
     values = [value for codec in codecs if (value := codec.value(metric, category))]
     rates = [(part.bitrate or 0.0) if (part := codec.part(category)) else 0.0 for codec in codecs]
     means = [value.mean or 0.0 for value in values]

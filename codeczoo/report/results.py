@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codeczoo.benchmark.results import FORMAT
+from codeczoo.benchmark.results import RESULTS_FORMAT
 from codeczoo.metrics.table import METRICS
 from codeczoo.report.counts import Tally, lines, tally
 
@@ -193,8 +193,10 @@ def _read_run(folder: Path, label: str) -> Run:
             "and it goes on where it stopped"
         )
     description, summary = (json.loads((folder / name).read_text("utf-8")) for name in ("run.json", "summary.json"))
-    if description.get("format") != FORMAT:
-        raise ValueError(f"{folder}: results of format {description.get('format')!r}; this version reads {FORMAT!r}")
+    if description.get("format") != RESULTS_FORMAT:
+        raise ValueError(
+            f"{folder}: results of format {description.get('format')!r}; this version reads {RESULTS_FORMAT!r}"
+        )
     timing = folder / "timing.json"
     return Run(
         folder,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from codeczoo.base.codes import PAD, Codes, narrowest
 
-FORMAT = "codeczoo.tokens/1"
+SHARD_FORMAT = "codeczoo.tokens/1"
 
 
 class Tokens(NamedTuple):
@@ -55,13 +55,13 @@ class Facts:
 
     def to_json(self) -> str:
         facts = {name: value for name, value in vars(self).items() if name not in LEFT_OUT or value}
-        return json.dumps({"format": FORMAT, **facts}, sort_keys=True)
+        return json.dumps({"format": SHARD_FORMAT, **facts}, sort_keys=True)
 
     @classmethod
     def from_json(cls, path: Path, text: str | bytes | None) -> Facts:
         table = json.loads(text) if text else {}
-        if table.pop("format", None) != FORMAT:
-            raise ValueError(f"{path}: not a shard of tokens (its format is not {FORMAT!r})")
+        if table.pop("format", None) != SHARD_FORMAT:
+            raise ValueError(f"{path}: not a shard of tokens (its format is not {SHARD_FORMAT!r})")
         return cls(**{**table, "codebook_sizes": tuple(table["codebook_sizes"]), "strides": tuple(table["strides"])})
 
     def codes(self, codes: Tensor, num_samples: int, side_info: Mapping[str, Tensor]) -> Codes:

@@ -27,7 +27,7 @@ from codeczoo.tokens.formats import FORMS, Facts, Tokens
 from codeczoo.tokens.settings import TokenSettings
 from codeczoo.weights.download import sha256_of
 
-FORMAT = "codeczoo.tokenization/1"
+INDEX_FORMAT = "codeczoo.tokenization/1"
 CODEC_FACTS = (
     "name",
     "sample_rate",
@@ -188,7 +188,7 @@ def write_index(settings: TokenSettings, numbers: Sequence[int]) -> dict[str, An
     run = json.loads((out / "run.json").read_text("utf-8"))
     codec = run["codec"]
     index = {
-        "format": FORMAT,
+        "format": INDEX_FORMAT,
         "form": settings.form,
         "codec": {key: codec[key] for key in CODEC_FACTS},
         "dataset": run["dataset"],

@@ -21,7 +21,7 @@ from codeczoo.tokens.formats import FORMS
 from codeczoo.tokens.job import TokenJob, TokenTask
 from codeczoo.tokens.settings import TokenSettings
 from codeczoo.tokens.shards import (
-    FORMAT,
+    INDEX_FORMAT,
     ShardInProgress,
     check_settings,
     check_weights,
@@ -79,7 +79,7 @@ class _TokenSession:
         check_weights(out, description["codec"])
         if self.rank.number == 0:
             dataset = {"name": self.source.name, **self.source.facts()}
-            head = {"format": FORMAT, "settings": self.settings.of_record(), "dataset": dataset, **description}
+            head = {"format": INDEX_FORMAT, "settings": self.settings.of_record(), "dataset": dataset, **description}
             write_atomically(out / "run.json", jsonable(head))
         with tqdm(total=self.source.count, unit="clip", disable=not self.settings.progress) as bar:
             for encoded in executor.run(self._tasks(bar)):

@@ -140,7 +140,7 @@ def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
     return Checkpoint(candidates, {stem: part.metadata for stem, part in parts.items()})
 
 
-def find_files(folder: Path, published: Sequence[str]) -> list[Path]:
+def find_checkpoint_files(folder: Path, published: Sequence[str]) -> list[Path]:
     """The checkpoint files in a folder: the published ones (by path from the folder or from a folder in it, or by
     name), else one of `USUAL_FILES`, else the only checkpoint there.
 

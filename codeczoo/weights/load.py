@@ -21,7 +21,7 @@ from codeczoo.base.key_map import KeyMap
 from codeczoo.weights.checkpoint import (
     WHOLE_FILE,
     Checkpoint,
-    find_files,
+    find_checkpoint_files,
     from_tree,
     merge,
     read_checkpoint,
@@ -120,7 +120,7 @@ def _paths(
         raise TypeError(f"weights must be a path, a dict of tensors, 'random' or None; it is {type(weights).__name__}")
     path = Path(weights).expanduser()
     if path.is_dir():
-        files = find_files(path, _checkpoints(source))
+        files = find_checkpoint_files(path, _checkpoints(source))
         settings = (files[0].with_name(name) for name in codec.settings_files)
         return [*files, *(path for path in settings if path.is_file())]
     if not path.is_file():

@@ -239,7 +239,7 @@ def test_windows_of_a_long_clip_differ_in_attention_alone(small: BaseCodec, monk
     assert isinstance(codec, BiCodec)
     for layer in codec.semantic.layers:
         layer.attention.out_proj.weight.data.zero_()
-    monkeypatch.setattr("codeczoo.codecs.bicodec.CONTEXT", 2.0)
+    monkeypatch.setattr("codeczoo.codecs.bicodec.CONTEXT_SECONDS", 2.0)
     (clip,) = clips_of(codec, [7 * 16000 + 321])
     whole = codec.encode(clip, 16000)
     codec.max_chunk_seconds = 5.0

@@ -154,7 +154,7 @@ def test_windows_of_a_long_clip_are_aligned_as_the_whole(name: str, more: int, m
     codec = copy.deepcopy(codec_of(name, "small", torch.float64))
     assert isinstance(codec, XCodec)
     codec.semantic_encoder.layers[-1].weight.data.zero_()
-    monkeypatch.setattr(xcodec, "CONTEXT", 1.0)  # the acoustic encoders see less
+    monkeypatch.setattr(xcodec, "CONTEXT_SECONDS", 1.0)  # the acoustic encoders see less
     samples = 6 * codec.sample_rate + more
     assert codec.moved(samples) == (more > 0)
     clips = clips_of(codec, [samples])

@@ -136,7 +136,7 @@ def test_a_cut_tar_is_an_error_that_names_the_byte(tmp_path: Path) -> None:
     whole = tar(shard("s", 3))
     path = tmp_path / "a.tar"
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"a\.tar: broken at byte \d+, behind s1\.wav .*bring the shard anew"):
+    with pytest.raises(ValueError, match=r"a\.tar: broken at byte \d+, behind s1\.wav .*fetch the shard again"):
         open_source(path)
     path.write_bytes(b"no tar at all" * 100)
     with pytest.raises(ValueError, match=r"a\.tar: broken at byte 0, behind nothing"):

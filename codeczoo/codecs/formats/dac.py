@@ -108,7 +108,7 @@ def _read_object(path: Path) -> Any:
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         if shape != () or not dtype.hasobject:
             raise ValueError(f"it holds an array of {dtype} {list(shape)}, not one object")
-        return _plain(_Reader(file).load())
+        return _plain(_ByteReader(file).load())
 
 
 class _DType:
@@ -151,7 +151,7 @@ class _Scalar:
 STAND_INS = {"ndarray": _Array, "_reconstruct": _Array, "dtype": _DType, "scalar": _Scalar}
 
 
-class _Reader(pickle.Unpickler):
+class _ByteReader(pickle.Unpickler):
     """An unpickler that knows four names and gives a stand-in for each.
 
     The stand-ins are subclasses made for this one file, because a pickle may set attributes on what it is given.

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Integral, Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codeczoo.base.info import CodecInfo
+from codeczoo.base.model import Model
 
 if TYPE_CHECKING:
     from codeczoo.base.cuda_graph import State
-    from codeczoo.base.key_map import KeyMap
     from codeczoo.base.variant import Variant
 
 
@@ -41,7 +39,7 @@ class Decoded(NamedTuple):
     lengths: Tensor  # [B] samples
 
 
-class CodecNetwork(nn.Module):
+class CodecNetwork(Model):
     """What a family fills in.
 
     It sets the class attributes below, fills the instance attributes in `__init__`, and implements `_encode` and
@@ -50,15 +48,9 @@ class CodecNetwork(nn.Module):
     `base.stream`).
     """
 
-    Config: ClassVar[Callable[..., Any]]  # the dataclass of the network's numbers
-    key_maps: ClassVar[tuple[KeyMap, ...]] = ()
-    readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of other file forms, by suffix
-    settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read if one lies beside a checkpoint
     supports_decode: ClassVar[bool] = True
     decode_unsupported_reason: ClassVar[str] = ""  # completes "NAME cannot decode: "
 
-    sample_rate: int
-    channels: tuple[int, ...] = (1,)  # channel counts that the network takes
     hop_length: int | None  # samples a frame; None where frames are not a clock
     codebook_sizes: tuple[int, ...]
     strides: tuple[int, ...] = ()  # frames a code, by codebook; () = all ones
@@ -74,16 +66,9 @@ class CodecNetwork(nn.Module):
     min_chunk_seconds: float = 0.0  # where passes are not exact: what goes in one at least, unless the caller says less
 
     def __init__(self, config: Any, variant: Variant) -> None:
-        super().__init__()
-        self.config = config
-        self.variant = variant
-        self.precision = "exact"
+        super().__init__(config, variant)
         self.max_chunk_seconds: float | None = None
         self.default_codebooks: int | None = variant.num_codebooks
-        self.weights_source: str | None = None  # where the weights came from; None = not loaded, or none needed
-        self.weights_hash: str | None = None  # sha256 of that file, in hex; of several: of their hashes
-        self._anchor: Tensor
-        self.register_buffer("_anchor", torch.zeros(()), persistent=False)  # knows device and dtype
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -95,16 +80,6 @@ class CodecNetwork(nn.Module):
         """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B], of decoded audio, is -1 where it is
         not known; most families have no use for it."""
         raise NotImplementedError
-
-    def configure(self, metadata: Mapping[str, Any]) -> None:
-        """The plain values beside a checkpoint's tensors (a settings file's under its stem, "config"), before anything
-        else is done with it: for families whose published settings decide on the network."""
-
-    def check_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """A look at those values: a ValueError if they are of another model."""
-
-    def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """A look at a checkpoint's tensors, by published key: a ValueError if they are clearly of another model."""
 
     def _stream_encode_start(self, batch_size: int) -> State:
         return ()  # a side that does not stream has no state
@@ -143,18 +118,6 @@ class CodecNetwork(nn.Module):
         raise NotImplementedError
 
     # -- what it is -----------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        return self.variant.name
-
-    @property
-    def device(self) -> torch.device:
-        return self._anchor.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._anchor.dtype
 
     @property
     def output_sample_rate(self) -> int:

@@ -68,12 +68,18 @@ class Model(nn.Module):
     def dtype(self) -> torch.dtype:
         return self._anchor.dtype
 
+    @property
+    def audio_dtype(self) -> torch.dtype:
+        """Of the audio that goes in."""
+        return self.dtype
+
     # -- audio ----------------------------------------------------------------------------------
 
     def prepare(self, audio: AudioLike, sample_rate: int | None = None) -> Audio:
         """Audio of any form as the network takes it: one batch, on the device, at its rate and channels."""
         clips = [
-            clip._replace(waveform=clip.waveform.to(self.device, self.dtype)) for clip in read_clips(audio, sample_rate)
+            clip._replace(waveform=clip.waveform.to(self.device, self.audio_dtype))
+            for clip in read_clips(audio, sample_rate)
         ]
         counts = {len(clip.waveform) for clip in clips}
         channels = max(count if count in self.channels else min(self.channels) for count in counts)

@@ -28,6 +28,7 @@ COMMANDS = {
     "encode": ("codeczoo.cli.encode", "audio to codes: files, folders, data sets, or standard input"),
     "decode": ("codeczoo.cli.decode", "codes to audio"),
     "reconstruct": ("codeczoo.cli.reconstruct", "audio as a codec leaves it, at its own rate, length and channels"),
+    "separate": ("codeczoo.cli.separate", "music to its stems: drums, bass, other, vocals"),
     "tokenize": ("codeczoo.cli.tokenize", "a data set to shards of tokens, for training"),
     "benchmark": ("codeczoo.cli.benchmark", "encode, decode and measure a data set"),
     "report": ("codeczoo.cli.report", "a page of what a benchmark found, or its table as CSV, Markdown, JSON"),
@@ -39,6 +40,7 @@ examples:
   codeczoo encode recordings/ --codec mimi -o codes/
   codeczoo decode codes/ -o decoded/
   codeczoo reconstruct talk.wav --codec opus_12k -o talk.opus12k.wav
+  codeczoo separate song.wav -o stems/
   codeczoo tokenize recordings/ --codec mimi --out tokens/
   codeczoo benchmark --dataset recordings/ --codecs mimi dac_44k opus_12k --out results/
   codeczoo report results/ -o report/

@@ -39,11 +39,11 @@ class Report:
 
     def done(self, identity: str, name: str, facts: dict[str, Any]) -> None:
         """One clip is written."""
-        self._count("ok", identity, {**facts, "output": self._where(name)})
+        self._count("ok", identity, {"output": self._where(name), **facts})
 
     def kept(self, identity: str, name: str, facts: dict[str, Any]) -> None:
         """One clip was there already."""
-        self._count("kept", identity, {**facts, "output": self._where(name)})
+        self._count("kept", identity, {"output": self._where(name), **facts})
 
     def failed(self, identity: str, reason: str) -> None:
         """One clip is not written."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeczoo.cli.arguments import FORMATS, add_source_arguments, positive_float, source_arguments
@@ -87,11 +88,15 @@ def run(args: argparse.Namespace) -> int:
     outputs, form = audio_outputs(args, "stems", args.inputs, inputs.count)
     separator = load_separator(args.model, args.weights, device=args.device, precision=args.precision)
     stems = list(separator.stem_places(args.stems))
+    listed = inputs.entries() if inputs.count is not None else ()
+    files = {clip.key.resolve() for clip in listed if isinstance(clip.key, Path)}
     with Report("separated", inputs.count, outputs, json_lines=args.json, quiet=args.quiet) as report:
         for clip in inputs.entries():
             names = {stem: f"{clip.name}/{stem}" for stem in stems}
             paths = {stem: str(outputs.path(name)) for stem, name in names.items()}
             facts: dict[str, Any] = {"model": separator.name, "output": paths}
+            if taken := [path for path in paths.values() if Path(path).resolve() in files]:
+                raise ValueError(f"{taken[0]} is an input, and would be written over: choose another -o")
             if all(outputs.there(name) for name in names.values()):
                 report.kept(clip.id, clip.name, facts)
                 continue
@@ -100,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             except BrokenPipeError:
                 raise
             except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-                report.failed(clip.id, str(error.args[0] if error.args else error))
+                report.failed(clip.id, f"{type(error).__name__}: {error}")
             else:
                 report.done(clip.id, clip.name, facts)
         return report.close()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from codeczoo.base.info import CodecInfo
     from codeczoo.base.stream import Stream
     from codeczoo.registry import load_codec
+    from codeczoo.separation.registry import list_separators, load_separator
+    from codeczoo.separation.separator import Separator
 
 __all__ = [
     "Audio",
@@ -27,11 +29,14 @@ __all__ = [
     "BaseCodec",
     "CodecInfo",
     "Codes",
+    "Separator",
     "Stream",
     "__version__",
     "codec_info",
     "list_codecs",
+    "list_separators",
     "load_codec",
+    "load_separator",
     "register_codec",
 ]
 
@@ -42,10 +47,13 @@ _HOMES = {
     "BaseCodec": "base.codec",
     "CodecInfo": "base.info",
     "Codes": "base.codes",
+    "Separator": "separation.separator",
     "Stream": "base.stream",
     "codec_info": "base.catalogue",
     "list_codecs": "base.catalogue",
+    "list_separators": "separation.registry",
     "load_codec": "registry",
+    "load_separator": "separation.registry",
     "register_codec": "base.catalogue",
 }
 _ROOMS = ("data", "metrics", "tokens")  # modules that are for users

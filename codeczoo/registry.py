@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,12 +11,9 @@ from torch import Tensor
 from codeczoo.base.catalogue import codec_info, find_variant, list_codecs, register_codec, variants
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.deprecated import renamed_keyword
-from codeczoo.base.device import PRECISIONS, choose_device
-from codeczoo.weights.load import load_weights
+from codeczoo.weights.load import load_model
 
 __all__ = ["codec_info", "find_variant", "list_codecs", "load_codec", "register_codec", "variants"]
-
-log = logging.getLogger(__name__)
 
 
 @renamed_keyword("max_seconds_per_pass", "max_chunk_seconds")
@@ -59,24 +54,19 @@ def load_codec(
         ValueError: a device that is not there, a rate that the codec lacks, weights that do not fit.
         FileNotFoundError: weights that cannot be found or had.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}; it is {precision!r}")
-    variant = find_variant(name)
-    place = choose_device(device)
-    started = time.perf_counter()
-    codec = variant.build().to(dtype)
-    load_weights(
-        codec,
+    codec = load_model(
+        find_variant(name),
         weights,
+        device=device,
+        precision=precision,
+        dtype=dtype,
         revision=revision,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
         seed=seed,
     )
-    codec.precision = precision
-    codec.eval().requires_grad_(False).to(place)
+    assert isinstance(codec, BaseCodec)
     codec.max_chunk_seconds = max_chunk_seconds
     if num_codebooks is not None or bitrate is not None:
         codec.default_codebooks = codec.choose_codebooks(num_codebooks, bitrate)
-    log.info("%s on %s in %.1f s", variant.name, place, time.perf_counter() - started)
     return codec

@@ -173,23 +173,6 @@ class BaseCodec(CodecNetwork):
             cuda_graph=cuda_graph,
         )
 
-    def prepare(self, audio: AudioLike, sample_rate: int | None = None) -> Audio:
-        """Audio of any form as the network takes it: one batch, on the device, at the codec's rate and channels."""
-        clips = [
-            clip._replace(waveform=clip.waveform.to(self.device, self.dtype)) for clip in read_clips(audio, sample_rate)
-        ]
-        counts = {len(clip.waveform) for clip in clips}
-        # A clip of more channels than the codec has is mixed to mono.
-        channels = max(count if count in self.channels else min(self.channels) for count in counts)
-        if channels > 1:
-            clips = [
-                clip._replace(waveform=clip.waveform.mean(0, keepdim=True))
-                if len(clip.waveform) not in (1, channels)
-                else clip
-                for clip in clips
-            ]
-        return collate(clips, sample_rate=self.sample_rate, channels=channels)
-
     # -- one batch of the network ---------------------------------------------------------------
 
     def _chunk_seconds(self) -> float:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Integral, Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codeczoo.base.deprecated import Renamed
 from codeczoo.base.info import CodecInfo
+from codeczoo.base.model import Model
 
 if TYPE_CHECKING:
     from codeczoo.base.cuda_graph import State
-    from codeczoo.base.key_map import KeyMap
     from codeczoo.base.variant import Variant
 
 
@@ -42,7 +40,7 @@ class Decoded(NamedTuple):
     lengths: Tensor  # [B] samples
 
 
-class CodecNetwork(nn.Module):
+class CodecNetwork(Model):
     """What a family defines.
 
     A family sets the class attributes below, sets the instance attributes in `__init__`, and implements `_encode` and
@@ -51,15 +49,9 @@ class CodecNetwork(nn.Module):
     `_stream_decode_*` (see `base.stream`).
     """
 
-    Config: ClassVar[Callable[..., Any]]  # dataclass of the network's numbers; the TOML's [network] fills it
-    key_maps: ClassVar[tuple[KeyMap, ...]] = ()
-    readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of more checkpoint formats, by suffix
-    settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read where they lie beside a checkpoint
     supports_decode: ClassVar[bool] = True
     decode_unsupported_reason: ClassVar[str] = ""  # completes "NAME cannot decode: "
 
-    sample_rate: int
-    channels: tuple[int, ...] = (1,)  # the channel counts that the network takes
     hop_length: int | None  # samples a frame; None where frames have no fixed duration
     codebook_sizes: tuple[int, ...]
     strides: tuple[int, ...] = ()  # frames a code, by codebook; () = all ones
@@ -78,16 +70,9 @@ class CodecNetwork(nn.Module):
     max_seconds_per_pass = Renamed("max_chunk_seconds")
 
     def __init__(self, config: Any, variant: Variant) -> None:
-        super().__init__()
-        self.config = config
-        self.variant = variant
-        self.precision = "exact"
+        super().__init__(config, variant)
         self.max_chunk_seconds: float | None = None
         self.default_codebooks: int | None = variant.num_codebooks
-        self.weights_source: str | None = None  # where the weights came from; None = unknown, or none needed
-        self.weights_hash: str | None = None  # sha256 of that file, in hex; of several files, of their hashes
-        self._anchor: Tensor
-        self.register_buffer("_anchor", torch.zeros(()), persistent=False)  # has the codec's device and dtype
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -99,16 +84,6 @@ class CodecNetwork(nn.Module):
         """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B], of decoded audio, is -1 where it
         is not known; most families ignore it."""
         raise NotImplementedError
-
-    def configure(self, metadata: Mapping[str, Any]) -> None:
-        """Adapt the network to the plain values beside a checkpoint's tensors (those of config.json under "config").
-        Called first; for families whose published settings change the network."""
-
-    def check_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """Raise a ValueError if the values that `configure` saw are of another model."""
-
-    def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raise a ValueError if a checkpoint's tensors, by published key, are clearly of another model."""
 
     def _stream_encode_start(self, batch_size: int) -> State:
         return ()  # a side that does not stream has no state
@@ -147,18 +122,6 @@ class CodecNetwork(nn.Module):
         raise NotImplementedError
 
     # -- facts ----------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        return self.variant.name
-
-    @property
-    def device(self) -> torch.device:
-        return self._anchor.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._anchor.dtype
 
     def _require_streaming(self, side: str) -> None:
         """Raise a ValueError if `side`, "encode" or "decode", cannot stream."""

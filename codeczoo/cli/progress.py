@@ -42,11 +42,11 @@ class Progress:
 
     def done(self, identity: str, name: str, facts: dict[str, Any]) -> None:
         """A clip's output is written."""
-        self._count("ok", identity, {**facts, "output": self._where(name)})
+        self._count("ok", identity, {**facts, "output": facts.get("output", self._where(name))})
 
     def kept(self, identity: str, name: str, facts: dict[str, Any]) -> None:
         """A clip's output was there already."""
-        self._count("kept", identity, {**facts, "output": self._where(name)})
+        self._count("kept", identity, {**facts, "output": facts.get("output", self._where(name))})
 
     def failed(self, identity: str, reason: str) -> None:
         """A clip has no output."""

@@ -20,6 +20,7 @@ from codeczoo.metrics.pool import WorkerPool
 from codeczoo.metrics.samples import si_sdr, snr, waveform
 from codeczoo.metrics.scores import Evaluation, Scores, Summary, evaluate, start_evaluation
 from codeczoo.metrics.spectral import lsd, mel, mel_dac, stft
+from codeczoo.metrics.stems import separation_sdr
 from codeczoo.metrics.table import DEFAULT_METRICS, METRICS, Metric, metric_names
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "metric_names",
     "pesq_nb",
     "pesq_wb",
+    "separation_sdr",
     "si_sdr",
     "snr",
     "start_evaluation",

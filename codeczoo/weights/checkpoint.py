@@ -7,6 +7,7 @@ framework. So every entry with tensors is read as a candidate; `weights.load` ta
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,6 +155,9 @@ def find_checkpoint_files(folder: Path, published: Sequence[str]) -> list[Path]:
         return there
     if [path.name for path in there] == ["model.safetensors"]:
         return there  # may be Hugging Face transformers' form, which holds in one file what others hold in several
+    alike = [_another_form(folder, Path(f).stem) for f in published]
+    if not there and published and all(alike):
+        return [path for path in alike if path is not None]
     if there:
         raise ValueError(f"{folder}: of {', '.join(published)} only {', '.join(p.name for p in there)} can be found")
     for name in USUAL_FILES:
@@ -167,6 +171,13 @@ def find_checkpoint_files(folder: Path, published: Sequence[str]) -> list[Path]:
         raise FileNotFoundError(f"{folder}: there is no checkpoint in it ({expected} is expected)")
     names = ", ".join(path.name for path in others)
     raise ValueError(f"{folder}: several checkpoints ({names}): pass one as weights=path (--weights in the shell)")
+
+
+def _another_form(folder: Path, stem: str) -> Path | None:
+    """The one checkpoint of that stem, whatever its form: "955717e8.th", or "955717e8-8726e21a.th" with its hash."""
+    found = [path for path in folder.iterdir() if re.fullmatch(rf"{re.escape(stem)}(-[0-9a-f]{{8,64}})?", path.stem)]
+    found = [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return found[0] if len(found) == 1 else None
 
 
 def _places(folder: Path, file: str) -> list[Path]:

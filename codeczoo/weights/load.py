@@ -1,4 +1,4 @@
-"""Load weights into a codec: published ones, a file or folder, a dict of tensors, or seeded noise."""
+"""Load weights into a model, a codec or not: published ones, a file or folder, a dict of tensors, or seeded noise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import logging
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.catalogue import WeightsSource
-from codeczoo.base.codec import BaseCodec
+from codeczoo.base.device import PRECISIONS, choose_device
 from codeczoo.base.key_map import KeyMap
+from codeczoo.base.model import Model
+from codeczoo.base.variant import Variant
 from codeczoo.weights.checkpoint import (
     WHOLE_FILE,
     Checkpoint,
@@ -33,11 +36,47 @@ from codeczoo.weights.safe_pickle import UnsafeCheckpointError
 
 log = logging.getLogger(__name__)
 
-OWN_NAMES = KeyMap("codeczoo")  # a saved `codec.state_dict()` loads as well
+OWN_NAMES = KeyMap("codeczoo")  # a saved `model.state_dict()` loads as well
+
+
+def load_model(
+    variant: Variant,
+    weights: str | Path | Mapping[str, Any] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    precision: str = "exact",
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    seed: int = 0,
+) -> Model:
+    """The model of a variant, with its weights, on a device, ready to use. The arguments are those of `load_codec`.
+
+    Raises:
+        ValueError, FileNotFoundError: a device that is not there; as `load_weights`.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}; it is {precision!r}")
+    place = choose_device(device)
+    started = time.perf_counter()
+    model: Model = variant.build().to(dtype)
+    load_weights(
+        model,
+        weights,
+        revision=revision,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        seed=seed,
+    )
+    model.precision = precision
+    model.eval().requires_grad_(False).to(place)
+    log.info("%s on %s in %.1f s", variant.name, place, time.perf_counter() - started)
+    return model
 
 
 def load_weights(
-    codec: BaseCodec,
+    model: Model,
     weights: str | Path | Mapping[str, Any] | None = None,
     *,
     revision: str | None = None,
@@ -45,7 +84,7 @@ def load_weights(
     local_files_only: bool = False,
     seed: int = 0,
 ) -> None:
-    """Load weights into `codec`, and set its `weights_source` and `weights_hash` (sha256 in hex; None for noise).
+    """Load weights into `model`, and set its `weights_source` and `weights_hash` (sha256 in hex; None for noise).
 
     Args:
         weights: None = the published ones; a file, folder or zip archive; tensors or arrays by published key (nested
@@ -57,31 +96,31 @@ def load_weights(
         ValueError: a checkpoint that is broken or does not fit; every missing, left-over, mis-shaped and non-finite
             tensor is listed.
     """
-    if not codec.state_dict():
+    if not model.state_dict():
         if weights is not None and not _is_random(weights):
-            raise ValueError(f"{codec.name} has no weights: weights= cannot be given")
+            raise ValueError(f"{model.name} has no weights: weights= cannot be given")
         return
     if revision is not None and weights is not None:
         raise ValueError(f"revision={revision!r} chooses among the published weights; with weights= it has no meaning")
     if _is_random(weights):
-        randomise(codec, seed)
-        log.warning("%s has random weights (seed %d): for speed tests only, its codes mean nothing", codec.name, seed)
-        codec.weights_source, codec.weights_hash = f"random, seed {seed}", None
+        randomise(model, seed)
+        log.warning("%s has random weights (seed %d): for speed tests only, its codes mean nothing", model.name, seed)
+        model.weights_source, model.weights_hash = f"random, seed {seed}", None
         return
     if isinstance(weights, Mapping):
-        checkpoint, source, digest = _from_dict(codec.name, weights)
+        checkpoint, source, digest = _from_dict(model.name, weights)
     else:
-        paths = _paths(codec, weights, revision, cache_dir, local_files_only)
-        checkpoint, digest = _read(codec, paths)
+        paths = _paths(model, weights, revision, cache_dir, local_files_only)
+        checkpoint, digest = _read(model, paths)
         source = (
-            _described(codec.variant.weights, revision)
+            _described(model.variant.weights, revision)
             if weights is None
-            else ", ".join(_own_files(codec, weights, paths))
+            else ", ".join(_own_files(model, weights, paths))
         )
-    _fill(codec, checkpoint, source)
-    codec.weights_source, codec.weights_hash = source, digest
-    log.info("%s: weights of %s, sha256 %s", codec.name, source, digest)
-    _say_licence(codec.variant.root or codec.name, codec.variant.weights_licence)
+    _fill(model, checkpoint, source)
+    model.weights_source, model.weights_hash = source, digest
+    log.info("%s: weights of %s, sha256 %s", model.name, source, digest)
+    _say_licence(model.variant.root or model.name, model.variant.weights_licence)
 
 
 def _is_random(weights: Any) -> bool:
@@ -102,40 +141,40 @@ def _published_files(source: WeightsSource | None) -> list[str]:
 
 
 def _paths(
-    codec: BaseCodec,
+    model: Model,
     weights: str | Path | None,
     revision: str | None,
     cache_dir: str | Path | None,
     local_files_only: bool,
 ) -> list[Path]:
     """The files to read: those given as `weights`, or the published ones."""
-    source = codec.variant.weights
+    source = model.variant.weights
     if weights is None:
         if source is None:
             raise ValueError(
-                f"{codec.name}: no published weights are known; pass weights=path (--weights in the shell)"
+                f"{model.name}: no published weights are known; pass weights=path (--weights in the shell)"
             )
-        return fetch(codec.name, source, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
+        return fetch(model.name, source, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
     if not isinstance(weights, str | Path):
         raise TypeError(f"weights must be a path, a dict of tensors, 'random' or None; it is {type(weights).__name__}")
     path = Path(weights).expanduser()
     if path.is_dir():
         files = find_checkpoint_files(path, _checkpoints(source))
-        settings = (files[0].with_name(name) for name in codec.settings_files)
+        settings = (files[0].with_name(name) for name in model.settings_files)
         return [*files, *(path for path in settings if path.is_file())]
     if not path.is_file():
         raise FileNotFoundError(
-            f"{codec.name}: weights={str(weights)!r} is neither 'random' nor a file or folder that exists"
+            f"{model.name}: weights={str(weights)!r} is neither 'random' nor a file or folder that exists"
         )
     if _is_archive(path):
-        return from_archive(codec.name, path, _checkpoints(source), cache_dir)
+        return from_archive(model.name, path, _checkpoints(source), cache_dir)
     return [path]
 
 
-def _own_files(codec: BaseCodec, given: str | Path, paths: Sequence[Path]) -> list[str]:
+def _own_files(model: Model, given: str | Path, paths: Sequence[Path]) -> list[str]:
     """Human-readable names of the user's files; those of an archive with their paths in it."""
     if _is_archive(given):
-        return [f"{given} ({', '.join(_checkpoints(codec.variant.weights))})"]
+        return [f"{given} ({', '.join(_checkpoints(model.variant.weights))})"]
     return [str(path) for path in paths if not _is_settings(path.name)]
 
 
@@ -151,7 +190,7 @@ def _is_settings(name: str) -> bool:
     return name.endswith((".json", ".yaml")) and not name.endswith(".index.json")
 
 
-def _read(codec: BaseCodec, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
+def _read(model: Model, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
     """The checkpoint of one or several files with the settings beside it, and its sha256 (settings not included)."""
     parts: dict[str, Checkpoint] = {}
     settings: dict[str, Any] = {}
@@ -161,11 +200,11 @@ def _read(codec: BaseCodec, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
             if _is_settings(path.name):
                 settings[path.stem] = read_settings(path)
             else:
-                parts[stem] = read_checkpoint(path, codec.readers)
+                parts[stem] = read_checkpoint(path, model.readers)
         except UnsafeCheckpointError as error:
-            raise UnsafeCheckpointError(f"{codec.name}: {error}") from error
+            raise UnsafeCheckpointError(f"{model.name}: {error}") from error
         except ValueError as error:
-            raise ValueError(f"{codec.name}: {error}") from error
+            raise ValueError(f"{model.name}: {error}") from error
     hashes = [file_hash(path) for path in paths if not _is_settings(path.name)]
     digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     merged = merge(parts)
@@ -189,20 +228,20 @@ def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, 
     return checkpoint, "a dict of tensors", digest.hexdigest()
 
 
-def _fill(codec: BaseCodec, checkpoint: Checkpoint, source: str) -> None:
+def _fill(model: Model, checkpoint: Checkpoint, source: str) -> None:
     """Convert the checkpoint's best-fitting entry to our names, and load it."""
-    what = f"{codec.name}: {source}"
-    key_maps = (*codec.key_maps, OWN_NAMES)
+    what = f"{model.name}: {source}"
+    key_maps = (*model.key_maps, OWN_NAMES)
     try:
-        codec.configure(checkpoint.metadata)
-        codec.check_metadata(checkpoint.metadata)
-        wanted = codec.state_dict()
+        model.configure(checkpoint.metadata)
+        model.check_metadata(checkpoint.metadata)
+        wanted = model.state_dict()
         entry = _choose(checkpoint.candidates, wanted, key_maps)
-        codec.check_tensors(checkpoint.candidates[entry])
+        model.check_tensors(checkpoint.candidates[entry])
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
     what = what if entry == WHOLE_FILE else f"{what}, {entry},"
-    codec.load_state_dict(convert(checkpoint.candidates[entry], wanted, key_maps, what), strict=True)
+    model.load_state_dict(convert(checkpoint.candidates[entry], wanted, key_maps, what), strict=True)
 
 
 def _choose(
@@ -238,14 +277,14 @@ def _say_licence(name: str, licence: str) -> None:
 
 
 @torch.no_grad()
-def randomise(codec: nn.Module, seed: int = 0) -> None:
+def randomise(model: nn.Module, seed: int = 0) -> None:
     """Fill every persistent tensor with noise that depends only on `seed` and the tensor's name, not on its dtype.
 
     Signals keep about their size from layer to layer: matrices and kernels are uniform with variance 1 / fan-in, norms
     near 1, layer scales near 0.3, biases small, codebooks standard normal.
     """
-    kinds = {f"{name}.weight": type(module) for name, module in codec.named_modules()}
-    for name, tensor in codec.state_dict().items():
+    kinds = {f"{name}.weight": type(module) for name, module in model.named_modules()}
+    for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
             tensor.copy_(_noise(name, tuple(tensor.shape), seed, kinds.get(name, nn.Module)))
 

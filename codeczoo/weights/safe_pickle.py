@@ -51,6 +51,7 @@ _STORAGE_MODULES = ("torch", "torch.storage", "torch.cuda")
 # of one of these, or of one in `_OTHER`, gives an Opaque mark.
 _SETTINGS = (
     "argparse", "pathlib", "numpy", "typing", "enum", "datetime", "omegaconf", "antlr4", "hydra", "jsonargparse",
+    "demucs",  # the class beside its tensors
     "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torchmetrics", "torch.optim",
 )  # fmt: skip
 _BUILTINS = ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range",
@@ -268,6 +269,11 @@ def _with_attributes(function: Any, _kind: Any, arguments: Any, _attributes: Any
     return _parameter(_call(function, arguments))
 
 
+def _fraction(*numbers: Any) -> str:
+    """A `fractions.Fraction` as text: plain values stand for what is neither a tensor nor a container."""
+    return "/".join(str(number) for number in numbers)
+
+
 def _empty_dict(*_factory: Any) -> dict:
     return {}
 
@@ -282,6 +288,7 @@ _CALLS: Mapping[Name, Callable[..., Any]] = {
     Name("collections", "OrderedDict"): dict,
     Name("collections", "Counter"): dict,
     Name("collections", "defaultdict"): _empty_dict,
+    Name("fractions", "Fraction"): _fraction,
     Name("torch", "Size"): tuple,
 }
 

@@ -43,9 +43,9 @@ def test_codes_of_several_codecs_load_each_of_them_once(
     codes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "out"
-    with caplog.at_level(logging.INFO, "codeczoo.registry"):
+    with caplog.at_level(logging.INFO, "codeczoo.weights.load"):
         assert run("decode", codes, "-o", out, "--batch", "1", "--quiet") == 0
-    loads = [record.getMessage().split()[0] for record in caplog.records if record.name == "codeczoo.registry"]
+    loads = [record.getMessage().split()[0] for record in caplog.records if record.name == "codeczoo.weights.load"]
     assert sorted(loads) == sorted(CODECS)
     assert files_below(out) == sorted(f"{name}/{i}.wav" for name in CODECS for i in range(2))
     for name in CODECS:

@@ -1,0 +1,98 @@
+"""`Model`: what every network of the zoo is, a codec or not: built from a `Variant`, filled with its published weights,
+at home on one device, fed with audio of any form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from codeczoo.base.audio import Audio, AudioLike
+from codeczoo.base.inputs import collate, read_clips
+
+if TYPE_CHECKING:
+    from codeczoo.base.key_map import KeyMap
+    from codeczoo.base.variant import Variant
+
+
+class Model(nn.Module):
+    """What `weights.load` fills, and what audio goes into.
+
+    A family sets the class attributes below, and `sample_rate` (and `channels`) in `__init__`.
+    """
+
+    Config: ClassVar[Callable[..., Any]]  # dataclass of the network's numbers; the TOML's [network] fills it
+    key_maps: ClassVar[tuple[KeyMap, ...]] = ()
+    readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of more checkpoint formats, by suffix
+    settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read where they lie beside a checkpoint
+
+    sample_rate: int
+    channels: tuple[int, ...] = (1,)  # the channel counts that the network takes
+
+    def __init__(self, config: Any, variant: Variant) -> None:
+        super().__init__()
+        self.config = config
+        self.variant = variant
+        self.precision = "exact"
+        self.weights_source: str | None = None  # where the weights came from; None = unknown, or none needed
+        self.weights_hash: str | None = None  # sha256 of that file, in hex; of several files, of their hashes
+        self._anchor: Tensor
+        self.register_buffer("_anchor", torch.zeros(()), persistent=False)  # has the model's device and dtype
+
+    # -- hooks of `weights.load` ----------------------------------------------------------------
+
+    def configure(self, metadata: Mapping[str, Any]) -> None:
+        """Adapt the network to the plain values beside a checkpoint's tensors (those of config.json under "config").
+        Called first; for families whose published settings change the network."""
+
+    def check_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Raise a ValueError if the values that `configure` saw are of another model."""
+
+    def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise a ValueError if a checkpoint's tensors, by published key, are clearly of another model."""
+
+    # -- what it is -----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.variant.name
+
+    @property
+    def device(self) -> torch.device:
+        return self._anchor.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._anchor.dtype
+
+    @property
+    def audio_dtype(self) -> torch.dtype:
+        """Of the audio that goes in."""
+        return self.dtype
+
+    # -- audio ----------------------------------------------------------------------------------
+
+    def prepare(self, audio: AudioLike, sample_rate: int | None = None) -> Audio:
+        """Audio of any form as the network takes it: one batch, on the device, at its rate and channels."""
+        clips = [
+            clip._replace(waveform=clip.waveform.to(self.device, self.audio_dtype))
+            for clip in read_clips(audio, sample_rate)
+        ]
+        counts = {len(clip.waveform) for clip in clips}
+        channels = max(count if count in self.channels else min(self.channels) for count in counts)
+        if channels > 1:
+            clips = [
+                clip._replace(waveform=self._with_fewer_channels(clip.waveform, channels))
+                if len(clip.waveform) not in (1, channels)
+                else clip
+                for clip in clips
+            ]
+        return collate(clips, sample_rate=self.sample_rate, channels=channels)
+
+    def _with_fewer_channels(self, waveform: Tensor, channels: int) -> Tensor:
+        """More channels [C, T] than the network takes → `channels` of them, or one that will stand in each: their
+        mix."""
+        return waveform.mean(0, keepdim=True)

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from codeczoo.base.key_map import KeyMap, Rule
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.group_norm import GroupNorm
-from codeczoo.nn.stft import istft, stft
+from codeczoo.nn.istft import istft_same
+from codeczoo.nn.stft import stft
 from codeczoo.nn.transformer import LayerScale
 
 KERNEL, STRIDE = 8, 4  # of both branches' layers, along frequency or time
@@ -41,10 +42,9 @@ def waveform_of(real: Tensor, imaginary: Tensor, n_fft: int, samples: int) -> Te
     """The inverse of `spectrum_of`: two [..., n_fft / 2, N] → [..., samples]."""
     hop = n_fft // 4
     # Zeros stand for the Nyquist bin, and for the two frames on each side.
-    parts = (F.pad(part, (2, 2, 0, 1)).flatten(0, -3) for part in (real, imaginary))
-    x = istft(torch.complex(*parts), n_fft, hop) * math.sqrt(n_fft)
-    side = hop // 2 * 3
-    return x[..., side : side + samples].unflatten(0, real.shape[:-2])
+    parts = (F.pad(part.mT, (0, 1, 2, 2)).flatten(0, -3) for part in (real, imaginary))
+    x = istft_same(torch.complex(*parts), n_fft, hop)[..., 2 * hop : 2 * hop + samples]
+    return x.mul_(math.sqrt(n_fft)).unflatten(0, real.shape[:-2])
 
 
 def _mirrored(x: Tensor, left: int, right: int) -> Tensor:

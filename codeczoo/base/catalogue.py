@@ -193,6 +193,7 @@ def parse_family(
             entry["codec_class"] = f"{module}:{entry['codec_class']}"
         if "weights" in entry:
             entry["weights"] = WeightsSource(**entry["weights"])
+        entry["copies"] = tuple(WeightsSource(**copy) for copy in entry["copies"])
         found.append(Variant(**entry))
     return found
 
@@ -242,7 +243,7 @@ def _parsed(text: str, place: str) -> dict[str, Any]:
 
 class _Catalogue(NamedTuple):
     variants: dict[str, Variant]
-    names: dict[str, tuple[str, str]]  # in lower case → the variant's name, and the name that codes are to bear
+    names: dict[str, tuple[str, str]]  # in lower case → the variant's name, and what `Variant.under` takes
 
     def copy(self) -> _Catalogue:
         return _Catalogue(dict(self.variants), dict(self.names))
@@ -296,11 +297,12 @@ def _catalogue() -> _Catalogue:
 
 
 def _names_of(variant: Variant) -> dict[str, str]:
-    """Every name of a variant → the one that codes are to bear."""
+    """Every name of a variant → what `Variant.under` takes: the name that codes are to bear, or a copy's repository."""
     return {
         variant.name: variant.name,
         **dict.fromkeys(variant.aliases, variant.name),
         **{name: name for name in variant.second_names},
+        **{copy.repo: copy.repo for copy in variant.copies if copy.repo},
     }
 
 

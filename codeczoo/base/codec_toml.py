@@ -61,6 +61,7 @@ VARIANT = {
     "aliases": Key("strings", "other spellings, the hub's id among them; results and codes bear the variant's name"),
     "second_names": Key("table", "names of the same weights that results and codes keep, a table for each"),
     "weights": Key("table", "where the published weights lie (default: it needs none)"),
+    "copies": Key("tables", "the same weights in other repositories, in any naming; the id of one is an alias"),
 }
 SECOND_NAME = {
     "num_codebooks": Key("number", "codebooks that `encode` uses under this name (default: as the variant)"),
@@ -74,6 +75,7 @@ FILE = {
     "member": Key("string", "path in the zip archive at `url`"),
     "sha256": Key("string", "of the file, or the beginning of it"),
 }
+COPY = {name: FILE[name] for name in ("repo", "revision", "file", "sha256")}
 WEIGHTS = {**FILE, "more": Key("tables", "further files that belong to it, with the same keys; theirs go first")}
 
 TABLES = {
@@ -82,6 +84,7 @@ TABLES = {
     "[variants.NAME.second_names] OTHER": SECOND_NAME,
     "[variants.NAME.weights]": WEIGHTS,
     "[[variants.NAME.weights.more]]": FILE,
+    "[[variants.NAME.copies]]": COPY,
 }
 
 
@@ -129,6 +132,11 @@ def read_family(
             _check(what, SECOND_NAME, f"{place}: second_names.{second}")
         if "weights" in own:
             entry["weights"] = _weights(own["weights"], f"{place}: weights")
+        entry["copies"] = tuple(own.get("copies", ()))
+        for i, copy in enumerate(entry["copies"]):
+            _check(copy, COPY, f"{place}: copies[{i}]")
+            if not ("repo" in copy and "file" in copy):
+                raise ValueError(f"{place}: copies[{i}] needs repo and file")
         out.append(entry)
     return out
 

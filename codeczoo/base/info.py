@@ -71,7 +71,7 @@ class CodecInfo:
             paper=variant.paper,
             description=variant.description,
             also=variant.also,
-            aliases=variant.aliases,
+            aliases=(*variant.aliases, *(copy.repo for copy in variant.copies if copy.repo)),
         )
 
     def table(self, width: int = WIDTH) -> str:

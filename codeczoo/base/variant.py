@@ -42,6 +42,8 @@ class Variant:
             class itself.
         second_names: other names of the same weights, with what differs under each ("num_codebooks", "description").
             Codes and results keep the name that was asked for. An alias, in contrast, stands for `name`.
+        copies: the same weights in other repositories of the hub. Such a repository's id is an alias that also replaces
+            `weights`.
         root: the name of the entry whose weights these are: `name`, unless `name` is a second name of it.
         defined_in: the file, or the package, that says all this.
     """
@@ -54,6 +56,7 @@ class Variant:
     network: Mapping[str, Any] = field(default_factory=dict)  # fields of the family's config dataclass
     num_codebooks: int | None = None  # used when the caller asks for none; None = all
     weights: WeightsSource | None = None
+    copies: tuple[WeightsSource, ...] = ()
     code_licence: str = "unknown"
     weights_licence: str = "unknown"
     paper: str = ""
@@ -72,7 +75,10 @@ class Variant:
         return tuple(name for name in self.same_weights if name != self.name)
 
     def under(self, name: str) -> Variant:
-        """The variant under its own name or under one of its second names."""
+        """The variant under its own name, under one of its second names, or with the weights of a copy."""
+        for copy in self.copies:
+            if name == copy.repo:
+                return dataclasses.replace(self, root=self.root or self.name, weights=copy)
         own = self.second_names.get(name, {})
         return dataclasses.replace(self, name=name, root=self.root or self.name, **own)
 

@@ -30,13 +30,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Variant, dense_or_none, pad_stack, release_memory_between
+from codeczoo.base import (
+    BaseCodec,
+    Decoded,
+    Encoded,
+    KeyMap,
+    Rule,
+    Variant,
+    dense_or_none,
+    pad_stack,
+    release_memory_between,
+)
 from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.convnext import VocosBackbone, vocos_rules
 from codeczoo.nn.istft import ISTFTHead
 from codeczoo.nn.overlap_add import join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
-from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
+from codeczoo.nn.seanet import SEANetEncoder, seanet_rules, seanet_rules_transformers
 
 DEFAULT_WINDOW_SECONDS = 120.0  # of the decoder, unless max_chunk_seconds is set; clips up to this length are not cut
 WINDOW_FADE_SECONDS = 0.4  # over which one window fades into the next
@@ -144,9 +154,8 @@ class WavTokenizer(BaseCodec):
         Raises:
             ValueError: the weights have another hop; the message names it.
         """
-        if "head.out.bias" not in tensors:
-            return
-        hop = (len(tensors["head.out.bias"]) - 2) // self.config.windows_per_hop
+        bias = tensors.get("head.out.bias", tensors.get("head.linear.bias"))  # the authors' name; that of transformers
+        hop = self.hop_length if bias is None else (len(bias) - 2) // self.config.windows_per_hop
         if hop != self.hop_length:
             raise ValueError(
                 f"these are weights of a WavTokenizer with a hop of {hop} samples ({self.sample_rate / hop:g} tokens a "
@@ -154,7 +163,7 @@ class WavTokenizer(BaseCodec):
             )
 
 
-# -- key map ------------------------------------------------------------------------------------------
+# -- key maps -----------------------------------------------------------------------------------------
 
 WavTokenizer.key_maps = (
     KeyMap(
@@ -172,5 +181,15 @@ WavTokenizer.key_maps = (
             r"head\.istft\.window",
             r"(multiperioddisc|multiresddisc|dac|dacdiscriminator|melspec_loss)\..+",  # of training
         ),
+    ),
+    KeyMap(
+        "wavtokenizer of transformers",
+        (
+            *seanet_rules_transformers("encoder", "encoder_model.encoder.layers"),
+            codebook_rule(r"quantizer\.codebooks", "encoder_model.quantizer.codebook.embed", 1),
+            *vocos_rules("backbone", "backbone"),
+            Rule(r"head\.out\.(weight|bias)", r"head.linear.\1"),
+        ),
+        unused=(r"encoder_model\.quantizer\.codebook\.(embed_avg|cluster_size|inited)",),
     ),
 )

@@ -35,6 +35,10 @@ def test_aliases_in_any_case_are_the_codec(alias: str) -> None:
 def test_every_alias_leads_to_its_own_codec() -> None:
     for name, variant in variants().items():
         assert all(find_variant(alias.upper()).name == name for alias in (name, *variant.aliases))
+        for copy in variant.copies:
+            assert copy.repo and find_variant(copy.repo.upper()).name == name
+            assert find_variant(copy.repo.upper()).weights == copy != variant.weights
+            assert copy.repo in codec_info(name).aliases and codec_info(copy.repo).weights == str(copy)
 
 
 def test_a_second_name_is_kept_and_its_codes_decode_under_every_name_of_the_weights() -> None:
@@ -122,6 +126,7 @@ def test_a_familys_table_is_shared_facts_and_each_ones_own() -> None:
                 "network": {"depth": 3},
                 "aliases": ["net"],
                 "weights": {"repo": "a/net", "file": "w.bin"},
+                "copies": [{"repo": "b/net-hf", "file": "model.safetensors", "revision": "1"}],
                 "second_names": {"net_16k_low": {"num_codebooks": 2}},
             },
             "other": {"class": "theirs.nets:Other"},
@@ -134,6 +139,8 @@ def test_a_familys_table_is_shared_facts_and_each_ones_own() -> None:
     assert other.network == {"width": 8, "depth": 2}
     assert (base.root, low.root, low.name, low.num_codebooks) == ("net_16k", "net_16k", "net_16k_low", 2)
     assert base.weights == low.weights and str(base.weights) == "a/net/w.bin"
+    copy = base.under("b/net-hf")
+    assert (copy.name, copy.root, str(copy.weights)) == ("net_16k", "net_16k", "b/net-hf@1/model.safetensors")
     assert {v.code_licence for v in (base, low, other)} == {"MIT"}
     assert {v.family for v in parse_family("net", {**table, "family": {"class": "Net", "name": "named"}})} == {"named"}
 
@@ -173,6 +180,14 @@ def test_a_familys_table_is_shared_facts_and_each_ones_own() -> None:
         (
             "[variants.a]\nclass = 'A'\nsecond_names = { b = { codebooks = 2 } }",
             "tiny.toml: [variants.a]: second_names.b: 'codebooks' is no key; did you mean 'num_codebooks'?",
+        ),
+        (
+            "[variants.a]\nclass = 'A'\ncopies = [{ repo = 'x' }]",
+            "tiny.toml: [variants.a]: copies[0] needs repo and file",
+        ),
+        (
+            "[variants.a]\nclass = 'A'\ncopies = [{ url = 'x' }]",
+            "tiny.toml: [variants.a]: copies[0]: 'url' is no key; the keys are repo, revision, file, sha256",
         ),
         ("[variants]\na = 3", "tiny.toml: [variants.a] must be a table; it is 3 (int)"),
     ],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from tests.support.golden import (
     golden_state_dict,
     manifest_of,
 )
-from tests.support.packagings import Packaging, lightning
+from tests.support.packagings import HF, Packaging, lightning, of_transformers
 from tests.support.small import codec_of
 
 HOPS = {"wavtokenizer_40": 600, "wavtokenizer_75": 320}
@@ -37,6 +38,7 @@ SMALL: dict[str, object] = {
 PACKAGINGS = {
     "wavtokenizer": Packaging("wavtokenizer_small_40", "wavtokenizer_40", lightning("WavTokenizer_small_600.ckpt")),
     "wavtokenizer of 75": Packaging("wavtokenizer_small_75", "wavtokenizer_75", lightning("wavtokenizer_320.ckpt")),
+    "wavtokenizer of transformers": Packaging("wavtokenizer_large_40", "wavtokenizer_40", of_transformers, HF),
 }
 
 
@@ -145,9 +147,63 @@ def test_only_the_listed_keys_go_unused(name: str) -> None:
         assert key_map.is_unused(tensor["key"]) == tensor.get("unused", False), tensor["key"]
 
 
-def test_a_checkpoint_of_the_other_hop_says_which_it_is() -> None:
+@pytest.mark.parametrize("transformers", [False, True], ids=["authors", "transformers"])
+def test_a_checkpoint_of_the_other_hop_says_which_it_is(transformers: bool) -> None:
+    weights = golden_state_dict("wavtokenizer_75")
     with pytest.raises(ValueError, match=r"wavtokenizer_large_40: .*hop of 320 samples .75 tokens.*this one has 600"):
-        load_codec("wavtokenizer_40", weights=golden_state_dict("wavtokenizer_75"), device="cpu")
+        load_codec("wavtokenizer_40", weights=renamed(weights) if transformers else weights, device="cpu")
+
+
+# -- the naming of transformers -------------------------------------------------------------------
+
+DROPPED = r"feature_extractor\.encodec\.decoder\..+|head\.istft\.window"
+RENAMED = (
+    (r"^feature_extractor\.encodec\.encoder\.model\.", "encoder_model.encoder.layers."),
+    (r"^feature_extractor\.encodec\.quantizer\.vq\.layers\.0\._codebook\.", "encoder_model.quantizer.codebook."),
+    (r"^head\.out\.", "head.linear."),
+    (r"\.conv\.conv\.weight_g$", ".conv.parametrizations.weight.original0"),
+    (r"\.conv\.conv\.weight_v$", ".conv.parametrizations.weight.original1"),
+    (r"\.conv\.conv\.bias$", ".conv.bias"),
+)
+
+
+def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' tensors under the names that transformers' conversion gives them."""
+    out = {}
+    for key, tensor in tensors.items():
+        if not re.fullmatch(DROPPED, key):
+            for pattern, theirs in RENAMED:
+                key = re.sub(pattern, theirs, key)
+            out[key] = tensor
+    return out
+
+
+def test_the_renamed_tensors_are_those_that_transformers_has() -> None:
+    theirs = {tensor["key"]: tensor["shape"] for tensor in manifest_of("wavtokenizer_40", HF)["tensors"]}
+    assert {key: list(tensor.shape) for key, tensor in renamed(golden_state_dict("wavtokenizer_40")).items()} == theirs
+
+
+def test_the_naming_of_transformers_gives_the_same_network(name: str) -> None:
+    ours = load_codec(name, weights=renamed(golden_state_dict(name)), device="cpu").state_dict()
+    golden = golden_codec(name, name).state_dict()
+    assert ours.keys() == golden.keys() and all(torch.equal(value, golden[key]) for key, value in ours.items())
+
+
+@pytest.mark.parametrize(
+    ("asked", "variant"),
+    [
+        ("small-speech-40token", "wavtokenizer_small_40"),
+        ("large-unify-40token", "wavtokenizer_large_40"),
+        ("small-speech-75token", "wavtokenizer_small_75"),
+        ("medium-speech-75token-v2", "wavtokenizer_medium_speech_75"),
+        ("medium-music-audio-75token-v2", "wavtokenizer_medium_music_audio_75"),
+        ("large-speech-75token-v2", "wavtokenizer_large_speech_75"),
+    ],
+)
+def test_a_converted_repository_is_a_copy_of_its_variant(asked: str, variant: str) -> None:
+    found = find_variant(f"swiss-ai/wavtokenizer-{asked}")
+    assert found.name == variant
+    assert str(found.weights) == f"swiss-ai/wavtokenizer-{asked}/model.safetensors"
 
 
 # -- long clips -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from codeczoo import load_codec
+from codeczoo.base.catalogue import find_variant
 from codeczoo.nn.rotary import neighbours_to_halves
 from codeczoo.weights.convert import fold_weight_norm
 from codeczoo.weights.load import load_weights
@@ -105,6 +106,13 @@ def as_transformers_saves_it(tensors: dict[str, Tensor], heads: int) -> dict[str
             halves = part if name == "v" else neighbours_to_halves(part, heads)
             out[key.replace(".att.c_attn.", f".self_attn.{name}_proj.")] = halves
     return out
+
+
+def test_the_repository_of_transformers_is_a_copy() -> None:
+    copy, authors = find_variant("HKUSTAudio/xcodec2-hf"), find_variant("HKUSTAudio/xcodec2")
+    assert copy.name == authors.name == NAME
+    assert str(copy.weights) == "HKUSTAudio/xcodec2-hf@64bd034d12d441299cdd535b15c33efd6ccdf252/model.safetensors"
+    assert str(authors.weights).startswith("HKUSTAudio/xcodec2@")
 
 
 def test_the_names_of_transformers() -> None:

@@ -17,14 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants, file_download, snapshot_download
 from safetensors.torch import save
 
+from codeczoo import load_codec, register_codec
 from codeczoo.base.catalogue import WeightsSource
 from codeczoo.weights.download import WeightsUnavailableError
 from codeczoo.weights.load import load_weights
 from tests.support.hub_server import Fault, HubServer
-from tests.support.tiny_codec import TinyCodec, published, tiny
+from tests.support.registering import registered_for_a_while
+from tests.support.tiny_codec import VARIANT, TinyCodec, published, tiny
 
 REPO, FILE = "someone/tiny", "model.safetensors"
 CONTENT = save({key: value.contiguous() for key, value in published("transformers").items()})
@@ -83,6 +86,22 @@ def test_a_pinned_file_is_fetched_once(hub: HubServer, caplog: pytest.LogCapture
     load_weights(again)
     assert again.weights_hash == SHA256
     assert hub.requests == [], "what is pinned and cached needs no network"
+
+
+def test_the_id_of_a_copy_fetches_that_copy(hub: HubServer) -> None:
+    """Another repository, another naming; the codec, its name and its weights are the same."""
+    commit = hub.add("other/tiny-hf", {"hf.safetensors": CONTENT})
+    hub.add(REPO, {FILE: save({key: value.contiguous() for key, value in published("authors").items()})})
+    copy = WeightsSource(repo="other/tiny-hf", file="hf.safetensors", revision=commit, sha256=SHA256)
+    with registered_for_a_while():
+        register_codec(replace(VARIANT, copies=(copy,)), TinyCodec)
+        asked = load_codec("Other/Tiny-HF", device="cpu")
+        assert not any(REPO in path for _, path in hub.requests), "nothing else is fetched"
+        usual = load_codec("tiny", device="cpu")
+    assert (asked.name, usual.name) == ("tiny", "tiny")
+    assert (asked.weights_source, asked.weights_hash) == (f"other/tiny-hf@{commit}/hf.safetensors", SHA256)
+    assert usual.weights_source == f"{REPO}/{FILE}"
+    torch.testing.assert_close(asked.state_dict(), usual.state_dict())
 
 
 def test_a_branch_is_asked_for_its_head(hub: HubServer) -> None:

@@ -155,16 +155,16 @@ def test_the_processes_of_a_ray_cluster_know_it(tmp_path: Path) -> None:
     code = f"""
         import pickle, sys
         sys.path.insert(0, {str(tmp_path)!r})
-        place = pickle.loads(sys.stdin.buffer.read())
-        place.enter(threads=1)
-        place.enter(threads=1)
+        settings = pickle.loads(sys.stdin.buffer.read())
+        settings.apply(threads=1)
+        settings.apply(threads=1)
         from codeczoo import load_codec
         print(type(load_codec("old_telephone", device="cpu")).__name__)
     """
     sys.path.insert(0, str(tmp_path))
     try:
         register_codec(TOML.replace('"Telephone"', '"bell:Bell"'))
-        sent = pickle.dumps(actors.Place.here())
+        sent = pickle.dumps(actors.DriverSettings.here())
     finally:
         sys.path.remove(str(tmp_path))
     done = subprocess.run(

@@ -28,7 +28,8 @@ def test_chunks_of_ever_new_lengths_run_too(name: str) -> None:
             expected, found = plain.encode(chunk), graphs.encode(chunk)
             assert torch.equal(found.codes, expected.codes), f"turn {turn}, frame {position}"
             if int(expected.lengths.min()):
-                assert_near(graphs.decode(expected).waveform, plain.decode(expected).waveform)
+                ready = expected.codes[..., : int(expected.lengths[0])]
+                assert_near(graphs.decode(ready).waveform, plain.decode(ready).waveform)
             position += n
         assert torch.equal(graphs.flush().codes, plain.flush().codes)
         assert_near(graphs.flush_decoder().waveform, plain.flush_decoder().waveform)

@@ -71,7 +71,8 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 def test_info_is_text_on_a_terminal_and_json_in_a_pipe() -> None:
     main_end, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
-    assert subprocess.run([*COMMAND, "info", "mimi"], env=ENVIRONMENT, stdout=terminal, check=True).returncode == 0
+    environment = {key: value for key, value in ENVIRONMENT.items() if key not in ("COLUMNS", "LINES")}  # xdist's
+    assert subprocess.run([*COMMAND, "info", "mimi"], env=environment, stdout=terminal, check=True).returncode == 0
     os.close(terminal)
     lines = os.read(main_end, 1 << 16).decode().splitlines()
     os.close(main_end)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from codeczoo.base.audio import Audio, AudioLike, clean, stack
 from codeczoo.base.codes import PAD, Codes, describe_weights
-from codeczoo.base.deprecated import Renamed
+from codeczoo.base.deprecated import Renamed, refusal_of
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.inputs import collate, read_clips
 from codeczoo.base.long_clips import decode_in_chunks, decode_through_state, encode_in_chunks, encode_through_state
@@ -58,6 +58,7 @@ class BaseCodec(CodecNetwork):
     wrap = Renamed("codes_from_tensor")
     restore = Renamed("match_input")
     accepts_codes_of = Renamed("is_compatible_with")
+    refusal_of = classmethod(refusal_of)
 
     # -- use ------------------------------------------------------------------------------------
 

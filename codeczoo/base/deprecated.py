@@ -8,6 +8,7 @@ former name                             name
 `BaseCodec.accepts_codes_of`            `BaseCodec.is_compatible_with`
 `BaseCodec.max_seconds_per_pass`        `BaseCodec.max_chunk_seconds`
 `load_codec(max_seconds_per_pass=)`     `load_codec(max_chunk_seconds=)`
+`BaseCodec.refusal_of(name)`            `Variant.decode_unsupported_reason`
 `Audio.like`                            `Audio.matched_to`
 `Codes.side`, `Codes(side=)`            `Codes.side_info`, `Codes(side_info=)`
 `Codes.level`                           `Codes.codebook`
@@ -52,6 +53,13 @@ class Renamed:
     def __set__(self, instance: Any, value: Any) -> None:
         _warn(self.old, self.new)
         setattr(instance, self.new, value)
+
+
+def refusal_of(codec_class: Any, name: str) -> str | None:
+    """`BaseCodec.refusal_of`: why the codec of that name cannot decode, as a sentence; None if it can."""
+    _warn("BaseCodec.refusal_of", "codec.variant.decode_unsupported_reason")
+    supported: bool = codec_class.supports_decode
+    return None if supported else f"{name} cannot decode: {codec_class.decode_unsupported_reason}"
 
 
 class HidesFormerNames:

@@ -43,39 +43,39 @@ def plan_batches(source: Source, batch_size: int, max_seconds: float, workers: i
     A clip longer than `max_seconds` is a batch by itself.
     """
     index = seen = 0
-    for window in windows(source.entries(), BLOCK_BATCHES * batch_size):
-        window = [replace(entry, position=seen + i) for i, entry in enumerate(window)]
-        seen += len(window)
-        for batch in plan_window(source, window, batch_size, max_seconds, index, workers):
+    for block in entry_blocks(source.entries(), BLOCK_BATCHES * batch_size):
+        block = [replace(entry, position=seen + i) for i, entry in enumerate(block)]
+        seen += len(block)
+        for batch in plan_block(source, block, batch_size, max_seconds, index, workers):
             yield batch
             index += 1
 
 
-def plan_window(
-    source: Source, window: Sequence[Entry], batch_size: int, max_seconds: float, first: int = 0, workers: int = 8
+def plan_block(
+    source: Source, block: Sequence[Entry], batch_size: int, max_seconds: float, first: int = 0, workers: int = 8
 ) -> list[Batch]:
     """The batches of one block of clips, numbered from `first`."""
     with ThreadPoolExecutor(workers) as pool:
-        headers = list(pool.map(lambda entry: _header(source, entry), window))
+        headers = list(pool.map(lambda entry: _header(source, entry), block))
     batches = []
     for index, group in enumerate(_groups(headers, batch_size, max_seconds), first):
         found = [header for i in group if (header := headers[i]) is not None]
-        batches.append(Batch(index, tuple(window[i] for i in group), sum(h.frames / h.rate for h in found)))
+        batches.append(Batch(index, tuple(block[i] for i in group), sum(h.frames / h.rate for h in found)))
     return batches
 
 
-def windows(entries: Iterator[Entry], count: int) -> Iterator[list[Entry]]:
+def entry_blocks(entries: Iterator[Entry], count: int) -> Iterator[list[Entry]]:
     """Lists of `count` entries, or of fewer if their keys hold many bytes."""
-    window: list[Entry] = []
+    block: list[Entry] = []
     held = 0
     for entry in entries:
-        window.append(entry)
+        block.append(entry)
         held += len(entry.key) if isinstance(entry.key, bytes) else 0
-        if len(window) == count or held > BLOCK_BYTES:
-            yield window
-            window, held = [], 0
-    if window:
-        yield window
+        if len(block) == count or held > BLOCK_BYTES:
+            yield block
+            block, held = [], 0
+    if block:
+        yield block
 
 
 def _groups(headers: Sequence[_Header | None], batch_size: int, max_seconds: float) -> list[list[int]]:

@@ -92,15 +92,15 @@ class Chunk:
             last = now[:, -1:]
             held = last - (last - torch.arange(size, device=position.device)) % size  # [B, R] positions in the ring
             age = now[:, :, None] - held[:, None]  # [B, T, R]
-            self.sight = AttentionMask(((held >= 0)[:, None] & (age >= 0) & (age < window))[:, None])
+            self.attention_mask = AttentionMask(((held >= 0)[:, None] & (age >= 0) & (age < window))[:, None])
         else:
             before = position[:, None] + torch.arange(-past, 0, device=position.device)
             self.before = before % size
             self.places = torch.cat([before, now], dim=-1)[:, -size:] % size
-            self.sight = window_after(position, steps, window)
+            self.attention_mask = window_after(position, steps, window)
 
     def remember(self, new: Tensor, ring: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, 2, H, T, D] and a layer's ring → what `sight` indexes, and the ring after."""
+        """Keys and values [B, 2, H, T, D] and a layer's ring → what `attention_mask` indexes, and the ring after."""
         if self.in_place:
             # What a paused item was fed is masked, but masked NaN would still spread: 0 · NaN is NaN.
             ring.scatter_(3, _along_time(self.places, ring), new.nan_to_num())
@@ -130,11 +130,11 @@ class Attention(nn.Module):
         self.in_proj = Linear(dim, 3 * inner, bias=bias)
         self.out_proj = Linear(inner, dim, bias=bias)
 
-    def forward(self, x: Tensor, sight: AttentionMask, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, attention_mask: AttentionMask, rotation: Rotation | None = None) -> Tensor:
         q, k, v = self.project(x, rotation)
-        if sight.past:  # nothing is known before a whole clip's start
-            k, v = F.pad(k, (0, 0, sight.past, 0)), F.pad(v, (0, 0, sight.past, 0))
-        return self.merge(sight(q, k, v))
+        if attention_mask.past:  # nothing is known before a whole clip's start
+            k, v = F.pad(k, (0, 0, attention_mask.past, 0)), F.pad(v, (0, 0, attention_mask.past, 0))
+        return self.merge(attention_mask(q, k, v))
 
     def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """[B, T, dim] → q, k, v [B, H, T, D], q and k turned."""
@@ -156,7 +156,7 @@ class Attention(nn.Module):
         """The next T steps, and the ring after them (the same one, written in place, where the chunk is short)."""
         q, k, v = self.project(x, rotation)
         known, ring = chunk.remember(torch.stack([k, v], dim=1), ring)
-        return self.merge(chunk.sight(q, known[:, 0], known[:, 1])), ring
+        return self.merge(chunk.attention_mask(q, known[:, 0], known[:, 1])), ring
 
 
 def _blocks(x: Tensor, size: int, hop: int) -> Tensor:

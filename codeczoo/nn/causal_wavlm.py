@@ -72,15 +72,15 @@ class GroupWindow(AttentionMask):
 class WindowAttention(GatedAttention):
     """`GatedAttention` under a `GroupWindow`; `advance` takes a clip chunk by chunk."""
 
-    def forward(self, x: Tensor, sight: AttentionMask, rotation: Rotation | None = None) -> Tensor:
-        assert isinstance(sight, GroupWindow) and rotation is None
-        return self.merge(sight.attend(*self.project(x), self.gates(x)))
+    def forward(self, x: Tensor, attention_mask: AttentionMask, rotation: Rotation | None = None) -> Tensor:
+        assert isinstance(attention_mask, GroupWindow) and rotation is None
+        return self.merge(attention_mask.attend(*self.project(x), self.gates(x)))
 
-    def advance(self, x: Tensor, past: Tensor, sight: GroupWindow) -> tuple[Tensor, Tensor]:
+    def advance(self, x: Tensor, past: Tensor, attention_mask: GroupWindow) -> tuple[Tensor, Tensor]:
         """The next T frames, and the keys and values after them; `past` is [B, 2, H, reach, D]."""
         q, k, v = self.project(x)
         known = torch.cat([past, torch.stack([k, v], dim=1)], dim=3)
-        y = self.merge(sight.attend(q, known[:, 0], known[:, 1], self.gates(x)))
+        y = self.merge(attention_mask.attend(q, known[:, 0], known[:, 1], self.gates(x)))
         return y, known[:, :, :, known.shape[3] - past.shape[3] :]
 
 
@@ -94,7 +94,7 @@ class CausalWavLM(WavLM):
     def attention(self, config: HubertConfig) -> Attention:
         return WindowAttention(config.dim, config.num_heads)
 
-    def sight(self, steps: int, lengths: Tensor | None) -> GroupWindow:
+    def attention_mask(self, steps: int, lengths: Tensor | None) -> GroupWindow:
         return self.group_window(steps, None, lengths)
 
     def group_window(self, steps: int, before: Tensor | None, own: Tensor | None) -> GroupWindow:
@@ -132,9 +132,9 @@ class CausalWavLM(WavLM):
         x = self.project(x if self.projection_norm is None else self.projection_norm(x))
         y, position = step_from_start(self.position, x.mT.contiguous(), state["position"], before)
         x = x + F.gelu(y).mT
-        sight = self.group_window(x.shape[1], before, own)
+        attention_mask = self.group_window(x.shape[1], before, own)
         for layer, known in zip(self.layers, state["attention"], strict=True):
-            y, known = layer.attention.advance(layer.norm1(x), known, sight)
+            y, known = layer.attention.advance(layer.norm1(x), known, attention_mask)
             x = y.add_(x)
             x = layer.feed_forward(layer.norm2(x)).add_(x)
             past.append(known)

@@ -63,9 +63,9 @@ class ConformerLayer(nn.Module):
         self.norm3, self.ff2 = nn.LayerNorm(dim), FeedForward(dim, hidden, bias=True, activation=activation)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, lengths: Tensor | None, sight: AttentionMask, rotation: Rotation) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None, attention_mask: AttentionMask, rotation: Rotation) -> Tensor:
         x = torch.add(x, self.ff1(self.norm1(x)), alpha=0.5)
-        x = self.attention(self.norm2(x), sight, rotation).add_(x)
+        x = self.attention(self.norm2(x), attention_mask, rotation).add_(x)
         x = self.conv(x, lengths).add_(x)
         return self.norm(torch.add(x, self.ff2(self.norm3(x)), alpha=0.5))
 
@@ -80,10 +80,10 @@ class Conformer(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        sight = everything(x.shape[1], lengths)
+        attention_mask = everything(x.shape[1], lengths)
         rotation = self.rotary(torch.arange(x.shape[1], device=x.device), x.dtype)
         for layer in self.layers:
-            x = layer(x, lengths, sight, rotation)
+            x = layer(x, lengths, attention_mask, rotation)
         return self.norm(x)
 
 

@@ -88,11 +88,11 @@ class Layer(nn.Module):
         self.norm1, self.attention = nn.LayerNorm(config.dim), attention
         self.norm2, self.feed_forward = nn.LayerNorm(config.dim), FeedForward(config.dim, config.hidden, bias=True)
 
-    def forward(self, x: Tensor, sight: AttentionMask) -> Tensor:
+    def forward(self, x: Tensor, attention_mask: AttentionMask) -> Tensor:
         if self.pre_norm:
-            x = self.attention(self.norm1(x), sight).add_(x)
+            x = self.attention(self.norm1(x), attention_mask).add_(x)
             return self.feed_forward(self.norm2(x)).add_(x)
-        x = self.norm1(self.attention(x, sight).add_(x))
+        x = self.norm1(self.attention(x, attention_mask).add_(x))
         return self.norm2(self.feed_forward(x).add_(x))
 
 
@@ -120,7 +120,7 @@ class Hubert(nn.Module):
         """Of one layer."""
         return Attention(config.dim, config.num_heads, bias=True)
 
-    def sight(self, steps: int, lengths: Tensor | None) -> AttentionMask:
+    def attention_mask(self, steps: int, lengths: Tensor | None) -> AttentionMask:
         """What all layers' attention sees."""
         return everything(steps, lengths)
 
@@ -150,9 +150,9 @@ class Hubert(nn.Module):
         if self.norm is not None and not self.pre_norm:
             x = self.norm(x)
         yield x
-        sight = self.sight(x.shape[1], frames)
+        attention_mask = self.attention_mask(x.shape[1], frames)
         for i, layer in enumerate(self.layers, 1):
-            x = layer(x, sight)
+            x = layer(x, attention_mask)
             last = i == len(self.layers)
             yield self.norm(x) if last and self.pre_norm and self.norm is not None else x
 

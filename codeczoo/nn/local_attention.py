@@ -69,7 +69,7 @@ class LookBack(AttentionMask):
         return known, known[:, :, :, -self.window :]
 
     @property
-    def sight(self) -> LookBack:
+    def attention_mask(self) -> LookBack:
         return self
 
 

@@ -66,8 +66,8 @@ class TransformerLayer(nn.Module):
         self.norm2, self.feed_forward = norm(dim), feed_forward
         self.scale1, self.scale2 = (LayerScale(dim) if scaled else None for scaled in layer_scale)
 
-    def forward(self, x: Tensor, sight: AttentionMask, rotation: Rotation | None = None) -> Tensor:
-        return self._finish(x, self.attention(self.norm1(x), sight, rotation))
+    def forward(self, x: Tensor, attention_mask: AttentionMask, rotation: Rotation | None = None) -> Tensor:
+        return self._finish(x, self.attention(self.norm1(x), attention_mask, rotation))
 
     def step(self, x: Tensor, ring: Tensor, chunk: Chunk, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
         y, ring = self.attention.step(self.norm1(x), ring, chunk, rotation)
@@ -102,10 +102,10 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         steps = x.shape[1]
-        sight = self._sight(x, lengths)
+        attention_mask = self._attention_mask(x, lengths)
         rotation = self.rotary(torch.arange(steps, device=x.device), x.dtype) if self.rotary else None
         for layer in self.layers:
-            x = layer(x, sight, rotation)
+            x = layer(x, attention_mask, rotation)
         return x
 
     def initial_state(self, batch_size: int) -> State:
@@ -134,7 +134,7 @@ class Transformer(nn.Module):
     def _typed_layers(self) -> Iterable[TransformerLayer]:
         return cast("Iterable[TransformerLayer]", self.layers)
 
-    def _sight(self, x: Tensor, lengths: Tensor | None) -> AttentionMask:
+    def _attention_mask(self, x: Tensor, lengths: Tensor | None) -> AttentionMask:
         batch, steps, _ = x.shape
         if not self.causal:
             return everything(steps, lengths)

@@ -26,7 +26,7 @@ SCORES = 1 << 24  # scores that attention computes at once
 
 
 @dataclass(frozen=True)
-class RelativeSight(AttentionMask):
+class RelativeMask(AttentionMask):
     """A mask with a position bias, [H, 2 * steps - 1] by the key's place less the query's, from 1 - steps on."""
 
     bias: Tensor = field(kw_only=True)
@@ -51,8 +51,8 @@ class GatedAttention(Attention):
         self.gate = Linear(self.head_dim, math.prod(PARTS))
         self.gate_scale = nn.Parameter(torch.empty(1, num_heads, 1, 1))
 
-    def forward(self, x: Tensor, sight: AttentionMask, rotation: Rotation | None = None) -> Tensor:
-        assert isinstance(sight, RelativeSight) and rotation is None
+    def forward(self, x: Tensor, attention_mask: AttentionMask, rotation: Rotation | None = None) -> Tensor:
+        assert isinstance(attention_mask, RelativeMask) and rotation is None
         q, k, v = self.project(x)
         batch, heads, steps, _ = q.shape
         gates = self.gates(x)
@@ -60,8 +60,8 @@ class GatedAttention(Attention):
         parts = []
         for first in range(0, steps, width):
             stop = min(first + width, steps)
-            bias = gates[:, :, first:stop] * sight.rows(first, stop)  # [B, H, queries, T]
-            seen = sight.seen(first, stop)
+            bias = gates[:, :, first:stop] * attention_mask.rows(first, stop)  # [B, H, queries, T]
+            seen = attention_mask.seen(first, stop)
             if seen is not None:
                 bias = bias.masked_fill_(~seen, -torch.inf)
             parts.append(F.scaled_dot_product_attention(q[:, :, first:stop], k, v, bias))
@@ -86,13 +86,13 @@ class WavLM(Hubert):
     def attention(self, config: HubertConfig) -> Attention:
         return GatedAttention(config.dim, config.num_heads)
 
-    def sight(self, steps: int, lengths: Tensor | None) -> AttentionMask:
-        return self.relative(super().sight(steps, lengths), steps)
+    def attention_mask(self, steps: int, lengths: Tensor | None) -> AttentionMask:
+        return self.relative(super().attention_mask(steps, lengths), steps)
 
-    def relative(self, sight: AttentionMask, steps: int) -> RelativeSight:
-        """`sight` and the position bias."""
+    def relative(self, attention_mask: AttentionMask, steps: int) -> RelativeMask:
+        """`attention_mask` and the position bias."""
         distance = torch.arange(1 - steps, steps, device=self.buckets.device).clamp_(-FARTHEST, FARTHEST)
-        return RelativeSight(sight.mask, bias=F.embedding(self.buckets[distance + FARTHEST], self.distances).T)
+        return RelativeMask(attention_mask.mask, bias=F.embedding(self.buckets[distance + FARTHEST], self.distances).T)
 
 
 def bucket(distance: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from codeczoo.base.codes import Codes, describe_weights
-from codeczoo.data.batching import windows
+from codeczoo.data.batching import entry_blocks
 from codeczoo.data.source import Entry, Source
 from codeczoo.executor.record import weights_id, write_atomically
 from codeczoo.tokens.formats import FORMS, Facts, Tokens
@@ -107,8 +107,8 @@ def write_shard(settings: TokenSettings, shard: ShardInProgress) -> dict[str, An
 
 def plan_shards(source: Source, clips: int) -> Iterator[ShardPlan]:
     """The data set in its order, `clips` a shard (fewer, where clips are streamed and long)."""
-    for number, window in enumerate(windows(source.entries(), clips)):
-        yield ShardPlan(number, tuple(window))
+    for number, block in enumerate(entry_blocks(source.entries(), clips)):
+        yield ShardPlan(number, tuple(block))
 
 
 def is_written(settings: TokenSettings, plan: ShardPlan) -> bool:

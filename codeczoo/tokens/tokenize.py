@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from codeczoo.base.catalogue import find_variant
-from codeczoo.data.batching import plan_window
+from codeczoo.data.batching import plan_block
 from codeczoo.data.source import Source
 from codeczoo.executor.engine import check_engine, engine_device, start_executor
 from codeczoo.executor.rank import Rank, find_rank
@@ -103,7 +103,7 @@ class _TokenSession:
                 bar.update(len(plan.entries))
             elif self.rank.owns(plan.number):
                 entries = [replace(entry, position=i) for i, entry in enumerate(plan.entries)]
-                planned = plan_window(self.source, entries, self.settings.batch, self.settings.max_batch_seconds, index)
+                planned = plan_block(self.source, entries, self.settings.batch, self.settings.max_batch_seconds, index)
                 index += len(planned)
                 self.in_progress[plan.number] = ShardInProgress(plan, len(planned))
                 for batch in planned:

@@ -14,6 +14,7 @@ import torch
 
 from codeczoo import Audio, BaseCodec, Codes, Stream, load_codec
 from codeczoo.base import deprecated
+from codeczoo.base.catalogue import find_variant
 from codeczoo.base.deprecated import Renamed
 from tests.support.small import codec_of
 from tests.support.sound import chirp
@@ -51,6 +52,14 @@ def test_methods_of_a_codec(codec: BaseCodec) -> None:
     assert torch.equal(back.waveform, codec.reconstruct(audio).waveform)
     assert once("BaseCodec.accepts_codes_of", "is_compatible_with", lambda: codec.accepts_codes_of("g711_ulaw"))
     assert not codec.accepts_codes_of("g711_alaw")
+
+
+def test_why_a_codec_cannot_decode(codec: BaseCodec) -> None:
+    tokenizer = find_variant("s3tokenizer_v1").codec_type()
+    old, new = "BaseCodec.refusal_of", "codec.variant.decode_unsupported_reason"
+    said = once(old, new, lambda: tokenizer.refusal_of("s3tokenizer_v1"))
+    assert said == find_variant("s3tokenizer_v1").decode_unsupported_reason and "cannot decode" in said
+    assert codec.refusal_of(codec.name) is None
 
 
 def test_the_length_of_a_chunk(codec: BaseCodec) -> None:

@@ -47,8 +47,8 @@ def test_a_window_is_what_a_mask_over_all_steps_gives(window: int, steps: int) -
     q, k, v = attention.project(x)
     age = torch.arange(steps)[:, None] - torch.arange(steps)
     expected = attention.merge(attend_by_hand(q, k, v, (age >= 0) & (age < window)))
-    sight = window_after(torch.zeros(3, dtype=torch.int64), steps, window)
-    torch.testing.assert_close(attention(x, sight), expected)
+    attention_mask = window_after(torch.zeros(3, dtype=torch.int64), steps, window)
+    torch.testing.assert_close(attention(x, attention_mask), expected)
 
 
 def test_a_window_over_a_long_clip_takes_memory_for_its_length_alone() -> None:

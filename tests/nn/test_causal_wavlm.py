@@ -52,7 +52,7 @@ def test_attention_is_that_of_one_mask_over_everything(net: Any, frames: int, ro
         end = min((query // GROUP + 1) * GROUP, frames)
         seen[query, max(end - WINDOW, 0) : end] = True
     expected = GatedAttention.forward(attention, x, net.relative(AttentionMask(seen), frames))
-    assert_close(attention(x, net.sight(frames, None)), expected)
+    assert_close(attention(x, net.attention_mask(frames, None)), expected)
 
 
 def test_each_item_of_a_batch_is_as_if_alone(net: Any) -> None:

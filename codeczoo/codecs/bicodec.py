@@ -46,9 +46,8 @@ from codeczoo.base import (
     dense_or_none,
     release_memory_between,
 )
-from codeczoo.codecs.dac import UNIT_LAYERS, SnakeConv
 from codeczoo.nn.cache_tiling import run_tiled
-from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.convnext import ConditionedBlock, ConditionedLayerNorm, VocosBackbone
 from codeczoo.nn.ecapa import ECAPA, ecapa_rules
 from codeczoo.nn.factorized_vq import FactorizedVQ
@@ -61,7 +60,7 @@ from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 from codeczoo.nn.resnet1d import EPS
 from codeczoo.nn.rvq import at_least_float32
 from codeczoo.nn.sequential import Linear
-from codeczoo.nn.snake import Snake, SnakeUnits
+from codeczoo.nn.snake import UNIT_LAYERS, SnakeConv, SnakeUp
 
 GLOBAL = "global_codes"  # the side value
 SHORTEST = 400  # samples that make a frame
@@ -213,21 +212,6 @@ class Prenet(nn.Module):
         return self.last(self.final_norm(x)).mT
 
 
-class DecoderBlock(nn.Module):
-    """[B, C, N] → [B, C / 2, N * stride]."""
-
-    def __init__(self, channels: int, stride: int, kernel: int) -> None:
-        super().__init__()
-        self.snake = Snake(channels)
-        trim = (kernel - stride) // 2
-        self.up = ConvTranspose1d(channels, channels // 2, kernel, stride, trim=(trim, trim))
-        self.units = SnakeUnits(channels // 2)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.up(self.snake(x), lengths)
-        return self.units(x, None if lengths is None else self.up.out_length(lengths))
-
-
 class Decoder(nn.Module):
     """[B, dim, N] → waveform [B, 1, N * hop]."""
 
@@ -237,7 +221,7 @@ class Decoder(nn.Module):
         self.first = Conv1d(config.dim, channels, 7)
         self.blocks = nn.ModuleList()
         for stride, kernel in zip(config.strides, config.kernels, strict=True):
-            self.blocks.append(DecoderBlock(channels, stride, kernel))
+            self.blocks.append(SnakeUp(channels, kernel, stride, ((kernel - stride) // 2,) * 2))
             channels //= 2
         self.last = SnakeConv(channels, 1, 7)
 

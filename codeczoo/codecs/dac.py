@@ -61,7 +61,7 @@ from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import ResidualFactorizedVQ
 from codeczoo.nn.loudness import loudness
 from codeczoo.nn.receptive_field import Layer, convolutions_of, out_length, receptive_span, without_padding
-from codeczoo.nn.snake import Snake, SnakeDown, SnakeUnits
+from codeczoo.nn.snake import UNIT_LAYERS, SnakeConv, SnakeDown, SnakeUp
 
 
 @dataclass(frozen=True)
@@ -81,35 +81,6 @@ class DACConfig:
     @property
     def latent_channels(self) -> int:
         return self.latent_dim or self.encoder_dim << len(self.encoder_rates)
-
-
-class SnakeConv(nn.Module):
-    """[B, C, T] → [B, C', T]: how both networks end."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__()
-        self.snake = Snake(in_channels)
-        self.conv = Conv1d(in_channels, out_channels, kernel_size)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self.conv(self.snake(x), lengths)
-
-
-class DecoderBlock(nn.Module):
-    """[B, C, N] → [B, C / 2, N * stride], one step less where the stride is odd, unless `whole`."""
-
-    def __init__(self, channels: int, stride: int, whole: bool = False) -> None:
-        super().__init__()
-        self.snake = Snake(channels)
-        trim = -(-stride // 2)
-        self.up = ConvTranspose1d(
-            channels, channels // 2, 2 * stride, stride, trim=(trim, trim - stride % 2 if whole else trim)
-        )
-        self.units = SnakeUnits(channels // 2)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.up(self.snake(x), lengths)
-        return self.units(x, None if lengths is None else self.up.out_length(lengths))
 
 
 class Encoder(nn.Module):
@@ -141,7 +112,8 @@ class Decoder(nn.Module):
         self.first = Conv1d(config.latent_channels, channels, 7)
         self.blocks = nn.ModuleList()
         for stride in config.decoder_rates:
-            self.blocks.append(DecoderBlock(channels, stride))
+            trim = -(-stride // 2)  # a step less comes out where the stride is odd
+            self.blocks.append(SnakeUp(channels, 2 * stride, stride, (trim, trim)))
             channels //= 2
         self.last = SnakeConv(channels, 1, 7)
 
@@ -389,13 +361,14 @@ SAME_NAMED_SETTINGS = (
 )  # fmt: skip
 
 NUM_STRIDES = 4  # of every published model
-UNIT_LAYERS = ("snake1", "conv1", "snake2", "conv2")
 
 
-def descript_names(stages: int = NUM_STRIDES) -> dict[str, str]:
-    """Our module names → the authors': places in nested sequences."""
+def descript_names(
+    stages: int = NUM_STRIDES, encoder: str = "encoder.block", decoder: str = "decoder.model"
+) -> dict[str, str]:
+    """Our module names → the authors': places in nested sequences, of which `encoder` and `decoder` are the names."""
     names: dict[str, str] = {}
-    for side, sequence in (("encoder", "encoder.block"), ("decoder", "decoder.model")):
+    for side, sequence in (("encoder", encoder), ("decoder", decoder)):
         names[f"{side}.first"] = f"{sequence}.0"
         names[f"{side}.last.snake"] = f"{sequence}.{stages + 1}"
         names[f"{side}.last.conv"] = f"{sequence}.{stages + 2}"
@@ -412,15 +385,18 @@ def descript_names(stages: int = NUM_STRIDES) -> dict[str, str]:
     return names
 
 
-def _transformers() -> dict[str, str]:
-    """Our module names → those of Hugging Face transformers."""
+def transformers_names(stages: int = NUM_STRIDES, encoder: str = "encoder", decoder: str = "decoder") -> dict[str, str]:
+    """Our module names → those of Hugging Face transformers, where the two are `encoder` and `decoder`."""
     names: dict[str, str] = {}
-    for side, resampling, theirs_resampling in (("encoder", "down", "conv1"), ("decoder", "up", "conv_t1")):
-        names[f"{side}.first"] = f"{side}.conv1"
-        names[f"{side}.last.snake"] = f"{side}.snake1"
-        names[f"{side}.last.conv"] = f"{side}.conv2"
-        for i in range(NUM_STRIDES):
-            ours, theirs = f"{side}.blocks.{i}", f"{side}.block.{i}"
+    for side, published, resampling, theirs_resampling in (
+        ("encoder", encoder, "down", "conv1"),
+        ("decoder", decoder, "up", "conv_t1"),
+    ):
+        names[f"{side}.first"] = f"{published}.conv1"
+        names[f"{side}.last.snake"] = f"{published}.snake1"
+        names[f"{side}.last.conv"] = f"{published}.conv2"
+        for i in range(stages):
+            ours, theirs = f"{side}.blocks.{i}", f"{published}.block.{i}"
             names |= {f"{ours}.snake": f"{theirs}.snake1", f"{ours}.{resampling}": f"{theirs}.{theirs_resampling}"}
             for j in range(3):
                 names |= {f"{ours}.units.{j}.{layer}": f"{theirs}.res_unit{j + 1}.{layer}" for layer in UNIT_LAYERS}
@@ -439,4 +415,4 @@ def _key_map(name: str, modules: Mapping[str, str]) -> KeyMap:
     )
 
 
-DAC.key_maps = (_key_map("descript", descript_names()), _key_map("transformers", _transformers()))
+DAC.key_maps = (_key_map("descript", descript_names()), _key_map("transformers", transformers_names()))

@@ -43,7 +43,7 @@ from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
 from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 from codeczoo.nn.rotary import Rotary
-from codeczoo.nn.snake import Snake, SnakeDown, SnakeUnits
+from codeczoo.nn.snake import UNIT_LAYERS, Snake, SnakeDown, SnakeUnits
 
 NOISE_BLOCK_SAMPLES = 4096  # drawn from one generator
 HEAD_DIM = 64  # of attention
@@ -329,7 +329,6 @@ SETTINGS = {
 }  # fmt: skip
 
 NUM_STRIDES = 4  # of every published model
-UNIT_LAYERS = ("snake1", "conv1", "snake2", "conv2")
 
 
 def _key_map(attention: bool) -> KeyMap:

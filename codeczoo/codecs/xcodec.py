@@ -39,13 +39,14 @@ from codeczoo.base import (
     dense_or_none,
     release_memory_between,
 )
-from codeczoo.codecs.dac import UNIT_LAYERS, DACConfig, DecoderBlock, Encoder, SnakeConv
+from codeczoo.codecs.dac import DACConfig, Encoder, descript_names, transformers_names
 from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d, Length
 from codeczoo.nn.hubert import Hubert, HubertConfig
 from codeczoo.nn.receptive_field import convolutions_of, out_length, receptive_span
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.sequential import Layers, Linear
+from codeczoo.nn.snake import SnakeConv, SnakeUp
 from codeczoo.nn.wavlm import WavLM, wavlm_rules
 
 SPEECH_RATE = 16000  # Hz, of the speech model
@@ -108,7 +109,8 @@ class Decoder(nn.Module):
         self.first = Conv1d(config.acoustic_dim, channels, 7)
         self.blocks = nn.ModuleList()
         for stride in config.strides:
-            self.blocks.append(DecoderBlock(channels, stride, whole=True))
+            trim = (-(-stride // 2), stride // 2)  # of odd strides, too, N * stride come out
+            self.blocks.append(SnakeUp(channels, 2 * stride, stride, trim))
             channels //= 2
         self.last = SnakeConv(channels, 1, 7)
 
@@ -264,38 +266,6 @@ TRAINING = (r"decoder_semantic\..+", r"fc_post1\.\w+", r"fc1\.\w+", r"semantic_m
             r"quantizer\..+codebook\.(inited|cluster_size|embed_avg)")  # fmt: skip
 
 
-def acoustic_authors(stages: int) -> dict[str, str]:
-    """Our module names → the authors', of encoder and decoder."""
-    names: dict[str, str] = {}
-    for side, sequence in (("encoder", "encoder.block"), ("decoder", "decoder_2.model")):
-        names[f"{side}.first"] = f"{sequence}.0"
-        names[f"{side}.last.snake"] = f"{sequence}.{stages + 1}"
-        names[f"{side}.last.conv"] = f"{sequence}.{stages + 2}"
-        units = [f"units.{j}" for j in range(3)]
-        parts = [*units, "snake", "down"] if side == "encoder" else ["snake", "up", *units]
-        for i in range(stages):
-            for j, part in enumerate(parts):
-                ours, theirs = f"{side}.blocks.{i}.{part}", f"{sequence}.{i + 1}.block.{j}"
-                inside = {f"{ours}.{layer}": f"{theirs}.block.{k}" for k, layer in enumerate(UNIT_LAYERS)}
-                names |= inside if part in units else {ours: theirs}
-    return names
-
-
-def acoustic_transformers(stages: int) -> dict[str, str]:
-    """Our module names → those of Hugging Face transformers, of encoder and decoder."""
-    names: dict[str, str] = {}
-    for side, resample, theirs_resample in (("encoder", "down", "conv1"), ("decoder", "up", "conv_t1")):
-        names[f"{side}.first"] = f"acoustic_{side}.conv1"
-        names[f"{side}.last.snake"] = f"acoustic_{side}.snake1"
-        names[f"{side}.last.conv"] = f"acoustic_{side}.conv2"
-        for i in range(stages):
-            ours, theirs = f"{side}.blocks.{i}", f"acoustic_{side}.block.{i}"
-            names |= {f"{ours}.snake": f"{theirs}.snake1", f"{ours}.{resample}": f"{theirs}.{theirs_resample}"}
-            for j in range(3):
-                names |= {f"{ours}.units.{j}.{layer}": f"{theirs}.res_unit{j + 1}.{layer}" for layer in UNIT_LAYERS}
-    return names
-
-
 def semantic_modules(inner: str) -> dict[str, str]:
     """Our module names → the published ones; `inner`: what the authors call a convolution inside its padding."""
     ours, theirs = "semantic_encoder.layers", "encoder_semantic"
@@ -325,10 +295,18 @@ def key_maps(family: str, stages: int, authors: Sequence[Rule], transformers: Se
 
     linears = {"join": "fc_prior", "part": "fc_post2"}, {"join": "fc", "part": "fc2"}
     return (
-        key_map(family, {**acoustic_authors(stages), **semantic_modules(".conv"), **linears[0]}, authors),
+        key_map(
+            family,
+            {**descript_names(stages, decoder="decoder_2.model"), **semantic_modules(".conv"), **linears[0]},
+            authors,
+        ),
         key_map(
             f"{family} of transformers",
-            {**acoustic_transformers(stages), **semantic_modules(""), **linears[1]},
+            {
+                **transformers_names(stages, "acoustic_encoder", "acoustic_decoder"),
+                **semantic_modules(""),
+                **linears[1],
+            },
             transformers,
         ),
     )

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from codeczoo.nn import cuda_kernels
 from codeczoo.nn.cache_tiling import TILE_VALUES, run_tiled
-from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 
 EPS = 1e-9
+UNIT_LAYERS = ("snake1", "conv1", "snake2", "conv2")  # of `SnakeUnit`, as they follow each other
 
 
 def snake(
@@ -132,3 +133,33 @@ class SnakeDown(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self.down(self.snake(self.units(x, lengths), inplace=True), lengths)
+
+
+class SnakeUp(nn.Module):
+    """[B, C, N] → [B, C / 2, about N * stride]: snake, transposed convolution, residual units.
+
+    Args:
+        trim: samples cut off the start and the end of the transposed convolution.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, stride: int, trim: tuple[int, int]) -> None:
+        super().__init__()
+        self.snake = Snake(channels)
+        self.up = ConvTranspose1d(channels, channels // 2, kernel_size, stride, trim=trim)
+        self.units = SnakeUnits(channels // 2)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.up(self.snake(x), lengths)
+        return self.units(x, None if lengths is None else self.up.out_length(lengths))
+
+
+class SnakeConv(nn.Module):
+    """[B, C, T] → [B, C', T]: how DAC's encoder and decoder end."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.snake = Snake(in_channels)
+        self.conv = Conv1d(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.conv(self.snake(x), lengths)

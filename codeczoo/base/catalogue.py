@@ -19,10 +19,11 @@ import importlib.metadata
 import importlib.util
 import logging
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,7 +40,10 @@ __all__ = [
     "codec_info",
     "find_variant",
     "list_codecs",
+    "matching",
+    "no_such_name",
     "parse_family",
+    "read_configs",
     "register_again",
     "register_codec",
     "registered",
@@ -73,10 +77,7 @@ def find_variant(name: str) -> Variant:
     if name.lower() in known.names:
         root, asked = known.names[name.lower()]
         return known.variants[root].under(asked)
-    near = difflib.get_close_matches(name.lower(), known.names, n=3, cutoff=0.5)
-    if near:
-        raise KeyError(f"no codec is called {name!r}: did you mean {', '.join(repr(n) for n in near)}?")
-    raise KeyError(f"no codec is called {name!r}; `codeczoo list` (or list_codecs()) shows all names")
+    raise no_such_name("codec", name, known.names, "; `codeczoo list` (or list_codecs()) shows all names")
 
 
 def list_codecs(pattern: str = "*") -> list[str]:
@@ -86,13 +87,7 @@ def list_codecs(pattern: str = "*") -> list[str]:
     Raises:
         TypeError: a pattern that is no string.
     """
-    if not isinstance(pattern, str):
-        raise TypeError(f"a pattern of names is a string like 'dac_*'; this is {pattern!r}")
-    return sorted(
-        variant.name
-        for variant in variants().values()
-        if any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in variant.same_weights)
-    )
+    return matching(variants().values(), pattern, "dac_*")
 
 
 def codec_info(name: str) -> CodecInfo:
@@ -108,6 +103,41 @@ def codec_info(name: str) -> CodecInfo:
 
     with torch.device("meta"):
         return variant.build().info
+
+
+# -- for every catalogue, the separators' too --------------------------------------------------------------------------
+
+
+def read_configs(folder: Traversable, where: str, package: str = "") -> Iterator[Variant]:
+    """The variants of a folder with one TOML file a family, in the order of the files.
+
+    Args:
+        where: of the folder, as `Variant.defined_in` tells it.
+        package: that holds a module a family; "" = `codeczoo.codecs`.
+    """
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".toml"):
+            family, place = entry.name.removesuffix(".toml"), f"{where}/{entry.name}"
+            table = _parsed(entry.read_text("utf-8"), place)
+            yield from parse_family(family, table, place, module=f"{package}.{family}" if package else "")
+
+
+def matching(variants: Iterable[Variant], pattern: str, example: str) -> list[str]:
+    """The names of the variants that match a glob pattern, also by second names. A TypeError shows the example."""
+    if not isinstance(pattern, str):
+        raise TypeError(f"a pattern of names is a string like {example!r}; this is {pattern!r}")
+    return sorted(
+        variant.name
+        for variant in variants
+        if any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in variant.same_weights)
+    )
+
+
+def no_such_name(kind: str, name: str, names: Iterable[str], otherwise: str) -> KeyError:
+    """The error for a name that is not known: it offers the names that come near, and says `otherwise` if none does."""
+    near = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.5)
+    hint = f": did you mean {', '.join(map(repr, near))}?" if near else otherwise
+    return KeyError(f"no {kind} is called {name!r}{hint}")
 
 
 # -- adding -----------------------------------------------------------------------------------------------------------
@@ -276,12 +306,8 @@ class _Catalogue(NamedTuple):
 def _catalogue() -> _Catalogue:
     """The families of codeczoo, and those of installed packages."""
     found = _Catalogue({}, {})
-    for entry in sorted((files("codeczoo") / "configs").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".toml"):
-            place = f"configs/{entry.name}"
-            table = _parsed(entry.read_text("utf-8"), place)
-            for variant in parse_family(entry.name.removesuffix(".toml"), table, place):
-                found.add(variant)
+    for variant in read_configs(files("codeczoo") / "configs", "configs"):
+        found.add(variant)
     for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         owner = point.dist.name if point.dist else "an installed package"
         trial = found.copy()

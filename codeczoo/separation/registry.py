@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import functools
-import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from codeczoo.base.catalogue import parse_family
+from codeczoo.base.catalogue import matching, no_such_name, read_configs
 from codeczoo.base.variant import Variant
 from codeczoo.separation.separator import Separator
 from codeczoo.weights.load import load_model
@@ -69,9 +66,7 @@ def list_separators(pattern: str = "*") -> list[str]:
     Raises:
         TypeError: a pattern that is no string.
     """
-    if not isinstance(pattern, str):
-        raise TypeError(f"a pattern of names is a string like 'htdemucs*'; this is {pattern!r}")
-    return sorted(name for name in separators() if fnmatch.fnmatchcase(name.lower(), pattern.lower()))
+    return matching(separators().values(), pattern, "htdemucs*")
 
 
 def find_separator(name: str) -> Variant:
@@ -85,20 +80,12 @@ def find_separator(name: str) -> Variant:
     names = {other.lower(): one for one in separators().values() for other in (one.name, *one.aliases)}
     if name.lower() in names:
         return names[name.lower()]
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"there are {', '.join(separators())}"
-    raise KeyError(f"no separator is called {name!r}: {hint}")
+    raise no_such_name("separator", name, names, f": there are {', '.join(separators())}")
 
 
 @functools.cache
 def separators() -> Mapping[str, Variant]:
     """Every variant by its name. The files in `configs/` have the form of the codecs' (docs/codec_toml.md)."""
-    found = {}
-    for entry in sorted((files("codeczoo.separation") / "configs").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".toml"):
-            family = entry.name.removesuffix(".toml")
-            table = tomllib.loads(entry.read_text("utf-8"))
-            place = f"separation/configs/{entry.name}"
-            for variant in parse_family(family, table, place, module=f"codeczoo.separation.{family}"):
-                found[variant.name] = variant
-    return found
+    folder = files("codeczoo.separation") / "configs"
+    found = read_configs(folder, "separation/configs", "codeczoo.separation")
+    return {variant.name: variant for variant in found}

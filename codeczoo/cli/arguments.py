@@ -49,13 +49,13 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="audio in one batch at most, with padding (default: 120, on CUDA 1200)",
     )
+    add_device(group, "exact: float32, codes can be reproduced (default); fast: TF32 where there is some")
+
+
+def add_device(group: argparse._ActionsContainer, precision: str) -> None:
+    """--device and --precision; `precision`: the help of the latter."""
     group.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
-    group.add_argument(
-        "--precision",
-        choices=("exact", "fast"),
-        default="exact",
-        help="exact: float32, codes can be reproduced (default); fast: TF32 where there is some",
-    )
+    group.add_argument("--precision", choices=("exact", "fast"), default="exact", help=precision)
 
 
 def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,14 +129,19 @@ def _rank(text: str) -> tuple[int, int]:
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
 
 
-def add_audio_inputs(parser: argparse.ArgumentParser) -> None:
-    """The inputs of a command that takes audio: which clips, on which device, by how many readers."""
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Audio, named on the command line."""
     parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
         help="file, folder, glob, manifest (.csv .tsv .jsonl) or data set; - for audio on standard input",
     )
+
+
+def add_audio_inputs(parser: argparse.ArgumentParser) -> None:
+    """The inputs of a command that takes audio: which clips, on which device, by how many readers."""
+    add_inputs(parser)
     add_source_arguments(parser)
     add_device_arguments(parser)
     add_reader_arguments(parser)

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codeczoo.cli.arguments import FORMATS, add_source_arguments, positive_float, source_arguments
+from codeczoo.cli.arguments import (
+    FORMATS,
+    add_device,
+    add_inputs,
+    add_source_arguments,
+    positive_float,
+    source_arguments,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Music into its stems: drums, bass, other, vocals."
     parser.epilog = EPILOG
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="file, folder, glob, manifest (.csv .tsv .jsonl) or data set; - for audio on standard input",
-    )
+    add_inputs(parser)
     parser.add_argument("-o", "--out", default="stems", metavar="OUT", help="a folder (default: stems/)")
     parser.add_argument(
         "--model",
@@ -67,13 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="separate N times with random delays and average; --seed fixes them (default 0: once, without)",
     )
-    group.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
-    group.add_argument(
-        "--precision",
-        choices=("exact", "fast"),
-        default="exact",
-        help="fast: TF32 where there is some (default: exact)",
-    )
+    add_device(group, "fast: TF32 where there is some (default: exact)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -95,7 +95,36 @@ class SplitQuantizer(nn.Module):
         return x + self.rest.decode(acoustic) if acoustic.shape[1] else x
 
 
-class Mimi(BaseCodec):
+class MimiEncoder(BaseCodec):
+    """A codec with a transformer and a convolution behind SEANet, all causal, as in Mimi: how it encodes a stream."""
+
+    encoder: SEANetEncoder
+    encoder_transformer: Transformer
+    downsample: Conv1d
+
+    def _stream_encode_start(self, batch_size: int) -> State:
+        return {
+            "encoder": self.encoder.initial_state(batch_size),
+            "transformer": self.encoder_transformer.initial_state(batch_size),
+            "downsample": self.downsample.initial_state(batch_size),
+        }
+
+    def _encode_latent_step(
+        self, waveform: Tensor, state: State, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Whole hops, or the end of a clip, of which `lengths` [B] say how much there is → what is quantised."""
+        x, encoder = self.encoder.step(waveform, state["encoder"], lengths)
+        steps_so_far, _ = state["transformer"]
+        y, transformer = self.encoder_transformer.step(x.mT, state["transformer"])
+        y = y.mT
+        # The padding before an item's first step is that step, repeated.
+        past = torch.where(steps_so_far.view(-1, 1, 1) == 0, y[..., :1], state["downsample"])
+        steps = None if lengths is None else self.encoder.out_length(lengths)
+        latent, downsample = self.downsample.step(y, past, steps)
+        return latent, {"encoder": encoder, "transformer": transformer, "downsample": downsample}
+
+
+class Mimi(MimiEncoder):
     """Mimi (Kyutai, 2024): the streaming speech codec of Moshi, one semantic and up to 31 acoustic codebooks, 80 ms
     latency.
 
@@ -153,23 +182,9 @@ class Mimi(BaseCodec):
 
     # -- streaming ------------------------------------------------------------------------------
 
-    def _stream_encode_start(self, batch_size: int) -> State:
-        return {
-            "encoder": self.encoder.initial_state(batch_size),
-            "transformer": self.encoder_transformer.initial_state(batch_size),
-            "downsample": self.downsample.initial_state(batch_size),
-        }
-
     def _stream_encode_warmup(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
-        x, encoder = self.encoder.step(waveform, state["encoder"])
-        steps_so_far, _ = state["transformer"]
-        y, transformer = self.encoder_transformer.step(x.mT, state["transformer"])
-        y = y.mT
-        # The padding before an item's first step is that step, repeated.
-        past = torch.where(steps_so_far.view(-1, 1, 1) == 0, y[..., :1], state["downsample"])
-        latent, downsample = self.downsample.step(y, past)
-        after = {"encoder": encoder, "transformer": transformer, "downsample": downsample}
-        return self.quantizer.encode(latent, num_codebooks), None, after
+        latent, state = self._encode_latent_step(waveform, state)
+        return self.quantizer.encode(latent, num_codebooks), None, state
 
     def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int

@@ -27,7 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none
+from codeczoo.base import Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none
+from codeczoo.codecs.mimi import MimiEncoder
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.convnext import CausalConvNeXtBlock
@@ -217,7 +218,7 @@ class Decoder(nn.Module):
         return self.widen(self.norm(x)).mT
 
 
-class Qwen3TTS(BaseCodec):
+class Qwen3TTS(MimiEncoder):
     """The tokenizer of Qwen3-TTS (Alibaba, 2026): a streaming speech codec with one semantic and 15 acoustic codebooks.
 
     Speech [B, 1, T] at 24 kHz ↔ codes [B, 16, N] at 12.5 frames a second, N = ceil(T / 1920): 2.2 kbit/s. A clip
@@ -290,37 +291,17 @@ class Qwen3TTS(BaseCodec):
 
     # -- streaming ------------------------------------------------------------------------------
 
-    def _stream_encode_start(self, batch_size: int) -> State:
-        return {
-            "encoder": self.encoder.initial_state(batch_size),
-            "transformer": self.encoder_transformer.initial_state(batch_size),
-            "downsample": self.downsample.initial_state(batch_size),
-        }
-
     def _stream_encode_warmup(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
-        codes, state = self._encode_step(waveform, state, None)
-        return codes, None, state
+        latent, state = self._encode_latent_step(waveform, state)
+        return self.encoder_quantizer.encode(latent), None, state
 
     def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor]:
         if rest.shape[-1] == 0:
             return lengths.new_zeros(len(rest), num_codebooks, 0), lengths
-        codes, _ = self._encode_step(rest, state, lengths)
-        return codes, (lengths > 0).long()
-
-    def _encode_step(self, waveform: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """Whole hops, or the end of a clip, of which `lengths` [B] say how much there is."""
-        x, encoder = self.encoder.step(waveform, state["encoder"], lengths)
-        steps_so_far, _ = state["transformer"]
-        y, transformer = self.encoder_transformer.step(x.mT, state["transformer"])
-        y = y.mT
-        # Before an item's first step stands that step itself, repeated.
-        past = torch.where(steps_so_far.view(-1, 1, 1) == 0, y[..., :1], state["downsample"])
-        steps = None if lengths is None else self.encoder.out_length(lengths)
-        latent, downsample = self.downsample.step(y, past, steps)
-        after = {"encoder": encoder, "transformer": transformer, "downsample": downsample}
-        return self.encoder_quantizer.encode(latent), after
+        latent, _ = self._encode_latent_step(rest, state, lengths)
+        return self.encoder_quantizer.encode(latent), (lengths > 0).long()
 
     def _stream_decode_start(self, batch_size: int) -> State:
         return self.decoder.initial_state(batch_size)

@@ -82,8 +82,8 @@ class Separator(Model):
         """Audio of any form, rate, channel count and length → its stems by name, each as long as the mix, at the
         separator's rate and in stereo. Each clip of a batch is separated as if it were alone.
 
-        A clip is cut into segments that overlap; the results are cross-faded. Beside the mix and the stems this takes
-        the same memory for a clip of any length.
+        A clip is cut into segments that overlap; the results are cross-faded. Beside the mix, the stems and the weights
+        of the cross-fades (a row a shift), this takes the same memory for a clip of any length.
 
         Args:
             audio: path(s) or open files, NumPy or torch [T], [C, T], [B, C, T], a list of those, an `Audio`, or a dict

@@ -24,6 +24,7 @@ from huggingface_hub import constants, errors, hf_hub_download
 from tqdm import tqdm
 
 from codeczoo.base.catalogue import WeightsSource
+from codeczoo.base.errors import first_line
 from codeczoo.weights.zip_archive import unpack
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def from_hub(
         if local_files_only or constants.HF_HUB_OFFLINE:
             reason = f"is not in the cache and the network is off: load {codec} once online"
         else:
-            why = _first_line(error.__cause__ or error)
+            why = first_line(error.__cause__ or error)
             reason = f"cannot be had: no connection to {constants.ENDPOINT} ({why}): try again"
         raise WeightsUnavailableError(f"{what} {reason}, {own}") from error
     except errors.EntryNotFoundError as error:
@@ -123,7 +124,7 @@ def from_hub(
     except _TRANSFER_ERRORS as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # an error of the cache folder, which its message names
-        raise WeightsUnavailableError(f"{what} did not arrive ({_first_line(error)}): try again, {own}") from error
+        raise WeightsUnavailableError(f"{what} did not arrive ({first_line(error)}): try again, {own}") from error
 
 
 def from_url(
@@ -165,7 +166,7 @@ def from_url(
                     raise WeightsUnavailableError(f"{codec}: {url} was refused: {why}; try later, {own}") from error
                 except (OSError, http.client.HTTPException) as error:
                     raise WeightsUnavailableError(
-                        f"{codec}: {url} did not arrive ({_first_line(error)}): try again, {own}"
+                        f"{codec}: {url} did not arrive ({first_line(error)}): try again, {own}"
                     ) from error
                 finally:
                     partial.unlink(missing_ok=True)
@@ -266,8 +267,3 @@ def cache_folder(cache_dir: str | Path | None) -> Path:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -12,7 +12,8 @@ from typing import Any
 import datasets
 from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
-from codeczoo.data.hub.errors import ELSEWHERE, DataUnavailableError, clear_errors, first_line, is_offline
+from codeczoo.base.errors import first_line
+from codeczoo.data.hub.errors import ELSEWHERE, DataUnavailableError, clear_errors, is_offline
 from codeczoo.data.hub.repo_id import HubDataset
 from codeczoo.weights.download import file_hash
 

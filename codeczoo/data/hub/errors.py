@@ -18,6 +18,7 @@ from datasets.exceptions import (
 )
 from huggingface_hub import constants, errors
 
+from codeczoo.base.errors import first_line
 from codeczoo.data.inline import FETCH_ERRORS, HTTP_ERROR
 
 _RAISED = (*FETCH_ERRORS, ValueError, LookupError, TypeError, DatasetsError, pa.ArrowException)
@@ -124,8 +125,3 @@ def _file(url: str) -> str:
     """The file that a URL of the hub stands for."""
     found = re.search(r"/resolve/[^/]+/(.+?)(?:\?.*)?$", url)
     return found[1] if found else url
-
-
-def first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codeczoo.data.archives import ArchiveSource, archive_names
-from codeczoo.data.columns import OTHER_IDS, Columns, choose_columns, clip_of, description_rows
+from codeczoo.data.columns import Columns, choose_columns, clip_of, description_rows
 from codeczoo.data.inline import ReadFailure, to_inline_bytes
-from codeczoo.data.source import Entry
+from codeczoo.data.source import OTHER_IDS, Entry
 
 SPLIT_FILE = re.compile(r"(.+)-\d{5}-of-\d{5}")  # as the hub names a split's files
 
@@ -88,7 +88,7 @@ def open_tables(
                     rows = _index(shard, file, columns, features)
                     for number, (key, row) in enumerate(rows, before):
                         place = f"{shard.name}, row {number}"
-                        entry = columns.entry(name, row, number, key, split_or_file, len(wanted) > 1, place)
+                        entry = columns.entry(row, number, key, split_or_file, len(wanted) > 1, place)
                         parts[one].append(entry)
             except pa.ArrowException as error:
                 raise ValueError(f"{shard}: broken, or not Parquet ({error})") from error

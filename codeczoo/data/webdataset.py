@@ -16,13 +16,14 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from codeczoo.data.archives import ArchiveSource, archive_names
 from codeczoo.data.files import SUFFIXES
 from codeczoo.data.inline import to_inline_bytes
-from codeczoo.data.source import Content, Entry, category_of
+from codeczoo.data.source import OTHER_IDS, ROW, Content, Entry, category_of
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class TarSource(ArchiveSource):
     def read(self, entry: Entry) -> Content:
         if not isinstance(entry.key, tuple):
             return super().read(entry)
+        entry.check_readable()
         shard, member = entry.key
         if member is None:
             raise ValueError(f"{entry.origin}: there is no audio in it (of {' '.join(SUFFIXES)})")
@@ -76,29 +78,35 @@ class TarSource(ArchiveSource):
             return _read(file, shard, member)
 
 
-def open_tars(name: str, shards: Sequence[Path], audio_column: str | None = None) -> TarSource:
+def open_tars(
+    name: str, shards: Sequence[Path], audio_column: str | None = None, id_column: str | None = None
+) -> TarSource:
     """Samples of all shards, in their order. Ids are the samples' names or what "id" in a .json beside them says,
     behind the name of their shard where they would not be unique; categories come from that .json or a .cls.
 
     Args:
         audio_column: the extension of the audio, where samples hold more than one.
+        id_column: a key of the .json in place of "id"; `ROW` numbers the samples of each shard.
 
     Raises:
         ValueError: a shard is broken, no sample holds audio, or one holds more than one.
     """
     found = [(shard, sample) for shard in shards for sample in _samples(shard)]
     extensions = sorted({extension for _, sample in found for extension in sample.members})
-    entries = [_entry(shard, sample, audio_column) for shard, sample in found]
+    entries = [_entry(shard, sample, audio_column, id_column) for shard, sample in found]
     if not any(entry.key[1] for entry in entries):
         wanted = f".{audio_column}" if audio_column else f"audio ({' '.join(SUFFIXES)})"
         raise ValueError(f"{name}: no member of the tars is {wanted}; there are {', '.join(extensions) or 'none'}")
-    if len({entry.id for entry in entries}) < len(entries):
-        names = archive_names(shards)
+    names = archive_names(shards)
+    if id_column == ROW:
+        numbers = {shard: count() for shard in shards}
+        entries = [replace(entry, id=f"{names[entry.key[0]]}/{next(numbers[entry.key[0]])}") for entry in entries]
+    elif len({entry.id for entry in entries}) < len(entries):
         entries = [replace(entry, id=f"{names[entry.key[0]]}/{entry.id}") for entry in entries]
-    return TarSource(name, {"": entries})
+    return TarSource(name, {"": entries}, OTHER_IDS)
 
 
-def _entry(shard: Path, sample: TarSample, audio_column: str | None) -> Entry:
+def _entry(shard: Path, sample: TarSample, audio_column: str | None, id_column: str | None) -> Entry:
     """A sample as an entry."""
     origin = f"{shard.name}: {sample.key}"
     audio = [e for e in sample.members if (e == audio_column if audio_column else f".{e}".lower().endswith(SUFFIXES))]
@@ -115,9 +123,13 @@ def _entry(shard: Path, sample: TarSample, audio_column: str | None) -> Entry:
     category = category_of(row)
     if category is None and "cls" in sample.notes:
         category = sample.notes["cls"].decode("utf-8", "replace").strip()
-    return Entry(
-        str(row.get("id") or sample.key), (shard, sample.members[audio[0]] if audio else None), category, origin
-    )
+    key = (shard, sample.members[audio[0]] if audio else None)
+    named = row.get("id" if id_column in (None, ROW) else id_column)
+    if named not in (None, ""):
+        return Entry(str(named), key, category, origin)
+    if id_column in (None, ROW):
+        return Entry(sample.key, key, category, origin)
+    return Entry(sample.key, key, category, origin, failure=f"{origin}: its .json has no {id_column!r}; {OTHER_IDS}")
 
 
 def _samples(shard: Path) -> Iterator[TarSample]:

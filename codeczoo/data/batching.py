@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import soundfile as sf
 
+from codeczoo.base.errors import STOPS
 from codeczoo.base.ragged import groups_within
 from codeczoo.data.open import Entry, Source
 from codeczoo.data.source import Segment
@@ -116,6 +117,8 @@ def _header(source: Source, entry: Entry) -> _Header | None:
         if isinstance(content, Mapping):
             content = content.get("bytes") or content["path"]
         info = sf.info(io.BytesIO(content) if isinstance(content, bytes) else str(content))
-    except Exception:  # noqa: BLE001 (whatever it is, it is no other clip's fault)
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001 (whatever it is, it is no other clip's fault)
         return None
     return _Header(info.samplerate, info.channels, min(info.frames, MAX_FRAMES))

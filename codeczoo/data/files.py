@@ -73,7 +73,9 @@ def find_files(dataset: str, audio_column: str | None = None, id_column: str | N
     entries: list[Entry]
     manifest = path if path.is_file() and is_manifest(path) else None
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        files = sorted(
+            p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and (p.is_file() or _leads_nowhere(p))
+        )
         entries = [_entry(p.relative_to(path).as_posix(), p) for p in files if not is_of_finder(p)]
         if (path / RECORDINGS).is_file():
             if entries:
@@ -109,6 +111,11 @@ def is_of_finder(path: Path) -> bool:
             return file.read(len(APPLE_DOUBLE)) == APPLE_DOUBLE
     except OSError:
         return False
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether a path is a link to what is not there: a clip that fails, and not one that is passed over."""
+    return path.is_symlink() and not path.exists()
 
 
 def _entry(name: str, path: Path) -> Entry:

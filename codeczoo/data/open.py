@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 FORMS = (
     "a folder, a glob, a manifest (.csv, .tsv, .jsonl, .json, .txt, .scp) or an audio file; tars or Parquet files "
-    "(also as name-{000..012}.tar); a folder that save_to_disk wrote or that is laid out as on the hub; or a data set of the "
-    "hub as owner/name, owner/name@revision or owner/name:config"
+    "(also as name-{000..012}.tar); a folder that save_to_disk wrote or that is laid out as on the hub; or a data set "
+    "of the hub as owner/name, owner/name@revision or owner/name:config"
 )
 TABLES = (".parquet",)
 

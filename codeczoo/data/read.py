@@ -10,7 +10,7 @@ from pathlib import Path
 
 from codeczoo.base import audio_io
 from codeczoo.base.audio import Audio, stack
-from codeczoo.base.errors import first_line
+from codeczoo.base.errors import STOPS, first_line, message_of
 from codeczoo.base.inputs import Clip, read_clips
 from codeczoo.data.batching import Batch
 from codeczoo.data.open import Content, Entry, Source
@@ -103,9 +103,9 @@ def _read(read: Callable[[], Content]) -> Clip | str:
     try:
         content = read()
         return decoded(content)
-    except KeyboardInterrupt:
+    except STOPS:
         raise
-    except BaseException as error:  # noqa: BLE001 (whatever a reader raises, a panic of one in Rust too)
+    except BaseException as error:  # noqa: BLE001 (whatever a reader raises, it is this clip's failure)
         return _reason(error, content)
 
 
@@ -113,7 +113,7 @@ def _reason(error: BaseException, content: Content) -> str:
     """Why a clip could not be read, in one line."""
     if not isinstance(error, OSError | ValueError | TypeError | LookupError):
         return first_line(error)
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    text = message_of(error)
     name = content.recording if isinstance(content, Segment) else content
     # The results name the clip already.
     text = text.removeprefix(f"{name}: " if isinstance(name, str | Path) else "<bytes>: ")

@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from codeczoo.base.errors import first_line
 from codeczoo.data.archives import ArchiveSource, archive_names
 from codeczoo.data.files import SUFFIXES
 from codeczoo.data.inline import to_inline_bytes
@@ -29,8 +30,12 @@ log = logging.getLogger(__name__)
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 COMPRESSED: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-TAR_ERRORS = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+TAR_ERRORS = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError, MemoryError)
 TAR_BLOCK_BYTES = 512  # bytes
+
+
+class SparseFileError(ValueError):
+    """A member of a tar that is not read."""
 
 
 @dataclass(frozen=True, order=True)
@@ -116,7 +121,7 @@ def _entry(shard: Path, sample: TarSample, audio_column: str | None, id_column: 
     if "json" in sample.notes:
         try:
             row = json.loads(sample.notes["json"])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{origin}.json: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise ValueError(f"{origin}.json: it is not a JSON object but {type(row).__name__}")
@@ -138,7 +143,7 @@ def _samples(shard: Path) -> Iterator[TarSample]:
     Raises:
         ValueError: it is broken and clips are lost.
     """
-    sample = TarSample("")
+    sample, last = TarSample(""), TarMember("", 0, 0)
     with _opened(shard) as file:
         for member in _members(shard, file):
             folder, slash, base = member.name.rpartition("/")
@@ -152,8 +157,11 @@ def _samples(shard: Path) -> Iterator[TarSample]:
                 sample = TarSample(key)
             sample.members[extension] = member
             if extension in ("json", "cls"):
-                file.seek(member.offset)
-                sample.notes[extension] = file.read(member.size)
+                try:
+                    sample.notes[extension] = _read(file, shard, member)
+                except TAR_ERRORS as error:
+                    raise _broken(shard, member.offset, last, error) from error
+            last = member
     if sample.members:
         yield sample
 
@@ -168,7 +176,7 @@ def _members(shard: Path, file: BinaryIO) -> Iterator[TarMember]:
                 offset = tar.offset
                 if info.isfile():
                     if info.issparse():
-                        raise ValueError(
+                        raise SparseFileError(
                             f"{shard}: {info.name} is a sparse file, which is not read: write it to the tar in full"
                         )
                     last = TarMember(info.name, info.offset_data, info.size)
@@ -180,16 +188,22 @@ def _members(shard: Path, file: BinaryIO) -> Iterator[TarMember]:
                 raise tarfile.ReadError("what follows is not a tar's")
         if offset == file.tell():
             log.warning("%s: no mark of its end behind %s: more may be missing", shard, last.name or "its head")
+    except SparseFileError:
+        raise
     except TAR_ERRORS as error:
         if (
             _opener(shard) is None
             and 0 <= shard.stat().st_size - (last.offset + last.size) < -last.size % TAR_BLOCK_BYTES
         ):
             return  # nothing but padding is missing
-        raise ValueError(
-            f"{shard}: broken at byte {offset}, behind {last.name or 'nothing'} ({error}); "
-            "clips are lost there: fetch the shard again, or leave it out"
-        ) from error
+        raise _broken(shard, offset, last, error) from error
+
+
+def _broken(shard: Path, offset: int, last: TarMember, error: Exception) -> ValueError:
+    return ValueError(
+        f"{shard}: broken at byte {offset}, behind {last.name or 'nothing'} ({first_line(error)}); clips are lost "
+        "there: fetch the shard again, or leave it out"
+    )
 
 
 def _opener(shard: Path) -> Callable[[Path], Any] | None:

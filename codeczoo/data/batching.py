@@ -40,12 +40,18 @@ class _Header:
     frames: int
 
 
-def plan_batches(source: Source, batch_size: int, max_seconds: float, workers: int = 8) -> Iterator[Batch]:
+def plan_batches(
+    source: Source, batch_size: int, max_seconds: float, workers: int = 8, first: int = 0, position: int = 0
+) -> Iterator[Batch]:
     """Batches of at most `batch_size` clips and `max_seconds` of audio with padding, the longest last in each block.
 
     A clip longer than `max_seconds` is a batch by itself.
+
+    Args:
+        workers: threads that read headers.
+        first: number of the first batch; position: of the first clip.
     """
-    index = seen = 0
+    index, seen = first, position
     for block in entry_blocks(source.entries(), BLOCK_BATCHES * batch_size):
         block = [replace(entry, position=seen + i) for i, entry in enumerate(block)]
         seen += len(block)

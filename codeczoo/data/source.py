@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from codeczoo.base.errors import printable
+
 CATEGORY_COLUMNS = ("category", "label", "domain")
 ROW = "row"  # --id-column row: number the rows
 OTHER_IDS = f"--id-column names another column, and --id-column {ROW} numbers the rows"  # the way out, in errors
@@ -40,7 +42,8 @@ class Entry:
     """One clip of a data set, not read yet.
 
     Attributes:
-        id: unique in its data set.
+        id: unique in its data set. What UTF-8 cannot write (a file's name may hold any bytes) is escaped in it, and in
+            category and origin.
         key: where its source finds it: a path, a row, a member of a shard, or its bytes. It is pickled to the readers.
         category: of the clip, where the data set has categories.
         origin: a human-readable place: a file's name, or an archive and a member.
@@ -54,6 +57,12 @@ class Entry:
     origin: str = ""
     position: int = -1
     failure: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("id", "category", "origin"):
+            text = getattr(self, name)
+            if text and not text.isascii():
+                object.__setattr__(self, name, printable(text))
 
     def check_readable(self) -> None:
         """Raises a ValueError with `failure`, if it has one."""

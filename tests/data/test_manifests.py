@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -218,6 +219,16 @@ def test_paths_as_people_write_them(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert found == [folder / name for name in there]
     (web,) = entries(folder, "m.csv", "path\nhttps://example.org/a.wav\n")
     assert (web.key, web.origin) == ("https://example.org/a.wav", "a.wav")
+
+
+def test_what_utf8_cannot_write_is_escaped_in_ids(folder: Path) -> None:
+    """So that results and reports of them can be written; the file itself is found."""
+    (entry,) = entries(folder, "m.jsonl", '{"id": "\\ud800é", "path": "a.wav", "label": "\\udce9"}')
+    assert (entry.id, entry.category) == ("\\ud800é", "\\udce9")
+    bytes_name = os.fsencode(folder / "a.wav").replace(b"a.wav", b"\xe9.wav")
+    os.rename(folder / "a.wav", bytes_name)
+    found = [entry for entry in open_source(folder).entries() if entry.id == "\\udce9.wav"]
+    assert [os.fsencode(entry.key) for entry in found] == [bytes_name]
 
 
 # -- segments -----------------------------------------------------------------------------------

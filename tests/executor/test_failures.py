@@ -202,7 +202,7 @@ def test_audio_that_cannot_be_kept_costs_no_result(tmp_path: Path, caplog: pytes
 
 def test_names_that_no_file_can_have_fail_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sound, _ = write_clips(tmp_path / "clips")
-    paths = {"x" * 300: sound[0], "\ud800": sound[1], "y": "z" * 300 + ".wav", "w": "\0.wav", "ok": sound[2]}
+    paths = {"x" * 300: sound[0], "y": "z" * 300 + ".wav", "w": "\0.wav", "ok": sound[1]}
     rows = [{"id": id, "path": f"clips/{path}"} for id, path in paths.items()]
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("\n".join(map(json.dumps, rows)))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.base import audio_io
+from codeczoo.base.audio_files.reading import FileLike
 from codeczoo.base.deprecated import HidesFormerNames, Renamed
 from codeczoo.base.ragged import batch_index, check_lengths, padded
 from codeczoo.base.resampling import resample, resampled_length
@@ -211,16 +212,16 @@ class AudioDecoder(Protocol):
     def get_all_samples(self) -> Any: ...
 
 
-ClipLike: TypeAlias = (
-    str | os.PathLike[str] | BinaryIO | np.ndarray | Tensor | Audio | Mapping[str, Any] | AudioDecoder
-)  # one clip
+ClipLike: TypeAlias = FileLike | np.ndarray | Tensor | Audio | Mapping[str, Any] | AudioDecoder  # one clip
 AudioLike: TypeAlias = ClipLike | Sequence[ClipLike] | Iterator[ClipLike]
 """Audio in any form that `encode`, `reconstruct`, `prepare` and `Audio.of` take. Forms may be mixed in a list.
 
 ===================================== =============================== ==================================
 form                                  clips                           sample rate
 ===================================== =============================== ==================================
-path, or file open for reading bytes  1                               the file's
+path, address (https://), bytes of a  1                               the file's
+file, file open for reading bytes, or
+open SoundFile
 NumPy array or torch tensor           [T] or [C, T] 1; [B, C, T] B    `sample_rate=`, in Hz
 (floating point, full scale 1)
 `Audio`                               its own; 1 inside a list        its own

@@ -9,23 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from codeczoo.base.audio_files.containers import SUFFIXES as SUFFIXES
 from codeczoo.data.source import Content, Entry, ListSource, category_of
 
-SUFFIXES = (
-    ".wav",
-    ".flac",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".mp3",
-    ".aiff",
-    ".aif",
-    ".au",
-    ".caf",
-    ".w64",
-    ".m4a",
-    ".aac",
-)
 MANIFESTS = (".csv", ".tsv", ".jsonl", ".json")
 PATH_COLUMNS = ("path", "file", "filename", "audio", "audio_filepath", "wav")
 

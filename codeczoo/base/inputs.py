@@ -17,7 +17,8 @@ from codeczoo.base.audio import Audio, AudioLike, check_rate, stack
 
 FORMS = (
     "a path or address, an open file, a file's bytes, a NumPy array or torch tensor [T], [C, T] or [B, C, T], an "
-    "Audio, a dict with 'array' and 'sampling_rate', 'path' or 'bytes' (as Hugging Face datasets give), or a list of these"
+    "Audio, a dict with 'array' and 'sampling_rate', 'path' or 'bytes' (as Hugging Face datasets give), or a list of "
+    "these"
 )
 
 

@@ -21,6 +21,8 @@ def parts(file: File, start: int) -> list[Part]:
     for begin, stop in zip(begins, [*begins[1:], file.size], strict=True):
         stream = file.part_of(begin, stop)
         head = stream.at(0, COUNT + 5)
+        if len(head) < COUNT + 5:
+            raise ValueError(f"{file.name}: truncated: the FLAC file ends inside its header")
         announced = (head[COUNT] & 15) << 32 | int.from_bytes(head[COUNT + 1 : COUNT + 5], "big")
         blank = {COUNT: bytes([head[COUNT] & 0xF0]) + bytes(4)}
         there = samples_by_last_frame(stream) if announced == 0 or stop == file.size else 0

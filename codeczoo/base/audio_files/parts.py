@@ -30,7 +30,9 @@ class File:
     size: int  # bytes
 
     def at(self, start: int, count: int) -> bytes:
-        """Up to `count` bytes from `start`."""
+        """Up to `count` bytes from `start`; none behind the file's end."""
+        if start >= self.size:
+            return b""
         self.handle.seek(start)
         found = self.handle.read(count) or b""
         while len(found) < count and (more := self.handle.read(count - len(found))):

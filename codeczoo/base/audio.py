@@ -71,11 +71,21 @@ class Audio(HidesFormerNames):
         path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         sample_rate: int | None = None,
         channels: int | None = None,
+        *,
+        offset: float | None = None,
+        duration: float | None = None,
     ) -> Audio:
-        """Read one file or several into one batch, resampled to `sample_rate` when given."""
-        from codeczoo.base.inputs import collate, read_clips
+        """Read one file or several into one batch, resampled to `sample_rate` when given.
 
-        return collate(read_clips(path), sample_rate=sample_rate, channels=channels)
+        With `offset` and `duration`, in seconds, only that stretch of each is read; `audio_io.read` says how.
+        """
+        from codeczoo.base.inputs import Clip, collate, read_clips
+
+        if offset is None and duration is None:
+            return collate(read_clips(path), sample_rate=sample_rate, channels=channels)
+        paths = [path] if isinstance(path, str | os.PathLike) else path
+        clips = [Clip(*audio_io.read(each, offset=offset, duration=duration)) for each in paths]
+        return collate(clips, sample_rate=sample_rate, channels=channels)
 
     # -- looking --------------------------------------------------------------------------------
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codeczoo.base.audio_files import caf, ebml, flac, mpeg, not_audio, ogg, riff, w64
+from codeczoo.base.audio_files import asf, caf, ebml, flac, mpeg, nist, not_audio, ogg, riff, w64
 from codeczoo.base.audio_files.parts import File, Part
 
 HEAD = 1 << 12  # bytes by which a container is known
-TEXT_OF_LIBSNDFILE = (b"NIST_1A", b"PVF1", b"Creative Voice File", b"ALawSoundFile**")  # headers that are text
+TEXT_OF_LIBSNDFILE = (b"PVF1", b"Creative Voice File", b"ALawSoundFile**")  # headers that are text
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,13 @@ CONTAINERS = (
         "the size of `data`; -1: to the end",
     ),
     Container(
+        "NIST SPHERE",
+        (".sph", ".nist"),
+        _starts(b"NIST_1A"),
+        lambda file, start: nist.parts(file.part_of(start, file.size)),
+        "the header's `sample_count`",
+    ),
+    Container(
         "FLAC",
         (".flac",),
         _starts(b"fLaC"),
@@ -132,8 +139,8 @@ CONTAINERS = (
         "WMA",
         (".wma",),
         _starts(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
-        _by("asf"),
-        "a decoding to the end; the header's length must be reached",
+        lambda file, start: asf.parts(file.part_of(start, file.size)),
+        "a decoding to the end; the file must be as large as its header says",
     ),
     Container(
         "AMR",
@@ -156,7 +163,7 @@ OTHER = Container(
     (),
     lambda head: True,
     _whole(),
-    "the header's size or number of samples where libsndfile tells it (NIST, VOC, AVR, SVX, MAT, MPC, WVE); PAF, PVF "
+    "the header's size or number of samples where libsndfile tells it (VOC, AVR, SVX, MAT, MPC, WVE); PAF, PVF "
     "and IRCAM have none, so the bytes",
 )
 

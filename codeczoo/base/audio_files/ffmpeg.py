@@ -152,7 +152,7 @@ class PyAV(Decoder):
         announced = self._part.samples
         if announced is not None and position < announced:
             raise ValueError(f"{self._name}: truncated: {announced} samples are announced and {position} are there")
-        if self._track.frames > self._packets:
+        if self._part.demuxer == "mov" and self._track.frames > self._packets:
             raise ValueError(
                 f"{self._name}: truncated: {self._track.frames} packets are announced and {self._packets} are there"
             )

@@ -64,7 +64,13 @@ class Decoder:
         plain = self.format == "FLAC" or self._file.subtype.startswith(PLAIN)
         if not plain or self.most is not None or self._announced is None or samples > self._announced:
             return 0
-        return sf.SoundFile.seek(self._file, samples)
+        try:
+            return self._file.seek(samples)
+        except (sf.SoundFileError, RuntimeError) as error:
+            self._window.check()
+            raise ValueError(
+                f"{self._name}: damaged or cut: sample {samples} cannot be reached ({_reason(error)})"
+            ) from error
 
     def blocks(self, position: int = 0) -> Iterator[np.ndarray]:
         """The samples [T, C] float32, in blocks; the error, at the end, if some are missing."""
@@ -109,4 +115,4 @@ class Decoder:
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "error_string", error))
+    return str(getattr(error, "error_string", error)).strip().removesuffix(".")

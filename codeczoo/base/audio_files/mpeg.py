@@ -86,8 +86,10 @@ def tag_length(data: bytes, at: int) -> int:
     head = data[at : at + 32]
     if size := id3v2_length(head):
         return size if at + size <= len(data) else 0
-    if head[:3] == b"TAG" and len(data) - at in (128, 128 + 227):
-        return len(data) - at
+    if head[:4] == b"TAG+" and len(data) - at >= 227:
+        return 227
+    if head[:3] == b"TAG" and len(data) - at == 128:
+        return 128
     if head[:8] == b"APETAGEX" and len(head) == 32:
         size = int.from_bytes(head[12:16], "little")
         size = 32 + (size if int.from_bytes(head[20:24], "little") & 1 << 29 else 0)
@@ -126,13 +128,13 @@ def _streams(data: bytes, name: str) -> tuple[list[Stream], list[tuple[int, int]
     """The streams, and the places that are neither frames nor tags."""
     streams: list[Stream] = []
     strange: list[tuple[int, int]] = []
-    at, size = 0, len(data)
+    at, size = 0, _end(data)
     while at < size:
         found = header(data[at : at + 4])
         known = streams[-1].kind if streams else None
         if found is not None and (found.stream == known or _confirmed(data, at, found)):
             stop = at + found.length
-            if stop > size:
+            if stop > size:  # a frame that is cut, perhaps with a tag behind it
                 last = streams[-1] if streams else None
                 if last is None or last.announced is None or last.frames < last.announced:
                     raise ValueError(
@@ -153,10 +155,24 @@ def _streams(data: bytes, name: str) -> tuple[list[Stream], list[tuple[int, int]
         elif skipped := tag_length(data, at):
             at += skipped
         else:
-            begin, at = at, next(_syncs(data, at + 1, known), size)
+            begin, at = at, min(next(_syncs(data, at + 1, known), size), size)
             if data[begin:at].strip(b"\0"):
                 strange.append((begin, at))
     return streams, strange
+
+
+def _end(data: bytes) -> int:
+    """Where the sound ends at the latest: before the tags that are found by their end."""
+    end = len(data)
+    while True:
+        if data[end - 128 : end - 125] == b"TAG":
+            end -= 128
+        elif data[end - 32 : end - 24] == b"APETAGEX" and (size := int.from_bytes(data[end - 20 : end - 16], "little")):
+            end -= size + (32 if data[end - 9] & 128 else 0)  # it may have a header too
+        elif data[end - 9 : end] == b"LYRICS200" and data[end - 15 : end - 9].isdigit():
+            end -= int(data[end - 15 : end - 9]) + 15
+        else:
+            return max(end, 0)
 
 
 def _part(data: bytes, stream: Stream, name: str) -> Part:

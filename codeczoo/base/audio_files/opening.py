@@ -105,7 +105,7 @@ def _fetched(address: str) -> bytes:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no audio file at {address!r}") from error
     except Exception as error:  # fsspec's file systems raise their libraries' own errors
-        raise OSError(f"{address}: could not be read ({first_line(error)})") from error
+        raise OSError(f"{address}: fsspec could not read it ({first_line(error)})") from error
 
 
 @contextlib.contextmanager

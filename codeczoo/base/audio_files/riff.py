@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from codeczoo.base.audio_files import mpeg
-from codeczoo.base.audio_files.parts import File, Part, Window
+from codeczoo.base.audio_files.parts import File, Part, Window, warn
 
 FORMS = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 MPEG_TAGS = (0x50, 0x55)
 BLOCK_CODECS = (0x02, 0x11, 0x31)  # MS ADPCM, IMA ADPCM, GSM 6.10: the last block is filled up
+LIBSNDFILE_TAGS = (0x01, 0x02, 0x03, 0x06, 0x07, 0x11, 0x31, 0x38, 0x40, 0x64)  # formats of samples that it decodes
 EXTENSIBLE = 0xFFFE
 BEHIND = (b"LIST", b"bext", b"iXML", b"id3 ", b"ID3 ", b"cue ", b"smpl", b"JUNK", b"PAD ", b"PEAK")  # chunks
 FULL = 2**32 - 1
@@ -40,6 +41,7 @@ def parts(file: File) -> list[Part]:
     waves = [_wave(file, 0)]
     while (begin := _next(file, waves[-1])) is not None:
         waves.append(_wave(file, begin))
+    _check_behind(file, waves[-1])
     if len(waves) == 1:
         waves[0].stop = file.size
     return [part for wave in waves for part in _parts(file, wave)]
@@ -50,7 +52,9 @@ def _parts(file: File, wave: Wave) -> list[Part]:
         start, stop = wave.data
         return mpeg.parts(file.at(start, stop - start), file.name)
     handle = Window(file.handle, wave.begin, wave.stop, wave.patches)
-    return [Part(handle, most=wave.fact if wave.tag in BLOCK_CODECS else None, fallback="wav")]
+    if wave.tag not in LIBSNDFILE_TAGS and wave.data is not None:
+        return [Part(handle, demuxer="wav")]
+    return [Part(handle, most=wave.fact if wave.tag in BLOCK_CODECS else None)]
 
 
 def _next(file: File, wave: Wave) -> int | None:
@@ -58,6 +62,15 @@ def _next(file: File, wave: Wave) -> int | None:
     ends = {wave.stop, wave.data[1] if wave.data else wave.stop}
     places = sorted({end + odd for end in ends for odd in (0, 1)})
     return next((at for at in places if at > wave.begin and _is_form(file.at(at, 12))), None)
+
+
+def _check_behind(file: File, wave: Wave) -> None:
+    """Warn of bytes behind the last form that are neither zeros, nor a chunk, nor a tag."""
+    count = file.size - wave.stop
+    head = file.at(wave.stop, 1000)
+    known = head.startswith((*BEHIND, *(b"\0" + chunk for chunk in BEHIND), b"TAG", b"ID3", b"APETAGEX", b"_PMX"))
+    if wave.data is not None and head.strip(b"\0") and not known:
+        warn(file.name, f"{count} bytes behind what the sizes of the WAV count are left out")
 
 
 def _wave(file: File, begin: int) -> Wave:
@@ -69,7 +82,7 @@ def _wave(file: File, begin: int) -> Wave:
     long_size: int | None = None
     ds64 = 0
     at = begin + 12
-    while len(head := file.at(at, 8)) == 8:
+    while len(head := file.at(at, 8)) == 8 and len(head[:4].strip(b"\0")) == 4:
         size = int.from_bytes(head[4:], order)
         body = at + 8
         if head[:4] == b"ds64":

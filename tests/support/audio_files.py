@@ -106,13 +106,21 @@ def ogg_pages(data: bytes) -> list[bytes]:
     return pages
 
 
+def _ogg_entry(byte: int) -> int:
+    value = byte << 24
+    for _ in range(8):
+        value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
+    return value
+
+
+OGG_TABLE = [_ogg_entry(byte) for byte in range(256)]
+
+
 def with_checksum(page: bytes) -> bytes:
     """An Ogg page with the checksum that its bytes have."""
     value = 0
     for byte in page[:22] + bytes(4) + page[26:]:
-        value ^= byte << 24
-        for _ in range(8):
-            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
+        value = value << 8 & 0xFFFFFFFF ^ OGG_TABLE[value >> 24 ^ byte]
     return page[:22] + value.to_bytes(4, "little") + page[26:]
 
 

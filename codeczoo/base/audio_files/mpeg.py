@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -24,6 +24,7 @@ RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8
 LONGEST_FRAME = 2881  # bytes: layer II, 160 kbit/s at 8 kHz
 SEARCHED = 1 << 16  # bytes in which the first frame must begin
 LIKELY = re.compile(rb"\xff[\xe2-\xff]|ID3|TAG|APETAGEX|LYRICSBEGIN")  # a frame or a tag may begin here
+LENGTH_FRAMES = (b"Xing", b"Info", b"VBRI")  # their words
 FULL = (1 << 32) - 1
 
 
@@ -129,6 +130,7 @@ def _streams(data: bytes, name: str) -> tuple[list[Stream], list[tuple[int, int]
     streams: list[Stream] = []
     strange: list[tuple[int, int]] = []
     at, size = 0, _end(data)
+    marks = {place for word in LENGTH_FRAMES for place in _places(data, word)}
     while at < size:
         found = header(data[at : at + 4])
         known = streams[-1].kind if streams else None
@@ -142,7 +144,7 @@ def _streams(data: bytes, name: str) -> tuple[list[Stream], list[tuple[int, int]
                         f"({last.samples if last else 0} samples come before it)"
                     )
                 break
-            kind = _length_frame(data, at, found)
+            kind = _length_frame(data, at, found, marks)
             if kind is not None or found.stream != known:
                 streams.append(Stream(found.stream))
             if kind is None:
@@ -159,6 +161,13 @@ def _streams(data: bytes, name: str) -> tuple[list[Stream], list[tuple[int, int]
             if data[begin:at].strip(b"\0"):
                 strange.append((begin, at))
     return streams, strange
+
+
+def _places(data: bytes, word: bytes) -> Iterator[int]:
+    place = data.find(word)
+    while place >= 0:
+        yield place
+        place = data.find(word, place + 1)
 
 
 def _end(data: bytes) -> int:
@@ -196,17 +205,20 @@ def _part(data: bytes, stream: Stream, name: str) -> Part:
     return Part(io.BytesIO(bytes(frame) + body))
 
 
-def _length_frame(data: bytes, at: int, found: Header) -> tuple[int, int | None] | None:
-    """Of a length frame, the place of its count (0: it is to be left out) and the count; None if it is none."""
-    for place in (4 + found.side, 6 + found.side):  # a checksum comes before the side information
-        word = data[at + place : at + place + 12]
-        if found.stream[1] == 3 and word[:4] in (b"Xing", b"Info") and len(word) == 12:
+def _length_frame(data: bytes, at: int, found: Header, marks: Set[int]) -> tuple[int, int | None] | None:
+    """Of a length frame, the place of its count (0: it is to be left out) and the count; None if it is none.
+
+    `marks` are the places where the word of such a frame stands.
+    """
+    places = [place for place in (4 + found.side, 6 + found.side, 36) if at + place in marks]  # 6: behind a checksum
+    for place in places:
+        word = data[at + place : at + place + 18]
+        if found.stream[1] == 3 and word[:4] != b"VBRI" and len(word) >= 12:
             if not word[7] & 1:
                 return 0, None  # it counts nothing
             return place + 8, int.from_bytes(word[8:12], "big")
-    word = data[at + 36 : at + 36 + 18]
-    if word[:4] == b"VBRI" and len(word) == 18:
-        return 0, int.from_bytes(word[14:18], "big")
+        if place == 36 and word[:4] == b"VBRI" and len(word) == 18:
+            return 0, int.from_bytes(word[14:18], "big")
     return None
 
 

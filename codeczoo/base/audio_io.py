@@ -10,7 +10,7 @@ import soundfile as sf
 import torch
 from torch import Tensor
 
-from codeczoo.base.audio_files.reading import FileLike, read_samples
+from codeczoo.base.audio_files.reading import FileInfo, FileLike, read_info, read_samples
 from codeczoo.base.audio_files.stretch import Stretch
 
 # suffix → (libsndfile format, subtype)
@@ -51,6 +51,17 @@ def read(
     """
     samples, rate = read_samples(source, Stretch(offset, duration))
     return torch.from_numpy(samples), rate
+
+
+def info(source: FileLike) -> FileInfo:
+    """Rate, channels and announced number of samples of a file in any form that `read` takes.
+
+    The announcement is the container's, which `read` finds to be right or not; None if it tells none.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read`, as far as the beginning shows it.
+    """
+    return read_info(source)
 
 
 def write(

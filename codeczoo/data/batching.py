@@ -10,10 +10,12 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile as sf
 
+from codeczoo.base import audio_io
 from codeczoo.base.ragged import groups_within
 from codeczoo.data.open import Entry, Source
 
@@ -105,7 +107,27 @@ def _header(source: Source, entry: Entry) -> _Header | None:
             return _Header(int(content["sampling_rate"]), shape[0] if len(shape) > 1 else 1, shape[-1])
         if isinstance(content, Mapping):
             content = content.get("bytes") or content["path"]
-        info = sf.info(io.BytesIO(content) if isinstance(content, bytes) else str(content))
+        info = _info(content)
     except (sf.LibsndfileError, OSError, ValueError, LookupError, TypeError):
         return None
     return _Header(info.samplerate, info.channels, min(info.frames, 2**40))
+
+
+class _Info(NamedTuple):
+    """What `soundfile.info` gives, as far as it is needed."""
+
+    samplerate: int
+    channels: int
+    frames: int
+
+
+def _info(content: Any) -> _Info:
+    """What libsndfile reads in a header; of a format that it does not know, what its own reader does."""
+    try:
+        found = sf.info(io.BytesIO(content) if isinstance(content, bytes) else str(content))
+        return _Info(found.samplerate, found.channels, found.frames)
+    except sf.LibsndfileError:
+        rate, channels, samples = audio_io.info(content)
+        if samples is None:
+            raise LookupError("the file tells no length") from None
+        return _Info(rate, channels, samples)

@@ -26,6 +26,7 @@ from codeczoo.base.audio_files.containers import CONTAINERS, SUFFIXES
 from codeczoo.base.audio_files.parts import AudioFileWarning
 from codeczoo.base.inputs import read_clips
 from codeczoo.data import open_source
+from codeczoo.data.batching import plan_batches
 from tests.support.audio_files import (
     LAME_DELAY,
     Answer,
@@ -642,6 +643,31 @@ def test_a_stretch_that_is_not_there_is_refused() -> None:
         assert all(word in str(caught.value) for word in words), caught.value
     # Times of a manifest are rounded.
     assert audio_io.read(data, offset=1.0, duration=0.3)[0].shape == (1, 4000)
+
+
+# -- what a file says of itself ---------------------------------------------------------------------------
+
+
+def test_a_file_says_its_rate_channels_and_length_without_being_decoded() -> None:
+    x = sound(SAMPLES, RATE, 2)
+    for kind in ("wav", "flac", "mp3", "vorbis", "opus"):
+        assert audio_io.info(CHAINED[kind](x)) == (RATE, 2, SAMPLES)
+    stream = without_length_frame(mp3(x, RATE))
+    assert audio_io.info(stream) == (RATE, 2, len(read(stream)))
+    assert audio_io.info(CHAINED["opus"](x) * 3) == (RATE, 2, 3 * SAMPLES)
+    assert audio_io.info(with_flac_length(CHAINED["flac"](x), 0)) == (RATE, 2, None)
+    rate, channels, samples = audio_io.info(by_ffmpeg(("ipod", "alac"), 2))
+    assert (rate, channels, samples) == (48000, 2, 48000)
+    with pytest.raises(ValueError, match="a web page"):
+        audio_io.info(b"<html>")
+
+
+def test_clips_of_ffmpegs_formats_are_batched_like_others(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.m4a").write_bytes(by_ffmpeg(("ipod", "alac")))
+    (tmp_path / "broken.m4a").write_bytes(by_ffmpeg(("ipod", "alac"))[:1000])
+    batches = [[entry.id for entry in batch.entries] for batch in plan_batches(open_source(str(tmp_path)), 8, 60.0)]
+    assert sorted(batches) == [["0.m4a", "1.m4a", "2.m4a"], ["broken.m4a"]]
 
 
 # -- the table -------------------------------------------------------------------------------------------------

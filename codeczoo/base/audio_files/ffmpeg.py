@@ -59,6 +59,11 @@ class Decoder:
     most: int | None = None  # samples; what is decoded behind them fills the last packet
     filling = 4096  # samples
 
+    @property
+    def announced(self) -> int | None:
+        """Samples that there should be, if the container tells."""
+        return None
+
     def skip(self, samples: int) -> int:
         return 0  # a seek is not exact in lossy formats
 
@@ -133,6 +138,10 @@ class PyAV(Decoder):
             raise ValueError(
                 f"{self._name}: damaged or cut: FFmpeg does not read it as {self._container} ({reason})"
             ) from error
+
+    @property
+    def announced(self) -> int | None:
+        return round(self._seconds() * self.sample_rate) or None
 
     def _seconds(self) -> float:
         """The length that the container tells; 0 if it does not."""

@@ -59,6 +59,11 @@ class Decoder:
         self._announced = None if announced >= UNKNOWN or (part.estimated and part.samples is None) else announced
         self._check_log()
 
+    @property
+    def announced(self) -> int | None:
+        """Samples that there should be; None if nothing tells."""
+        return self._announced if self.most is None or self._announced is None else min(self._announced, self.most)
+
     def skip(self, samples: int) -> int:
         """Go on at this sample, or one before it; gives where. Only where what follows is then the same."""
         plain = self.format == "FLAC" or self._file.subtype.startswith(PLAIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import soundfile as sf
@@ -57,6 +57,29 @@ def read_samples(source: FileLike, stretch: Stretch) -> tuple[np.ndarray, int]:
             f"{name}: the stretch from {stretch.offset or 0} s ends at {end} s; the file has {seconds:.3f} s"
         )
     return samples, rate
+
+
+class FileInfo(NamedTuple):
+    """What a file says of itself."""
+
+    sample_rate: int  # Hz
+    channels: int
+    samples: int | None  # of each channel, as announced; None if the file does not tell
+
+
+def read_info(source: FileLike) -> FileInfo:
+    """Rate, channels and announced length of a file in any form, without decoding it to the end."""
+    found: list[FileInfo] = []
+    with opened(source) as file:
+        container, start = identify(file)
+        for part in container.parts(file, start):
+            decoder = _decoder(part, file.name, container)
+            found.append(FileInfo(decoder.sample_rate, decoder.channels, decoder.announced))
+            decoder.close()
+    if not found:
+        raise ValueError(f"{file.name}: the file holds no samples")
+    told = [info.samples for info in found if info.samples is not None]
+    return FileInfo(found[0].sample_rate, found[0].channels, sum(told) if len(told) == len(found) else None)
 
 
 def _decoder(part: Part, name: str, container: Container) -> libsndfile.Decoder | ffmpeg.Decoder:

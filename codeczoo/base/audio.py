@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.base import audio_io
+from codeczoo.base.audio_files.reading import FileLike
 from codeczoo.base.deprecated import HidesFormerNames, Renamed
 from codeczoo.base.ragged import batch_index, check_lengths, padded
 from codeczoo.base.resampling import resample, resampled_length
@@ -70,11 +71,21 @@ class Audio(HidesFormerNames):
         path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         sample_rate: int | None = None,
         channels: int | None = None,
+        *,
+        offset: float | None = None,
+        duration: float | None = None,
     ) -> Audio:
-        """Read one file or several into one batch, resampled to `sample_rate` when given."""
-        from codeczoo.base.inputs import collate, read_clips
+        """Read one file or several into one batch, resampled to `sample_rate` when given.
 
-        return collate(read_clips(path), sample_rate=sample_rate, channels=channels)
+        With `offset` and `duration`, in seconds, only that stretch of each is read; `audio_io.read` says how.
+        """
+        from codeczoo.base.inputs import Clip, collate, read_clips
+
+        if offset is None and duration is None:
+            return collate(read_clips(path), sample_rate=sample_rate, channels=channels)
+        paths = [path] if isinstance(path, str | os.PathLike) else path
+        clips = [Clip(*audio_io.read(each, offset=offset, duration=duration)) for each in paths]
+        return collate(clips, sample_rate=sample_rate, channels=channels)
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -211,16 +222,16 @@ class AudioDecoder(Protocol):
     def get_all_samples(self) -> Any: ...
 
 
-ClipLike: TypeAlias = (
-    str | os.PathLike[str] | BinaryIO | np.ndarray | Tensor | Audio | Mapping[str, Any] | AudioDecoder
-)  # one clip
+ClipLike: TypeAlias = FileLike | np.ndarray | Tensor | Audio | Mapping[str, Any] | AudioDecoder  # one clip
 AudioLike: TypeAlias = ClipLike | Sequence[ClipLike] | Iterator[ClipLike]
 """Audio in any form that `encode`, `reconstruct`, `prepare` and `Audio.of` take. Forms may be mixed in a list.
 
 ===================================== =============================== ==================================
 form                                  clips                           sample rate
 ===================================== =============================== ==================================
-path, or file open for reading bytes  1                               the file's
+path, address (https://), bytes of a  1                               the file's
+file, file open for reading bytes, or
+open SoundFile
 NumPy array or torch tensor           [T] or [C, T] 1; [B, C, T] B    `sample_rate=`, in Hz
 (floating point, full scale 1)
 `Audio`                               its own; 1 inside a list        its own

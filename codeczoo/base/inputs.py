@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -16,11 +16,13 @@ from codeczoo.base import audio_io
 from codeczoo.base.audio import Audio, AudioLike, check_rate, stack
 
 FORMS = (
-    "a path, an open file, a NumPy array or torch tensor [T], [C, T] or [B, C, T], an Audio, a dict with 'array' and "
-    "'sampling_rate', 'path' or 'bytes' (as Hugging Face datasets give), or a list of these"
+    "a path or address, an open file, a file's bytes, a NumPy array or torch tensor [T], [C, T] or [B, C, T], an "
+    "Audio, a dict with 'array' and 'sampling_rate', 'path' or 'bytes' (as Hugging Face datasets give), or a list of "
+    "these"
 )
 
 
+BytesLike: TypeAlias = bytes | bytearray | memoryview
 CHECK_BLOCK_SAMPLES = 1 << 18  # samples that are checked at once: a block and its mask fit a processor's cache
 
 
@@ -44,7 +46,7 @@ def read_clips(audio: AudioLike, sample_rate: int | None = None) -> list[Clip]:
         if sample_rate not in (None, audio.sample_rate):
             raise ValueError(f"sample_rate={sample_rate} was given for an Audio that says {audio.sample_rate} Hz")
         clips = [Clip(clip, audio.sample_rate) for clip in audio.split()]
-    elif isinstance(audio, str | os.PathLike | Mapping) or _is_open(audio) or _is_decoder(audio):
+    elif isinstance(audio, str | os.PathLike | Mapping | BytesLike) or _is_file(audio) or _is_decoder(audio):
         clips = [_one(audio, sample_rate)]
     elif isinstance(audio, Tensor | np.ndarray):
         batch = _tensor(audio)
@@ -52,7 +54,7 @@ def read_clips(audio: AudioLike, sample_rate: int | None = None) -> list[Clip]:
             clips = [Clip(clip, _needs_rate(sample_rate)) for clip in batch]
         else:
             clips = [_one(batch, sample_rate)]
-    elif isinstance(audio, Sequence | Iterator) and not isinstance(audio, bytes | bytearray | memoryview | io.IOBase):
+    elif isinstance(audio, Sequence | Iterator) and not isinstance(audio, io.IOBase):
         items = list(audio)
         if any(isinstance(item, Number) for item in items):
             raise TypeError(
@@ -99,7 +101,7 @@ def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int
 def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
     """One clip in any form."""
     try:
-        if isinstance(item, str | os.PathLike) or _is_open(item):
+        if isinstance(item, str | os.PathLike | BytesLike) or _is_file(item):
             return Clip(*audio_io.read(item))
         if isinstance(item, Audio):
             if len(item) != 1:
@@ -124,9 +126,9 @@ def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
     raise TypeError(f"{where}audio must be {FORMS}; it is {type(item).__name__}")
 
 
-def _is_open(item: Any) -> bool:
-    """Whether `item` is a file open for reading bytes."""
-    return hasattr(item, "read") and hasattr(item, "seek") and not isinstance(item, io.TextIOBase)
+def _is_file(item: Any) -> bool:
+    """Whether `item` is a file open for reading bytes, which need not seek, or an open SoundFile."""
+    return callable(getattr(item, "read", None)) and not isinstance(item, io.TextIOBase)
 
 
 def _is_decoder(item: Any) -> bool:

@@ -10,10 +10,12 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile as sf
 
+from codeczoo.base import audio_io
 from codeczoo.base.errors import STOPS
 from codeczoo.base.ragged import groups_within
 from codeczoo.data.open import Entry, Source
@@ -112,7 +114,7 @@ def _header(source: Source, entry: Entry) -> _Header | None:
     try:
         content = source.read(entry)
         if isinstance(content, Segment):
-            info = sf.info(str(content.recording))
+            info = _info(content.recording)
             begin = round((content.offset or 0.0) * info.samplerate)
             left = max(min(info.frames, MAX_FRAMES) - begin, 1)
             frames = left if content.duration is None else min(left, round(content.duration * info.samplerate))
@@ -122,9 +124,29 @@ def _header(source: Source, entry: Entry) -> _Header | None:
             return _Header(int(content["sampling_rate"]), shape[0] if len(shape) > 1 else 1, shape[-1])
         if isinstance(content, Mapping):
             content = content.get("bytes") or content["path"]
-        info = sf.info(io.BytesIO(content) if isinstance(content, bytes) else str(content))
+        info = _info(content)
     except STOPS:
         raise
     except BaseException:  # noqa: BLE001 (whatever it is, it is no other clip's fault)
         return None
     return _Header(info.samplerate, info.channels, min(info.frames, MAX_FRAMES))
+
+
+class _Info(NamedTuple):
+    """What `soundfile.info` gives, as far as it is needed."""
+
+    samplerate: int
+    channels: int
+    frames: int
+
+
+def _info(content: Any) -> _Info:
+    """What libsndfile reads in a header; of a format that it does not know, what its own reader does."""
+    try:
+        found = sf.info(io.BytesIO(content) if isinstance(content, bytes) else str(content))
+        return _Info(found.samplerate, found.channels, found.frames)
+    except sf.LibsndfileError:
+        rate, channels, samples = audio_io.info(content)
+        if samples is None:
+            raise LookupError("the file tells no length") from None
+        return _Info(rate, channels, samples)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from codeczoo.base.audio_files.containers import SUFFIXES as SUFFIXES
 from codeczoo.data.manifests import MANIFESTS, RECORDINGS, SEGMENTS, is_manifest, read_manifest
 from codeczoo.data.source import Content, Entry, ListSource
 
@@ -14,21 +15,6 @@ __all__ = ["MANIFESTS", "SUFFIXES", "FileSource", "embedded", "find_files", "is_
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (
-    ".wav",
-    ".flac",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".mp3",
-    ".aiff",
-    ".aif",
-    ".au",
-    ".caf",
-    ".w64",
-    ".m4a",
-    ".aac",
-)
 APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what files begin with in which macOS keeps a file's attributes
 
 
@@ -52,7 +38,7 @@ def embedded() -> FileSource:
     """The clips that come with the package."""
     from codeczoo.data.embedded import embedded_manifest
 
-    return FileSource("embedded clips", read_manifest(embedded_manifest(), SUFFIXES), listed=True)
+    return FileSource("embedded clips", read_manifest(embedded_manifest()), listed=True)
 
 
 def find_files(dataset: str, audio_column: str | None = None, id_column: str | None = None) -> FileSource | None:
@@ -93,7 +79,7 @@ def find_files(dataset: str, audio_column: str | None = None, id_column: str | N
     else:
         return None
     if manifest is not None:
-        return FileSource(dataset, read_manifest(manifest, SUFFIXES, audio_column, id_column), listed=True)
+        return FileSource(dataset, read_manifest(manifest, audio_column, id_column), listed=True)
     for option, value in (("--audio-column", audio_column), ("--id-column", id_column)):
         if value:
             raise ValueError(f"{dataset}: {option} does not go with this form of data set: files have no columns")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codeczoo.base.audio_files.containers import SUFFIXES
 from codeczoo.data.manifest_text import Row, lines_of, read_json, read_table, read_text
 from codeczoo.data.source import CATEGORY_COLUMNS, OTHER_IDS, ROW, Entry, Segment, category_of
 
@@ -57,13 +58,10 @@ def is_manifest(path: Path) -> bool:
     return path.suffix.lower() in MANIFESTS or path.name == SEGMENTS
 
 
-def read_manifest(
-    path: Path, suffixes: tuple[str, ...], audio_column: str | None = None, id_column: str | None = None
-) -> list[Entry]:
+def read_manifest(path: Path, audio_column: str | None = None, id_column: str | None = None) -> list[Entry]:
     """The clips of a manifest, in its order. Paths are relative to it.
 
     Args:
-        suffixes: that paths of clips usually have.
         audio_column: the column of paths; None = the first of PATH_COLUMNS that a row fills.
         id_column: the column of ids; `ROW` numbers the rows; None = "id". Where it is empty, the path is the id, with
             the seconds of a segment: `talk.wav@1.5-4`.
@@ -72,7 +70,7 @@ def read_manifest(
         ValueError: text that cannot be read, no rows, no such column, an id twice. The message names the line.
     """
     if path.suffix.lower() in (*TABLES, *JSON):
-        listed = _of_rows(path, suffixes, audio_column, id_column)
+        listed = _of_rows(path, audio_column, id_column)
     else:
         if audio_column or id_column not in (None, ROW):
             option = "--audio-column" if audio_column else "--id-column"
@@ -111,14 +109,14 @@ def _seconds(value: float) -> str:
 # -- CSV, TSV and JSON --------------------------------------------------------------------------
 
 
-def _of_rows(path: Path, suffixes: tuple[str, ...], audio_column: str | None, id_column: str | None) -> list[Listed]:
+def _of_rows(path: Path, audio_column: str | None, id_column: str | None) -> list[Listed]:
     """The clips of a table."""
     text = read_text(path)
     wanted = [audio_column] if audio_column else PATH_COLUMNS
     if path.suffix.lower() in TABLES:
         rows = _of_fairseq(path, text)
         if rows is None:
-            is_path = lambda cell: cell.lower().endswith(suffixes)  # noqa: E731
+            is_path = lambda cell: cell.lower().endswith(SUFFIXES)  # noqa: E731
             rows = read_table(path, text, lambda name: name in wanted or _plain(name) in wanted, is_path)
     else:
         rows = read_json(path, text)

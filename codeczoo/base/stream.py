@@ -26,17 +26,20 @@ A family whose decoder alone is causal has the `_stream_decode_*` alone. Its str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 
 from codeczoo.base.audio import Audio
-from codeczoo.base.codes import PAD, Codes
+from codeczoo.base.codes import PAD, Codes, describe_weights
+from codeczoo.base.codes_forms import CodesLike, dense_codes
 from codeczoo.base.cuda_graph import CapturedSteps, State, Step, where
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.network import CodecNetwork
+from codeczoo.base.sample_values import LOUD, check_peak, peak_of
 
 
 class Stream:
@@ -56,7 +59,7 @@ class Stream:
         batch_size: int,
         num_codebooks: int,
         *,
-        check_codes: Callable[[Codes | Tensor], Codes],
+        check_codes: Callable[[CodesLike], Codes],
         to_codes: Callable[[Tensor, Tensor], Codes],
         cuda_graph: bool = False,
     ) -> None:
@@ -72,6 +75,7 @@ class Stream:
         self.num_codebooks = num_codebooks
         self._check_codes, self._to_codes = check_codes, to_codes
         self._active = torch.ones(batch_size, dtype=torch.bool, device=codec.device)
+        self._any_paused = False  # so that the device need not be asked
         self.encoder_state: State = codec._stream_encode_start(batch_size)
         self.decoder_state: State = codec._stream_decode_start(batch_size)
         # Whether every item is known to be warm, so that the device need not be asked again.
@@ -89,11 +93,16 @@ class Stream:
         mask = torch.as_tensor(mask)
         if mask.dtype != torch.bool or mask.shape != (self.batch_size,):
             raise ValueError(f"active must be a bool mask [{self.batch_size}]; it is {mask.dtype} {list(mask.shape)}")
-        self._active = mask.to(self.codec.device)
+        self._active, self._any_paused = mask.to(self.codec.device), not bool(mask.all())
 
     @torch.no_grad()
     def encode(self, chunk: Audio | Tensor) -> Codes:
-        """The next samples of every item, [B, C, T] with T a multiple of the hop → the codes that are complete."""
+        """The next samples of every item, [B, C, T] with T a multiple of the hop → the codes that are complete.
+
+        Raises:
+            TypeError, ValueError: no such chunk; NaN or infinite samples in an active item. The state is then as
+                before.
+        """
         self.codec._require_streaming("encode")
         waveform = self._chunk(chunk)
         hop = self.codec.hop_length or 1
@@ -118,7 +127,7 @@ class Stream:
     @torch.no_grad()
     def flush(self, rest: Audio | Tensor | None = None) -> Codes:
         """End every active item: the codes still held back, and those of `rest` (less than a hop of samples, [B, C, R],
-        or an `Audio` with lengths). These items are then at their start again."""
+        or an `Audio` with lengths). These items are then at their start again. Raises as `encode`."""
         self.codec._require_streaming("encode")
         lengths = None
         if isinstance(rest, Audio):
@@ -140,9 +149,16 @@ class Stream:
         return self._codes(codes, counts)
 
     @torch.no_grad()
-    def decode(self, codes: Codes | Tensor) -> Audio:
-        """The next frames of every item, [B, K, N] → the audio that is complete."""
-        checked = self._check_codes(codes)
+    def decode(self, codes: CodesLike) -> Audio:
+        """The next frames of every item, [B, K, N] → the audio that is complete.
+
+        Raises:
+            TypeError, ValueError: no codes of this codec, or out of range in an active item. The state is then as
+                before.
+        """
+        if isinstance(codes, Codes) and len(codes) == self.batch_size and not int(codes.lengths.max()):
+            return self._audio(self._nothing(), None)  # of a stream's first chunks, of which it held all frames back
+        checked = self._check_codes(self._without_paused(codes))
         if len(checked) != self.batch_size:
             raise ValueError(f"this stream has {self.batch_size} items; the codes have {len(checked)}")
         if bool(((checked.lengths != checked.codes.shape[-1]) & self.active.to(checked.device)).any()):
@@ -194,11 +210,37 @@ class Stream:
             "encoder": copy(self.encoder_state),
             "decoder": copy(self.decoder_state),
             "active": self.active.clone(),
+            "codec": self.codec.name,
+            "weights": self.codec.weights_id,
         }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
+        """Go on where the stream stood that `state` was taken of: of the same codec and weights, with as many items.
+
+        Raises:
+            ValueError: a state of another codec or of other weights or type, of another number of items, or none.
+        """
+        name = self.codec.name
+        if not isinstance(state, Mapping) or not {"encoder", "decoder", "active"} <= state.keys():
+            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise ValueError(f"a stream's state has encoder, decoder and active; this has {found}")
         if len(state["active"]) != self.batch_size:
             raise ValueError(f"this stream has {self.batch_size} items; the state has {len(state['active'])}")
+        if (theirs := state.get("codec", name)) != name:
+            raise ValueError(f"this is the state of a stream of {theirs}; the stream is of {name}")
+        theirs, ours = state.get("weights"), self.codec.weights_id
+        if None not in (theirs, ours) and theirs != ours:
+            raise ValueError(
+                f"{name}: this is the state of a stream with other weights ({describe_weights(theirs)}) than the codec "
+                f"has ({describe_weights(ours)})"
+            )
+        for side, own in (("encoder", self.encoder_state), ("decoder", self.decoder_state)):
+            (leaves, tree), (mine, my_tree) = tree_flatten(state[side]), tree_flatten(own)
+            kinds = [getattr(leaf, "dtype", type(leaf).__name__) for leaf in leaves]
+            if tree != my_tree or kinds != [leaf.dtype for leaf in mine]:
+                raise ValueError(
+                    f"the {side}'s state does not fit {name} in {self.codec.dtype}: it is of another stream"
+                )
         move = lambda tree: tree_map(lambda t: t.to(self.codec.device, copy=True), tree)  # noqa: E731
         self._encoder_is_warm = self._decoder_is_warm = False
         self.encoder_state, self.decoder_state = move(state["encoder"]), move(state["decoder"])
@@ -225,7 +267,29 @@ class Stream:
             raise ValueError(
                 f"a chunk must be [{self.batch_size}, {self.codec.channels[0]}, T]; its shape is {tuple(chunk.shape)}"
             )
-        return chunk.to(self.codec.device, self.codec.dtype)
+        chunk = chunk.to(self.codec.dtype)
+        # What is not finite once would be in the state for ever. (Where the chunk lies on a GPU, this waits for it.)
+        peak = peak_of(chunk) if chunk.device.type == "cpu" else float(chunk.abs().amax()) if chunk.numel() else 0.0
+        if not peak <= LOUD:
+            active = self.active.tolist()
+            for i, item in enumerate(chunk):
+                if active[i]:  # the input of paused items is ignored
+                    check_peak(peak_of(item), item, f"item {i}: " if self.batch_size > 1 else "")
+            chunk = chunk.nan_to_num(0, 0, 0)
+        return chunk.to(self.codec.device)
+
+    def _without_paused(self, codes: CodesLike) -> CodesLike:
+        """The codes with valid ones in the place of paused items, whose input is ignored."""
+        if not self._any_paused or len(codes) != self.batch_size:
+            return codes
+        tensor, lengths = (codes.codes, codes.lengths) if isinstance(codes, Codes) else dense_codes(codes)
+        active = self.active.to(tensor.device)
+        tensor = tensor.masked_fill(~active[:, None, None], 0)
+        if lengths is not None:
+            lengths = torch.where(active, lengths, tensor.shape[-1])
+        if isinstance(codes, Codes) and lengths is not None:
+            return replace(codes, codes=tensor, lengths=lengths)
+        return tensor if lengths is None or bool((lengths == tensor.shape[-1]).all()) else codes
 
     def _run(self, step: Step, x: Tensor, state: State, graphs: CapturedSteps | None) -> tuple[Tensor, State]:
         """A step of items that are all warm."""

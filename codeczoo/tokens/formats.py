@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from codeczoo.base.codes import PAD, Codes, narrowest
+from codeczoo.base.codes import PAD, Codes
+from codeczoo.base.codes_file import narrowest
 
 SHARD_FORMAT = "codeczoo.tokens/1"
 

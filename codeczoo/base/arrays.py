@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
         raise FileNotFoundError(f"no array at {name!r}")
     try:
         array = np.load(place, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError, OverflowError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, TokenError, TypeError, OverflowError, MemoryError) as error:
         raise ValueError(f"{name}: not a readable .npy file ({error})") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{name}: not a .npy file, but an archive of several: pass one array of it")

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import EllipsisType
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -167,7 +168,7 @@ class Codes(HidesFormerNames):
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor | tuple[Any, ...]) -> Codes:
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor | EllipsisType | tuple[Any, ...]) -> Codes:
         """Item(s) of the batch, still `Codes`, cut to the longest that remains.
 
         A tuple with a slice or `...` in it is an index of the axes [B, K, N]: `codes[:, :4]` is `codes.first(4)`, and
@@ -351,7 +352,7 @@ class Codes(HidesFormerNames):
         fields = read_codes(source)
         try:
             return cls(**fields).to(device)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             name = source if isinstance(source, str | os.PathLike) else "<bytes>"
             raise ValueError(f"{name}: broken: {error}") from error
 

@@ -17,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 
+from codeczoo.base.sample_rate import check_rate
+
 if TYPE_CHECKING:
     from codeczoo.base.codes import Codes
 
@@ -152,7 +154,7 @@ def _facts(name: str, meta: Mapping[str, str]) -> dict[str, Any]:
     """The metadata of a file as fields of `Codes`."""
     try:
         facts = {
-            "sample_rate": int(meta["sample_rate"]),
+            "sample_rate": check_rate(int(meta["sample_rate"])),
             "codec": meta["codec"],
             "codebook_sizes": tuple(map(_whole, json.loads(meta["codebook_sizes"]))),
             "frame_rate": json.loads(meta["frame_rate"]),

@@ -72,7 +72,8 @@ def in_time(parts: Sequence[Codes], num_samples: Tensor | int | None) -> Codes:
             pieces.append(_widen(row, int(counts[:, b].sum()), PAD))
         rows.append(torch.stack(pieces))
     codes = padded(rows, PAD) if rows else head.codes
-    return replace(head, weights=weights, codes=codes, lengths=counts.sum(0), num_samples=num_samples)
+    samples = torch.as_tensor(num_samples, device=head.device)
+    return replace(head, weights=weights, codes=codes, lengths=counts.sum(0), num_samples=samples)
 
 
 def stretch_of(codes: Codes, start: int | None, stop: int | None) -> Codes:
@@ -116,10 +117,10 @@ def indexed(codes: Codes, index: tuple[Any, ...]) -> Codes:
         raise IndexError("an index of codes has at most one ...")
     if Ellipsis in index:
         at = index.index(Ellipsis)
-        index = (*index[:at], *[slice(None)] * (4 - len(index)), *index[at + 1 :])
+        index = index[:at] + (slice(None),) * (4 - len(index)) + index[at + 1 :]
     if len(index) > 3:
         raise IndexError(f"codes have three axes, [B, K, N]; the index has {len(index)}")
-    items, codebooks, frames = (*index, *[slice(None)] * (3 - len(index)))
+    items, codebooks, frames = index + (slice(None),) * (3 - len(index))
     for what, part in (("codebooks", codebooks), ("frames", frames)):
         if not isinstance(part, slice) or part.step not in (None, 1):
             raise IndexError(f"{what} are taken by a slice without a step, [:, :4] or [..., 10:20]; not by {part!r}")

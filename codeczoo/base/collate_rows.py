@@ -37,7 +37,7 @@ def collate_rows(rows: Sequence[Any]) -> Any:
             if not all(isinstance(row, kind) for row in rows):
                 found = sorted({type(row).__name__ for row in rows})
                 raise TypeError(f"rows with {kind.__name__} and without do not join: they are {' and '.join(found)}")
-            return kind.cat(list(rows))  # type: ignore[attr-defined]
+            return kind.cat(list(rows))
     if all(isinstance(row, Mapping) for row in rows):
         if any(row.keys() != first.keys() for row in rows):
             raise KeyError(f"rows of different keys do not join: {sorted({str(sorted(row)) for row in rows})}")

@@ -18,14 +18,15 @@ def check_rate(rate: Any, name: str = "sample_rate") -> int:
         TypeError: not a number.
         ValueError: not a positive whole number, or several rates that differ.
     """
-    value = rate
-    if isinstance(rate, Tensor | np.ndarray) and math.prod(rate.shape):
+    value: Any = rate
+    if isinstance(rate, Tensor | np.ndarray) and 0 not in rate.shape:
         values = set(rate.reshape(-1).tolist())
         if len(values) > 1:
             raise ValueError(f"{name} must be one rate for all clips; it is {sorted(values)}: pass a list")
         (value,) = values
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number of Hz; it is {rate!r}")
-    if not math.isfinite(value) or value != int(value) or value <= 0:
+    number: Any = value
+    if not math.isfinite(number) or number != int(number) or number <= 0:
         raise ValueError(f"{name} must be a positive whole number of Hz; it is {rate!r}")
-    return int(value)
+    return int(number)

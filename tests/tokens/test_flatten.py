@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor
 from codeczoo import Codes
 from codeczoo.base.codes import PAD
 from codeczoo.tokens import TokenLayout
+from tests.support.command_line import ROOT, run, write_sound
 from tests.support.small import codec_of
 from tests.support.sound import chirp
 
@@ -206,3 +209,20 @@ def test_what_does_not_fit_is_named(case: str) -> None:
     call, says = WRONG[case]
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_the_code_of_the_docs_runs(tmp_path: Path) -> None:
+    """With seeded weights, on a set of tokens that is made here."""
+    write_sound(tmp_path / "in" / "a.wav", seconds=0.5, rate=8000)
+    write_sound(tmp_path / "speech.wav", seconds=0.5, rate=24000)
+    assert (
+        run("tokenize", tmp_path / "in", "--codec", "g711_ulaw", "--device", "cpu", "--out", tmp_path / "tokens") == 0
+    )
+    text = (ROOT / "docs" / "tokens.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    code = "\n".join(blocks).replace('"snac_24khz"', '"snac_24khz", weights="random"')
+    code = code.replace('"tokens/"', repr(str(tmp_path / "tokens"))).replace(
+        '"speech.wav"', repr(str(tmp_path / "speech.wav"))
+    )
+    exec(compile(code, "docs/tokens.md", "exec"), {})

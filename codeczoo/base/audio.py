@@ -156,7 +156,9 @@ class Audio(HidesFormerNames):
             return False
         if not torch.equal(self.lengths, other.lengths.to(self.device)):
             return False
-        return all(torch.equal(a, b.to(a)) for a, b in zip(self.split(), other.split(), strict=True))
+        kind = torch.promote_types(self.waveform.dtype, other.waveform.dtype)
+        pairs = zip(self.split(), other.split(), strict=True)
+        return all(torch.equal(a.to(kind), b.to(a.device, kind)) for a, b in pairs)
 
     def __hash__(self) -> int:
         return hash((len(self), self.channels, self.sample_rate))  # what cannot be changed in place
@@ -203,6 +205,7 @@ class Audio(HidesFormerNames):
 
     def resample(self, sample_rate: int) -> Audio:
         """At another rate; each item has ceil(length * new / old) samples. All items at once, on their device."""
+        sample_rate = check_rate(sample_rate, "new_rate")
         if sample_rate == self.sample_rate:
             return self
         waveform = resample(self.waveform, self.sample_rate, sample_rate, lengths=self.lengths)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.base.codes_file import read_codes, write_codes
-from codeczoo.base.codes_join import PAD, batch_of, describe_weights, in_time, indexed, same_values, stretch_of
+from codeczoo.base.codes_join import PAD, batch_of, describe_weights, frames_of, in_time, indexed, same_values
 from codeczoo.base.deprecated import HidesFormerNames, Renamed, renamed_keyword
 from codeczoo.base.ragged import batch_index, check_lengths
 from codeczoo.base.sample_rate import check_rate
@@ -299,7 +299,7 @@ class Codes(HidesFormerNames):
             ValueError: frames without a fixed duration (a file's bytes); side values that follow time (EnCodec 48 kHz);
                 in a multi-scale codec, an edge within a frame of the slowest codebook.
         """
-        return stretch_of(self, start, stop)
+        return frames_of(self, start, stop)
 
     @staticmethod
     def cat(parts: Sequence[Codes]) -> Codes:

@@ -76,7 +76,7 @@ def in_time(parts: Sequence[Codes], num_samples: Tensor | int | None) -> Codes:
     return replace(head, weights=weights, codes=codes, lengths=counts.sum(0), num_samples=samples)
 
 
-def stretch_of(codes: Codes, start: int | None, stop: int | None) -> Codes:
+def frames_of(codes: Codes, start: int | None, stop: int | None) -> Codes:
     """See `Codes.frames`."""
     hop = _hop_of(codes, "be cut in time")
     for name, value in codes.side_info.items():
@@ -133,7 +133,7 @@ def indexed(codes: Codes, index: tuple[Any, ...]) -> Codes:
     taken = codes if items == slice(None) else codes[items]
     if last != codes.num_codebooks:
         taken = taken.first(last)
-    return taken if frames == slice(None) else stretch_of(taken, frames.start, frames.stop)
+    return taken if frames == slice(None) else frames_of(taken, frames.start, frames.stop)
 
 
 def _alike(parts: Sequence[Codes]) -> tuple[Codes, str | None]:

@@ -84,6 +84,7 @@ def read_clips(audio: AudioLike, sample_rate: int | None = None) -> list[Clip]:
 
 def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int | None = None) -> Audio:
     """Clips as one batch at `sample_rate` with `channels`; None = those of the clips, which must then agree."""
+    sample_rate = None if sample_rate is None else check_rate(sample_rate)
     for what, wanted, found in (
         ("sample rate", sample_rate, {clip.sample_rate for clip in clips}),
         ("channel count", channels, {len(clip.waveform) for clip in clips}),

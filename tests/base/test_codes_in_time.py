@@ -193,6 +193,9 @@ def test_audio_is_equal_if_its_clips_are() -> None:
     audio = Audio.of([chirp(30, 8000), chirp(20, 8000)], 8000)
     wider = Audio(torch.nn.functional.pad(audio.waveform, (0, 5)), audio.lengths, 8000)
     assert audio == wider and audio.equal(wider) and hash(audio) == hash(wider)
+    finer = audio.to(torch.float64)
+    finer.waveform[0, 0, 3] += 1e-12
+    assert audio == audio.to(torch.float64) and audio != finer and finer != audio
     others = [
         audio[0],
         audio.mix(2),

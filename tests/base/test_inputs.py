@@ -16,6 +16,7 @@ import torch
 from codeczoo import Audio, BaseCodec, load_codec, metrics
 from codeczoo.base import warn_once
 from codeczoo.base.inputs import read_clips
+from codeczoo.base.resampling import resample
 from tests.support.sound import chirp
 
 CLIP = (chirp(3000, 8000) * 32768).round() / 32768  # [1, T] that 16-bit files hold exactly
@@ -208,6 +209,18 @@ def test_rates_of_numpys_types_are_numbers_too(codec: BaseCodec) -> None:
     assert torch.equal(codec.encode(CLIP, 8000, num_codebooks=np.int64(1)).codes, expected)
     assert torch.equal(codec.encode(CLIP, 8000, bitrate=np.int32(64000)).codes, expected)
     assert torch.equal(codec.encode(CLIP, 8000, bitrate=np.float32(64000)).codes, expected)
+
+
+@pytest.mark.parametrize(
+    "rate", [16000.0, np.float32(16000), np.int16(16000), torch.tensor(16000), torch.tensor([16000.0])]
+)
+def test_a_rate_may_be_any_number_wherever_one_is_given(rate: object, path: Path) -> None:
+    audio = Audio.of(CLIP, 8000)
+    assert audio.resample(rate) == Audio.load(path, sample_rate=rate) == audio.resample(16000)
+    assert Audio(CLIP[None], torch.tensor([3000]), rate).sample_rate == 16000
+    assert torch.equal(resample(CLIP, 8000, rate), resample(CLIP, 8000, 16000))
+    score = metrics.evaluate(CLIP, CLIP * 0.5, rate, metrics="stft")["stft"]
+    assert torch.equal(score, metrics.evaluate(CLIP, CLIP * 0.5, 16000, metrics="stft")["stft"])
 
 
 def test_half_precision_audio_is_taken(codec: BaseCodec) -> None:

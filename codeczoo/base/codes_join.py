@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from codeczoo.base.ragged import padded
+from codeczoo.base.ragged import cat_ragged, padded, widen
 
 if TYPE_CHECKING:
     from codeczoo.base.codes import Codes
@@ -26,10 +26,10 @@ def batch_of(parts: Sequence[Codes]) -> Codes:
     return replace(
         head,
         weights=weights,
-        codes=torch.cat([_widen(part.codes, longest, PAD) for part in parts]),
+        codes=torch.cat([widen(part.codes, longest, PAD) for part in parts]),
         lengths=torch.cat([part.lengths for part in parts]),
         num_samples=torch.cat([part.num_samples for part in parts]),
-        side_info={name: _cat_ragged([part.side_info[name] for part in parts]) for name in head.side_info},
+        side_info={name: cat_ragged([part.side_info[name] for part in parts]) for name in head.side_info},
     )
 
 
@@ -69,7 +69,7 @@ def in_time(parts: Sequence[Codes], num_samples: Tensor | int | None) -> Codes:
         pieces = []
         for k in range(head.num_codebooks):
             row = torch.cat([part.codes[b, k, : int(part.counts[b, k])] for part in parts])
-            pieces.append(_widen(row, int(counts[:, b].sum()), PAD))
+            pieces.append(widen(row, int(counts[:, b].sum()), PAD))
         rows.append(torch.stack(pieces))
     codes = padded(rows, PAD) if rows else head.codes
     samples = torch.as_tensor(num_samples, device=head.device)
@@ -182,16 +182,3 @@ def _per_clip(codes: Codes, name: str, value: Tensor, what: str) -> None:
 
 def same_values(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool(torch.isclose(one, other.to(one), rtol=0, atol=0, equal_nan=True).all())
-
-
-def _widen(tensor: Tensor, size: int, value: float) -> Tensor:
-    return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]), value=value)
-
-
-def _cat_ragged(parts: Sequence[Tensor]) -> Tensor:
-    """Side values [B, ...] on one batch axis; a shorter last axis is filled with NaN, of integers with PAD."""
-    if parts[0].ndim == 1:
-        return torch.cat(list(parts))
-    longest = max(part.shape[-1] for part in parts)
-    fill = torch.nan if parts[0].is_floating_point() else PAD
-    return torch.cat([_widen(part, longest, fill) for part in parts])

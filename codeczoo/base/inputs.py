@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from numbers import Number
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -20,10 +20,13 @@ from codeczoo.base.sample_rate import check_rate
 from codeczoo.base.sample_values import check_peak, peak_of
 
 FORMS = (
-    "a path, an open file, a NumPy array or torch tensor [T], [C, T] or [B, C, T], a pair of one and its rate, an "
-    "Audio, a dict with 'array' and 'sampling_rate', 'path' or 'bytes' or a row with one (as Hugging Face datasets "
-    "give), or a list of these"
+    "a path, an open file, a file's bytes, a NumPy array or torch tensor [T], [C, T] or [B, C, T], a pair of one and "
+    "its rate, an Audio, a dict with 'array' and 'sampling_rate', 'path' or 'bytes' or a row with one (as Hugging Face "
+    "datasets give), or a list of these"
 )
+
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
 
 
 class Clip(NamedTuple):
@@ -51,7 +54,7 @@ def read_clips(audio: AudioLike, sample_rate: int | None = None) -> list[Clip]:
     clips: list[Clip]
     if isinstance(audio, Audio):
         clips = [Clip(clip, audio.sample_rate) for clip in audio.split()]
-    elif isinstance(audio, str | os.PathLike) or _is_open(audio) or _is_decoder(audio):
+    elif isinstance(audio, str | os.PathLike | BytesLike) or _is_file(audio) or _is_decoder(audio):
         clips = [_one(audio, sample_rate)]
     elif isinstance(audio, Tensor) and audio.is_nested:
         clips = [_one(item, sample_rate, f"clip {i}: ") for i, item in enumerate(audio.unbind())]
@@ -62,7 +65,7 @@ def read_clips(audio: AudioLike, sample_rate: int | None = None) -> list[Clip]:
             clips = [Clip(clip, rate) for clip in channels_first(batch, "clip 0: ")]
         else:
             clips = [_one(batch, sample_rate)]
-    elif isinstance(audio, Sequence | Iterator) and not isinstance(audio, bytes | bytearray | memoryview | io.IOBase):
+    elif isinstance(audio, Sequence | Iterator) and not isinstance(audio, io.IOBase):
         items = list(audio)
         if any(isinstance(item, Number) for item in items):
             raise TypeError(
@@ -113,7 +116,7 @@ def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
     """One clip in any form."""
     try:
         item, sample_rate = unwrapped(item, sample_rate)
-        if isinstance(item, str | os.PathLike) or _is_open(item):
+        if isinstance(item, str | os.PathLike | BytesLike) or _is_file(item):
             return Clip(*audio_io.read(item))
         if isinstance(item, Audio):
             if len(item) != 1:
@@ -136,9 +139,9 @@ def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
     raise TypeError(f"{where}audio must be {FORMS}; it is {type(item).__name__}")
 
 
-def _is_open(item: Any) -> bool:
-    """Whether `item` is a file open for reading bytes."""
-    return hasattr(item, "read") and hasattr(item, "seek") and not isinstance(item, io.TextIOBase)
+def _is_file(item: Any) -> bool:
+    """Whether `item` is a file open for reading bytes, which need not seek, or an open SoundFile."""
+    return callable(getattr(item, "read", None)) and not isinstance(item, io.TextIOBase)
 
 
 def _is_decoder(item: Any) -> bool:

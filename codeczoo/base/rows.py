@@ -16,7 +16,6 @@ a path of a .npy file                                         `numpy.save`
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from numbers import Real
@@ -115,7 +114,7 @@ def _of_row(row: Mapping[str, Any], rate: int | None) -> tuple[Any, int | None]:
         samples = row[found]
         return samples if isinstance(samples, Tensor) else np.asarray(samples), own
     if row.get("bytes") is not None:
-        return io.BytesIO(row["bytes"]), rate
+        return row["bytes"], rate
     columns = [key for key, value in row.items() if _holds_audio(key, value)]
     if len(columns) > 1:
         raise ValueError(f"several columns of this row hold audio: {columns}; pass one, row[{columns[0]!r}]")

@@ -86,6 +86,8 @@ FORMS: dict[str, Callable[[Path], tuple]] = {
     "anything that is a path": lambda path: (Entry(path),),
     "an open file": lambda path: (io.BytesIO(path.read_bytes()),),
     "an open file, read to its end": lambda path: (at_its_end(path),),
+    "a file's bytes": lambda path: (path.read_bytes(),),
+    "a list of bytes": lambda path: ([bytearray(path.read_bytes())],),
     "numpy [T]": lambda path: (CLIP[0].numpy(), 8000),
     "numpy [C, T]": lambda path: (CLIP.numpy(), 8000),
     "numpy [B, C, T]": lambda path: (CLIP[None].numpy(), 8000),

@@ -284,10 +284,8 @@ AudioLike: TypeAlias = ClipLike | Sequence[ClipLike] | Iterator[ClipLike]
 form                                  clips                           sample rate
 ===================================== =============================== ==================================
 path, or file open for reading bytes  1                               the file's
-NumPy array or torch tensor, or a     [T] or [C, T] 1; [B, C, T] B    `sample_rate=`, in Hz
-path of a `.npy` file (floating
-point, full scale 1)
-(array, rate) or (rate, array)        as of the array                 the pair's
+NumPy array or torch tensor           [T] or [C, T] 1; [B, C, T] B    `sample_rate=`, in Hz
+(floating point, full scale 1)
 `Audio`                               its own; 1 inside a list        its own
 dict of Hugging Face datasets         1                               "sampling_rate" beside "array", or
 ("array", "bytes" or "path")                                          the file's
@@ -295,6 +293,8 @@ row of a data set, with such a dict,  1; of a column of lists all     as of what
 a decoder or, named "audio", a path
 or an array
 torchcodec's `AudioDecoder`           1                               the file's
+path of a `.npy` file                 as of the array in it           `sample_rate=`, in Hz
+(array, rate) or (rate, array)        as of the array                 the pair's
 nested tensor                         its own                         `sample_rate=`, in Hz
 list, tuple or iterator of these      1 each                          of each, as above
 ===================================== =============================== ==================================

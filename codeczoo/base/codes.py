@@ -323,7 +323,7 @@ class Codes(HidesFormerNames):
         audio of the parts end to end: the network sees across the joints.
 
         Args:
-            num_samples: [B], how long the clips are; None = what the parts say (a stream's chunks do not).
+            num_samples: [B], how long the clips are; None = what the parts say (of a stream's chunks, that of `flush`).
 
         Raises:
             ValueError: as `cat`; parts of different numbers of clips; codes whose frames have no fixed duration; side

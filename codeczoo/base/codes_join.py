@@ -63,6 +63,10 @@ def in_time(parts: Sequence[Codes], num_samples: Tensor | int | None) -> Codes:
         own = torch.stack([part.num_samples for part in parts])
         last = goes_on.sum(0)[None]
         own, before = own.gather(0, last)[0], (ends - counts).gather(0, last)[0]
+        # A stream's last chunk may have no frames left, and alone says the length.
+        end = parts[-1].num_samples
+        only_at_end = (own < 0) & (end >= 0) & (counts[-1] == 0)
+        own, before = torch.where(only_at_end, end, own), torch.where(only_at_end, ends[-1], before)
         num_samples = torch.where(own < 0, -1, (before.double() * hop).round().long() + own)
     rows = []
     for b in range(len(head)):

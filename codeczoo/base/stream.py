@@ -41,6 +41,8 @@ from codeczoo.base.device import matmul_precision
 from codeczoo.base.network import CodecNetwork
 from codeczoo.base.sample_values import LOUD, check_peak, peak_of
 
+UNKNOWN = -(1 << 60)  # samples taken; stays negative whatever is added
+
 
 class Stream:
     """`batch_size` clips at the codec's own rate and channel count, fed in chunks. `codec.stream()` makes it.
@@ -78,6 +80,9 @@ class Stream:
         self._any_paused = False  # so that the device need not be asked
         self.encoder_state: State = codec._stream_encode_start(batch_size)
         self.decoder_state: State = codec._stream_decode_start(batch_size)
+        # Of each item, since it began: samples that came in, frames that went out. By them a flush says how long it is.
+        self._taken = torch.zeros(batch_size, dtype=torch.int64, device=codec.device)
+        self._given = torch.zeros_like(self._taken)
         # Whether every item is known to be warm, so that the device need not be asked again.
         self._encoder_is_warm = self._decoder_is_warm = False
         self._encoder_graphs, self._decoder_graphs = (CapturedSteps() if cuda_graph else None for _ in range(2))
@@ -122,12 +127,19 @@ class Stream:
                     waveform, self.encoder_state, self.num_codebooks
                 )
                 self.encoder_state = self._where_active(state, self.encoder_state)
-        return self._codes(codes, counts)
+        made = self._codes(codes, counts)
+        self._taken = self._taken + torch.where(self.active, waveform.shape[-1], 0)
+        self._given = self._given + made.lengths
+        return made
 
     @torch.no_grad()
     def flush(self, rest: Audio | Tensor | None = None) -> Codes:
         """End every active item: the codes still held back, and those of `rest` (less than a hop of samples, [B, C, R],
-        or an `Audio` with lengths). These items are then at their start again. Raises as `encode`."""
+        or an `Audio` with lengths). These items are then at their start again. Raises as `encode`.
+
+        The codes' `num_samples` is what the clip has beyond the frames before, so that `Codes.concat` of all chunks
+        has the clip's length.
+        """
         self.codec._require_streaming("encode")
         lengths = None
         if isinstance(rest, Audio):
@@ -146,7 +158,10 @@ class Stream:
         start = self.codec._stream_encode_start(self.batch_size)
         self._encoder_is_warm = False
         self.encoder_state = self._where_active(start, self.encoder_state)
-        return self._codes(codes, counts)
+        left = self._taken + lengths - self._given * hop
+        known = (self._taken >= 0) & (left >= 0) & self.active
+        self._taken, self._given = (count.masked_fill(self.active, 0) for count in (self._taken, self._given))
+        return replace(self._codes(codes, counts), num_samples=torch.where(known, left, -1))
 
     @torch.no_grad()
     def decode(self, codes: CodesLike) -> Audio:
@@ -200,6 +215,7 @@ class Stream:
                 raise IndexError(f"items {index.tolist()} are out of range: this stream has {self.batch_size} items")
             mask[index] = True
         self._encoder_is_warm = self._decoder_is_warm = False
+        self._taken, self._given = (count.masked_fill(mask, 0) for count in (self._taken, self._given))
         self.encoder_state = where(mask, self.codec._stream_encode_start(self.batch_size), self.encoder_state)
         self.decoder_state = where(mask, self.codec._stream_decode_start(self.batch_size), self.decoder_state)
 
@@ -210,6 +226,8 @@ class Stream:
             "encoder": copy(self.encoder_state),
             "decoder": copy(self.decoder_state),
             "active": self.active.clone(),
+            "taken": self._taken.clone(),
+            "given": self._given.clone(),
             "codec": self.codec.name,
             "weights": self.codec.weights_id,
         }
@@ -245,6 +263,9 @@ class Stream:
         self._encoder_is_warm = self._decoder_is_warm = False
         self.encoder_state, self.decoder_state = move(state["encoder"]), move(state["decoder"])
         self.active = state["active"]
+        # (States did not always say how much they had taken: the length of the clip is then not known.)
+        unknown = torch.full_like(self._taken, UNKNOWN)
+        self._taken, self._given = (move(state.get(name, unknown)) for name in ("taken", "given"))
 
     # -- helpers --------------------------------------------------------------------------------
 

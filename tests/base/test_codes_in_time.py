@@ -65,15 +65,39 @@ def test_unknown_samples_stay_unknown() -> None:
     assert Codes.concat([codes]) == codes
 
 
+@pytest.mark.parametrize("rest", [0, 1, 2], ids=["no rest", "half a hop", "a hop but one"])
 @pytest.mark.parametrize("name", CAUSAL)
-def test_a_streams_chunks_join_to_the_whole_clip(name: str) -> None:
+def test_a_streams_chunks_join_to_the_whole_clip(name: str, rest: int) -> None:
     codec = codec_of(name, "small", torch.float64)
     hop = codec.hop_length or 1
-    clip = chirp(7 * hop + hop // 2, codec.sample_rate).double().expand(codec.channels[0], -1)
+    clip = chirp(7 * hop + (0, hop // 2, hop - 1)[rest], codec.sample_rate).double().expand(codec.channels[0], -1)
     stream = codec.stream()
-    chunks = [stream.encode(clip[None, :, start : start + 2 * hop]) for start in range(0, 6 * hop, 2 * hop)]
-    chunks += [stream.encode(clip[None, :, 6 * hop : 7 * hop]), stream.flush(clip[None, :, 7 * hop :])]
-    assert Codes.concat(chunks, num_samples=clip.shape[-1]) == codec.encode(clip, codec.sample_rate)
+    for _ in range(2):  # the second clip counts from its own start
+        chunks = [stream.encode(clip[None, :, start : start + 2 * hop]) for start in range(0, 6 * hop, 2 * hop)]
+        chunks += [stream.encode(clip[None, :, 6 * hop : 7 * hop]), stream.flush(clip[None, :, 7 * hop :])]
+        assert Codes.concat(chunks) == codec.encode(clip, codec.sample_rate)
+
+
+def test_a_streams_items_have_lengths_of_their_own() -> None:
+    codec = codec_of("mimi", "small", torch.float64)
+    hop = codec.hop_length
+    clips = [chirp(n, 24000, seed=n).double() for n in (3 * hop + 5, 2 * hop)]
+    stream = codec.stream(2)
+    chunks = []
+    for i in range(3):
+        stream.active = torch.tensor([True, i < 2])
+        ends = slice(i * hop, (i + 1) * hop)
+        chunks.append(
+            stream.encode(torch.stack([clips[0][:, ends], clips[1][:, ends] if i < 2 else torch.zeros(1, hop)]))
+        )
+        if i == 1:  # in the middle of it, all goes on elsewhere
+            state, stream = stream.state_dict(), codec.stream(2)
+            stream.load_state_dict(state)
+    stream.active = torch.tensor([True, True])
+    rest = Audio(torch.stack([clips[0][:, 3 * hop :], torch.zeros(1, 5)]), torch.tensor([5, 0]), 24000)
+    assert Codes.concat([*chunks, stream.flush(rest)]) == codec.encode(clips, 24000)
+    stream.load_state_dict({key: state[key] for key in ("encoder", "decoder", "active")})
+    assert stream.flush().num_samples.tolist() == [-1, -1], "a state of old does not say how much came before it"
 
 
 def test_the_first_seconds_are_a_prompt_that_decodes() -> None:

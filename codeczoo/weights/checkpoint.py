@@ -1,15 +1,15 @@
 """Checkpoints as they are published: one file, several, a folder; safetensors or pickles; nested in any way.
 
 A training checkpoint holds the model beside an optimiser and discriminators, in an entry whose name differs by
-framework. So every entry with tensors is read as a candidate; `weights.load` takes the one whose keys fit best.
+framework. So every entry with tensors is read as a candidate; `weights.entries` takes the one whose keys fit best.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
     """One checkpoint of several files, by stem. Candidates: the union of their keys, and keys prefixed by the stem."""
     if len(parts) == 1:
         return next(iter(parts.values()))
+    parts = {stem: _with_entry_of_all(part) for stem, part in parts.items()}
     shared = [
         name for name in next(iter(parts.values())).candidates if all(name in p.candidates for p in parts.values())
     ]
@@ -139,6 +140,28 @@ def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
             f"{stem}.{key}": tensor for stem, part in parts.items() for key, tensor in part.candidates[name].items()
         }
     return Checkpoint(candidates, {stem: part.metadata for stem, part in parts.items()})
+
+
+def common_prefix(keys: Iterable[str]) -> str:
+    """The parts that all keys begin with, joined by dots: "model" of "model.a.x" and "model.b". At least the last part
+    of each key is left."""
+    shared: list[str] = []
+    for column in zip(*(key.split(".")[:-1] for key in keys), strict=False):
+        if len(set(column)) > 1:
+            break
+        shared.append(column[0])
+    return ".".join(shared)
+
+
+def _with_entry_of_all(part: Checkpoint) -> Checkpoint:
+    """Where all keys begin alike, what stands behind each part of that is an entry too."""
+    whole = part.candidates.get(WHOLE_FILE, {})
+    names = common_prefix(whole).split(".") if whole else []
+    more = {}
+    for depth in range(1, min(len(names), MAX_ENTRY_DEPTH) + 1):
+        start = ".".join(names[:depth]) + "."
+        more[f"entry {start.strip('.').replace('.', '/')!r}"] = {k.removeprefix(start): t for k, t in whole.items()}
+    return replace(part, candidates={**more, **part.candidates})
 
 
 def find_checkpoint_files(folder: Path, published: Sequence[str]) -> list[Path]:
@@ -187,16 +210,13 @@ def _places(folder: Path, file: str) -> list[Path]:
 
 
 def _collect(tree: Any, name: str, into: dict[str, Mapping[str, Tensor]]) -> None:
-    """Add each dict that holds tensors at any depth, by its path. Where all keys begin with `module.` (data parallel
-    training), add it without that prefix too."""
+    """Add each dict that holds tensors at any depth, by its path."""
     if not isinstance(tree, Mapping) or name.count("/") >= MAX_ENTRY_DEPTH:
         return
     tensors = tensors_of(tree)
     if not tensors:
         return
     into[f"entry {name!r}" if name else WHOLE_FILE] = tensors
-    if all(key.startswith("module.") for key in tensors):
-        into[f"entry {f'{name}/module'.lstrip('/')!r}"] = {k.removeprefix("module."): v for k, v in tensors.items()}
     for key, value in tree.items():
         if isinstance(key, str):
             _collect(value, f"{name}/{key}" if name else key, into)

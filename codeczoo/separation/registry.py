@@ -36,7 +36,8 @@ def load_separator(
 
     Args:
         name: of a variant ("htdemucs"), an alias of it or its hub repository id; see `list_separators()`.
-        weights, weights_entry, device, precision, dtype, revision, cache_dir, local_files_only, seed: as of `load_codec`.
+        weights, weights_entry, device, precision, dtype, revision, cache_dir, local_files_only, seed: as of
+            `load_codec`.
         max_batch_seconds: how much audio goes through the network at once, one segment at least; None = one segment, on
             CUDA 64 s. Bounds memory, and changes nothing else.
 

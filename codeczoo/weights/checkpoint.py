@@ -24,8 +24,11 @@ from codeczoo.weights.safe_pickle import read_pickle, tensors_of
 WHOLE_FILE = "the whole file"  # the candidate that is no entry of another
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx", ".nemo")
 USUAL_FILES = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+MOST_ITEMS = 1_000_000  # in all entries of a file together; one that refers to itself has no end
+LONGEST_NAME, MOST_LETTERS = 4096, 1 << 27  # of one tensor's name with the path to it, and of all together
 MAX_ENTRY_DEPTH = 4  # of an entry that may be the model: {"checkpoint": {"model": {"generator": ...}}} has 3
 
+_HOLDERS = (Tensor, np.ndarray, Mapping, list, tuple)
 Reader = Callable[[Path], Mapping[str, Any]]  # of a file format in which only one family is published
 
 
@@ -103,6 +106,7 @@ def from_tree(tree: Any) -> Checkpoint:
         ValueError: it holds no tensors.
     """
     candidates: dict[str, Mapping[str, Tensor]] = {}
+    _check_size(tree)
     try:
         tree = _as_tensors(tree)
         _collect(tree, "", candidates)
@@ -220,6 +224,29 @@ def _collect(tree: Any, name: str, into: dict[str, Mapping[str, Tensor]]) -> Non
     for key, value in tree.items():
         if isinstance(key, str):
             _collect(value, f"{name}/{key}" if name else key, into)
+
+
+def _check_size(tree: Any) -> None:
+    """Raises a ValueError if there is more in `tree` than can be walked over: few bytes of a pickle can say so."""
+    items = letters = 0
+    ahead = [(tree, 0)]
+    while ahead:
+        value, length = ahead.pop()
+        if length > LONGEST_NAME:
+            raise ValueError(f"its entries are nested without end (there is a name of {length} characters)")
+        if isinstance(value, Tensor | np.ndarray):
+            letters += length
+        elif isinstance(value, Mapping | list | tuple):
+            items += len(value)
+            named = value.items() if isinstance(value, Mapping) else enumerate(value)
+            if items <= MOST_ITEMS:
+                ahead += [(v, length + 1 + _letters(k)) for k, v in named if isinstance(v, _HOLDERS)]
+        if items > MOST_ITEMS or letters > MOST_LETTERS:
+            raise ValueError("its entries are nested without end")
+
+
+def _letters(key: Any) -> int:
+    return sum(map(_letters, key)) if isinstance(key, tuple) else len(key) if isinstance(key, str | bytes) else 8
 
 
 def _as_tensors(tree: Any) -> Any:

@@ -10,6 +10,7 @@ fits the model exactly, and nothing else in the file does. So no list of prefixe
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from codeczoo.weights.convert import CheckpointError, Reading, fit_of, readings_
 WRAPPERS = frozenset(("_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 DATA_PARALLEL = frozenset(("module",))
 MAX_PREFIXES = 16  # of one set of tensors, those that come nearest; more are not looked at
+MAX_PARTS = 32  # of a prefix
 NAMES_SHOWN = 3
 
 
@@ -123,7 +125,8 @@ def _prefixes(keys: Mapping[str, Tensor], readings: Sequence[Reading]) -> list[s
     for reading in readings:
         votes: Counter[str] = Counter()
         for key in keys:
-            for start in (0, *(place + 1 for place, letter in enumerate(key) if letter == ".")):
+            dots = (place + 1 for place, letter in enumerate(key) if letter == ".")
+            for start in (0, *itertools.islice(dots, MAX_PARTS)):
                 if key[start:] in reading.spellings:
                     votes[key[: max(start - 1, 0)]] += 1
         for prefix, count in votes.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from codeczoo.weights.checkpoint import (
     read_checkpoint,
     read_settings,
 )
-from codeczoo.weights.convert import convert, fit
+from codeczoo.weights.convert import convert
 from codeczoo.weights.download import fetch, file_hash, from_archive
 from codeczoo.weights.entries import Entry, choose_entry
 from codeczoo.weights.safe_pickle import UnsafeCheckpointError
@@ -253,16 +254,30 @@ def _fill(model: Model, checkpoint: Checkpoint, source: str, asked: str | None) 
     what = f"{model.name}: {source}"
     key_maps = (*model.key_maps, OWN_NAMES)
     try:
-        model.configure(checkpoint.metadata)
-        model.check_metadata(checkpoint.metadata)
+        with _readable_settings():
+            model.configure(checkpoint.metadata)
+            model.check_metadata(checkpoint.metadata)
         wanted = model.state_dict()
         entry = choose_entry(checkpoint.candidates, wanted, key_maps, asked)
-        model.check_tensors(entry.tensors)
+        with _readable_settings("tensors"):
+            model.check_tensors(entry.tensors)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
     what = f"{what}, {entry.told}," if entry.told else what
     model.load_state_dict(convert(entry.tensors, wanted, key_maps, what), strict=True)
     return entry
+
+
+@contextlib.contextmanager
+def _readable_settings(what: str = "settings") -> Iterator[None]:
+    """What a family does not expect in the values beside the tensors (a list for a number, a name that is missing)
+    is an error of the checkpoint."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"its {what} are not of such a model ({type(error).__name__}: {error})") from error
 
 
 @functools.cache

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import lzma
 import os
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -13,6 +16,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+MOST_GROWTH = 100  # times that a member may grow when it is unpacked; one of weights hardly does
 UNPACK_BLOCK = 1 << 20  # bytes copied at once
 
 
@@ -36,12 +40,20 @@ def unpack(archive: Path, members: Sequence[str], cache: Path) -> list[Path]:
         with zipfile.ZipFile(archive) as content:
             for member, path in zip(members, paths, strict=True):
                 _unpack_one(content, _find(content.namelist(), member), path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except zip_errors() as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise  # of the disk
         raise ValueError(f"{archive}: not a whole zip archive ({error})") from error
     except LookupError as error:
         raise ValueError(f"{archive}: there is no {error.args[0]} in this archive") from None
     log.info("%d files of %s unpacked into %s", len(paths), archive, cache / mark)
     return paths
+
+
+def zip_errors() -> tuple[type[Exception], ...]:
+    """What Python's zipfile raises on damaged archives. (OSError: where a place in the file cannot be.)"""
+    return (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OverflowError,
+            struct.error, OSError)  # fmt: skip
 
 
 def _find(names: Sequence[str], member: str) -> str:
@@ -53,6 +65,9 @@ def _find(names: Sequence[str], member: str) -> str:
 
 
 def _unpack_one(content: zipfile.ZipFile, name: str, path: Path) -> None:
+    info = content.getinfo(name)
+    if info.file_size > MOST_GROWTH * max(info.compress_size, 1):
+        raise zipfile.BadZipFile(f"{name} would grow from {info.compress_size} to {info.file_size} bytes")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

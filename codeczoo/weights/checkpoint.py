@@ -56,7 +56,7 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if readers and path.suffix.lower() in readers:
-        return _from_file(path, readers[path.suffix.lower()](path))
+        return _from_file(path, _read_with(readers[path.suffix.lower()], path))
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     with path.open("rb") as file:
@@ -75,6 +75,14 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
     if path.suffix.lower() == ".safetensors" or _looks_like_safetensors(head, path.stat().st_size):
         return _read_safetensors(path)
     return _from_file(path, read_pickle(path))
+
+
+def _read_with(reader: Reader, path: Path) -> Mapping[str, Any]:
+    """What a family's reader gives; what it stumbles over in a damaged file is an error of the file."""
+    try:
+        return reader(path)
+    except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path}: not a whole {path.suffix} file ({type(error).__name__}: {error})") from error
 
 
 def read_json(path: Path) -> Any:

@@ -132,7 +132,8 @@ def load_weights(
         digest = hashlib.sha256(f"{digest}\n{entry.path}".encode()).hexdigest()
         source = f"{source}::{entry.path.replace('.', '/')}"
     model.weights_source, model.weights_hash = source, digest
-    log.info("%s: weights of %s, sha256 %s", model.name, source, digest)
+    known = " (the published file)" if _is_published(model.variant, digest) else ""
+    log.info("%s: weights of %s, sha256 %s%s", model.name, source, digest, known)
     _say_licence(model.variant.root or model.name, model.variant.weights_licence)
 
 
@@ -151,6 +152,12 @@ def _is_random(weights: Any) -> bool:
 def _described(source: WeightsSource | None, revision: str | None) -> str:
     """Human-readable source, with the requested revision."""
     return str(replace(source, revision=revision) if source and revision else source)
+
+
+def _is_published(variant: Variant, digest: str) -> bool:
+    """Whether a file with that hash is one of those in which the weights are published."""
+    pins = (one.sha256 for one in (variant.weights, *variant.copies) if one)
+    return any(digest.startswith(pin.lower()) for pin in pins if pin)
 
 
 def _published_files(source: WeightsSource | None) -> list[str]:

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codeczoo.weights.zip_archive import MOST_GROWTH, zip_errors
+from codeczoo.weights.zip_archive import MOST_GROWTH, ZIP_ERRORS
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # begins a file in torch's legacy format
 LEGACY_PROTOCOL = 1001
@@ -81,6 +81,13 @@ _OTHER = {
 
 
 MOST_PARTS = 64  # of a tuple that is a key
+
+
+# What reading a damaged file may end in.
+_BROKEN: tuple[type[Exception], ...] = (
+    ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RuntimeError, EOFError,
+    struct.error, *ZIP_ERRORS,
+)  # fmt: skip
 
 
 class UnsafeCheckpointError(ValueError):
@@ -138,8 +145,7 @@ def read_pickle(path: str | Path, told: str | Path | None = None) -> Any:
             f"{told}: refused: {error}. If you trust its origin, take the tensors out of it elsewhere and pass them "
             "as weights=dict, or save them as safetensors"
         ) from None
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RuntimeError,
-            EOFError, struct.error, *zip_errors()) as error:  # fmt: skip
+    except _BROKEN as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise  # of the disk
         raise ValueError(f"{told}: not a whole torch checkpoint ({type(error).__name__}: {error})") from error

@@ -17,6 +17,11 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 MOST_GROWTH = 100  # times that a member may grow when it is unpacked; one of weights hardly does
+# What Python's zipfile raises on damaged archives. (OSError: where a place in the file cannot be.)
+ZIP_ERRORS: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OverflowError,
+    struct.error, OSError,
+)  # fmt: skip
 UNPACK_BLOCK = 1 << 20  # bytes copied at once
 
 
@@ -40,7 +45,7 @@ def unpack(archive: Path, members: Sequence[str], cache: Path) -> list[Path]:
         with zipfile.ZipFile(archive) as content:
             for member, path in zip(members, paths, strict=True):
                 _unpack_one(content, _find(content.namelist(), member), path)
-    except zip_errors() as error:
+    except ZIP_ERRORS as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise  # of the disk
         raise ValueError(f"{archive}: not a whole zip archive ({error})") from error
@@ -48,12 +53,6 @@ def unpack(archive: Path, members: Sequence[str], cache: Path) -> list[Path]:
         raise ValueError(f"{archive}: there is no {error.args[0]} in this archive") from None
     log.info("%d files of %s unpacked into %s", len(paths), archive, cache / mark)
     return paths
-
-
-def zip_errors() -> tuple[type[Exception], ...]:
-    """What Python's zipfile raises on damaged archives. (OSError: where a place in the file cannot be.)"""
-    return (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OverflowError,
-            struct.error, OSError)  # fmt: skip
 
 
 def _find(names: Sequence[str], member: str) -> str:

@@ -21,6 +21,7 @@ def load_codec(
     name: str,
     weights: str | Path | Mapping[str, Tensor] | None = None,
     *,
+    weights_entry: str | None = None,
     device: str | torch.device | None = None,
     precision: str = "exact",
     dtype: torch.dtype | str = torch.float32,
@@ -38,6 +39,8 @@ def load_codec(
         name: of a variant ("mimi", "dac_44k"), an alias of it or its hub repository id; see `list_codecs()`.
         weights: None = the published ones, from the hub, cached; a file, folder or zip archive in any published naming
             and format; a dict of tensors or arrays; "random" = seeded noise, for speed tests only.
+        weights_entry: which entry of `weights`, where several fit: "ema" of {"model": ..., "ema": ...}. (As text,
+            "PATH::ema" says both.) An entry that alone fits is found without, behind any prefix.
         device: None = the environment variable CODECZOO_DEVICE, else CUDA > MPS > CPU.
         precision: "exact" = float32 with TF32 off, also under the caller's `torch.autocast`; "fast" allows TF32, and
             what that autocast asks for. How many codes stay the same was measured: docs/measurements/gpu.md.
@@ -57,6 +60,7 @@ def load_codec(
     codec = load_model(
         find_variant(name),
         weights,
+        weights_entry=weights_entry,
         device=device,
         precision=precision,
         dtype=dtype,

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import html
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -123,6 +124,8 @@ def _told(key: str, value: Any) -> str:
     """A value in words, with its unit."""
     if value in (None, "", ()):
         return "-"
+    if key == "weights":  # of a commit, eight digits are enough to read
+        return re.sub(r"@([0-9a-f]{8})[0-9a-f]{32}/", r"@\1/", value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     unit = f" {UNITS[key]}" if key in UNITS else ""

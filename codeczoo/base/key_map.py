@@ -32,9 +32,17 @@ class KeyMap:
     name: str
     rules: tuple[Rule, ...] = ()
     unused: tuple[str, ...] = field(default=())  # regular expressions of published keys that inference does not need
+    _known: dict[str, tuple[tuple[str, ...], Callable[..., Tensor] | None]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # by our name: loading asks for each several times
 
     def sources(self, ours: str) -> tuple[tuple[str, ...], Callable[..., Tensor] | None]:
         """The published names behind one of our parameters, and how to combine them."""
+        if ours not in self._known:
+            self._known[ours] = self._first_match(ours)
+        return self._known[ours]
+
+    def _first_match(self, ours: str) -> tuple[tuple[str, ...], Callable[..., Tensor] | None]:
         for rule in self.rules:
             match = re.fullmatch(rule.ours, ours)
             if match:

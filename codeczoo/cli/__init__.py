@@ -32,6 +32,7 @@ COMMANDS = {
     "separate": ("codeczoo.cli.separate", "music to its stems: drums, bass, other, vocals"),
     "tokenize": ("codeczoo.cli.tokenize", "a data set to shards of tokens, for training"),
     "benchmark": ("codeczoo.cli.benchmark", "encode, decode and measure a data set"),
+    "verify": ("codeczoo.cli.verify", "are the weights on this machine the published ones, and do they work?"),
     "report": ("codeczoo.cli.report", "the results of a benchmark as a page, or as CSV, Markdown or JSON"),
 }
 

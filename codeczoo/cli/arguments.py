@@ -162,7 +162,9 @@ def add_output(parser: argparse.ArgumentParser, what: str, folder: str) -> None:
 
 def add_codec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codec", required=True, metavar="NAME", help="`codeczoo list` shows them")
-    parser.add_argument("--weights", metavar="PATH", help="file, folder, or random (default: the published weights)")
+    parser.add_argument(
+        "--weights", metavar="PATH", help="file, folder, FILE::ENTRY or random (default: the published weights)"
+    )
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
         "--num-codebooks", type=positive_int, metavar="K", help="how many codebooks (default: the codec's own)"

@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="CODEC=PATH",
-        help="file, folder, or random (default: the published weights)",
+        help="file, folder, FILE::ENTRY or random (default: the published weights)",
     )
     parser.add_argument(
         "--metric-workers", type=int, metavar="N", help="processes for PESQ and pitch (default: by cores)"

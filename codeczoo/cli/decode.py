@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="[CODEC=]PATH",
-        help="file, folder, or random (default: the published weights)",
+        help="file, folder, FILE::ENTRY or random (default: the published weights)",
     )
     parser.add_argument(
         "--allow-other-weights",

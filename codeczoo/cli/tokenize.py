@@ -59,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-codebooks", type=int, metavar="K", help="how many codebooks (default: the codec's own)")
     parser.add_argument("--bitrate", type=float, metavar="B", help="the number of codebooks by its bitrate, in bit/s")
-    parser.add_argument("--weights", metavar="PATH", help="file, folder, or random (default: the published weights)")
+    parser.add_argument(
+        "--weights", metavar="PATH", help="file, folder, FILE::ENTRY or random (default: the published weights)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="discard tokens that are there, and start again")
     parser.add_argument(
         "--verify",

@@ -20,7 +20,6 @@ NAME, FOLDER = "bigcodec_1k", "bigcodec_16k"
 
 SMALL: dict[str, object] = {"encoder_dim": 2, "decoder_dim": 64, "latent_dim": 24, "codebook_size": 64}
 GAIN = 0.5
-LICENCE = "MIT"
 
 PACKAGINGS = {
     "bigcodec": Packaging("bigcodec", "bigcodec_16k", entries("bigcodec.pt")),

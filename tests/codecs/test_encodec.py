@@ -39,6 +39,8 @@ SMALL: dict[str, object] = {"filters": 4, "dim": 16, "codebook_size": 64}
 TRANSFORMERS = ("encodec_48k",)
 LONG_VARIANTS = ("encodec_48k",)
 
+LICENCE = {"encodec_48k": "MIT by its card"}
+
 PACKAGINGS = {
     "encodec": Packaging("encodec_24k", "encodec_24k", flat_pickle("encodec_24khz-d7cc33bc.th")),
     "encodec at 48 kHz": Packaging("encodec_48k", "encodec_48k", flat_pickle("encodec_48khz-7e698e3e.th")),

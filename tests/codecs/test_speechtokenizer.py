@@ -36,6 +36,8 @@ def published_settings(config: Any) -> dict[str, Any]:
     }
 
 
+LICENCE = {"speechtokenizer_16k": "Apache-2.0"}
+
 PACKAGINGS = {
     "speechtokenizer": Packaging(
         "speechtokenizer",

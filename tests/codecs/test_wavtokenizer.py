@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeczoo import BaseCodec, codec_info, load_codec
+from codeczoo import BaseCodec, codec_info, list_codecs, load_codec
 from codeczoo.base.catalogue import find_variant
 from tests.support.golden import (
     assert_audio_agrees,
@@ -34,6 +34,9 @@ SMALL: dict[str, object] = {
     "hidden_dim": 40,
     "num_layers": 2,
 }
+
+SIBLING = "MIT by the card of a sibling"
+LICENCE = {name: "MIT" if name == "wavtokenizer_large_speech_75" else SIBLING for name in list_codecs("wavtokenizer_*")}
 
 PACKAGINGS = {
     "wavtokenizer": Packaging("wavtokenizer_small_40", "wavtokenizer_40", lightning("WavTokenizer_small_600.ckpt")),

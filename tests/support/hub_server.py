@@ -86,11 +86,19 @@ class HubServer:
         return f"http://localhost:{self._server.server_port}"
 
     def add(
-        self, name: str, files: Mapping[str, bytes], *, kind: str = "models", branch: str = "main", gated: bool = False
+        self,
+        name: str,
+        files: Mapping[str, bytes],
+        *,
+        kind: str = "models",
+        branch: str = "main",
+        gated: bool = False,
+        commit: str | None = None,
     ) -> str:
-        """Commit `files` as the whole content of a repository's branch; gives the commit."""
+        """Commit `files` as the whole content of a repository's branch; gives its `commit` (by default a new
+        name)."""
         repository = self.repositories.setdefault((kind, name), Repository(kind, name, gated))
-        commit = hashlib.sha1(repr((sorted(files.items()), len(repository.commits))).encode()).hexdigest()
+        commit = commit or hashlib.sha1(repr((sorted(files.items()), len(repository.commits))).encode()).hexdigest()
         repository.commits[commit] = dict(files)
         repository.branches[branch] = commit
         for path, content in files.items():

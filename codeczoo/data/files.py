@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from codeczoo.data.source import Content, Entry, ListSource, category_of
+from codeczoo.data.source import Content, Entry, ListSource, category_of, speaker_of
 
 SUFFIXES = (
     ".wav",
@@ -73,8 +73,8 @@ def find_files(dataset: str) -> FileSource | None:
     return FileSource(dataset, entries)
 
 
-def _entry(name: str, path: Path, category: str | None = None) -> Entry:
-    return Entry(name, path, category, path.name)
+def _entry(name: str, path: Path, category: str | None = None, speaker: str | None = None) -> Entry:
+    return Entry(name, path, category, path.name, speaker=speaker)
 
 
 def _manifest(path: Path) -> list[Entry]:
@@ -90,7 +90,8 @@ def _manifest(path: Path) -> list[Entry]:
         column = next((c for c in PATH_COLUMNS if row.get(c)), None)
         if column is None:
             raise ValueError(f"{path}, row {number}: no path in any of the columns {', '.join(PATH_COLUMNS)}")
-        entries.append(_entry(str(row.get("id") or row[column]), path.parent / str(row[column]), category_of(row)))
+        name = str(row.get("id") or row[column])
+        entries.append(_entry(name, path.parent / str(row[column]), category_of(row), speaker_of(row)))
     return entries
 
 

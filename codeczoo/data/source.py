@@ -14,6 +14,7 @@ from typing import Any
 Content = str | Path | bytes | Mapping[str, Any]  # one clip in a form that `base.inputs.read_clips` takes
 
 CATEGORY_COLUMNS = ("category", "label", "domain")
+SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Entry:
         category: of the clip, where the data set has categories.
         origin: a human-readable place: a file's name, or an archive and a member.
         position: in the order of the data set; `data.batching` counts it.
+        speaker: of the clip, where the data set names speakers.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Entry:
     category: str | None = None
     origin: str = ""
     position: int = -1
+    speaker: str | None = None
 
 
 class Source(ABC):
@@ -116,6 +119,11 @@ def check_ids(name: str, entries: Sequence[Entry], way_out: str = "") -> None:
 def category_of(row: Mapping[str, Any]) -> str | None:
     """The category that a row of a manifest or a data set names."""
     return next((str(row[c]) for c in CATEGORY_COLUMNS if row.get(c) not in (None, "")), None)
+
+
+def speaker_of(row: Mapping[str, Any]) -> str | None:
+    """The speaker that a row of a manifest or a data set names."""
+    return next((str(row[c]) for c in SPEAKER_COLUMNS if row.get(c) not in (None, "")), None)
 
 
 def interleave(parts: Sequence[Iterable[Entry]]) -> Iterator[Entry]:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from codeczoo.data.archives import ArchiveSource, archive_names
 from codeczoo.data.files import SUFFIXES
 from codeczoo.data.inline import to_inline_bytes
-from codeczoo.data.source import Content, Entry, category_of
+from codeczoo.data.source import Content, Entry, category_of, speaker_of
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +115,8 @@ def _entry(shard: Path, sample: TarSample, audio_column: str | None) -> Entry:
     category = category_of(row)
     if category is None and "cls" in sample.notes:
         category = sample.notes["cls"].decode("utf-8", "replace").strip()
-    return Entry(
-        str(row.get("id") or sample.key), (shard, sample.members[audio[0]] if audio else None), category, origin
-    )
+    key = (shard, sample.members[audio[0]] if audio else None)
+    return Entry(str(row.get("id") or sample.key), key, category, origin, speaker=speaker_of(row))
 
 
 def _samples(shard: Path) -> Iterator[TarSample]:

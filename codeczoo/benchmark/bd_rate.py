@@ -27,6 +27,7 @@ NO_RATE = "no bitrate"
 NO_CLIPS = "no clip in common"
 ONE_POINT = "the anchor has one bitrate only"
 NO_OVERLAP = "no score in common"
+UNSURE = "no interval: not defined in more than 5 % of the resamples"
 OUTSIDE = "its score is outside of the anchor's"
 
 
@@ -47,7 +48,7 @@ class Curve:
 class RateDifference:
     """Attributes:
     percent: bitrate that is needed more (+) or less (-) than the anchor's; None where `reason` says why not.
-    low, high: its 95% interval; None where it has none.
+    low, high: its 95% interval; None where there is none, of which `reason` may say why.
     clips: on which it was measured, for a bootstrap.
     overlap: of the test curve's range of scores, the share that the anchor reaches too (0 to 1); None for one bitrate.
     """
@@ -127,7 +128,7 @@ def bootstrap_bd_rate(
     percents = np.concatenate(drawn)
     defined = percents[~np.isnan(percents)]
     if len(defined) < MIN_DEFINED * RESAMPLES:
-        return found
+        return replace(found, reason=UNSURE)
     low, high = interval(defined)
     return replace(found, low=float(low), high=float(high))
 

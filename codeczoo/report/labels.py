@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 WIDTH, HEIGHT = 350.0, 240.0  # pixels of the drawing area that is reckoned with; wider ones have more room
 LETTER, LINE, MARK = 5.6, 11.0, 9.0  # pixels: a letter's width, a line's height, a point's size
@@ -23,20 +23,25 @@ PLACES = {
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
-def place_labels(points: Sequence[tuple[float, float, str]]) -> list[str | None]:
-    """For each point (x and y from 0 to 1 in the drawing area, label) a place of PLACES, or None where all collide.
-    The first points choose first."""
-    spots = [(x * WIDTH, y * HEIGHT) for x, y, _ in points]
-    taken: list[Box] = [(x - MARK / 2, y - MARK / 2, x + MARK / 2, y + MARK / 2) for x, y in spots]
-    out: list[str | None] = []
-    for (x, y), (_, _, text) in zip(spots, points, strict=True):
-        boxes = {place: _box(x, y, len(text) * LETTER, *to) for place, to in PLACES.items()}
-        free = (place for place, box in boxes.items() if _inside(box) and not any(_meet(box, t) for t in taken))
-        place = next(free, None)
-        if place is not None:
-            taken.append(boxes[place])
-        out.append(place)
-    return out
+class Labels:
+    """The labels of one plot, placed one after another.
+
+    Args:
+        points: x and y of all points, from 0 to 1 in the drawing area.
+    """
+
+    def __init__(self, points: Iterable[tuple[float, float]]) -> None:
+        spots = [(x * WIDTH, y * HEIGHT) for x, y in points]
+        self._taken: list[Box] = [(x - MARK / 2, y - MARK / 2, x + MARK / 2, y + MARK / 2) for x, y in spots]
+
+    def place(self, x: float, y: float, text: str) -> str | None:
+        """One of PLACES for the label of the point at x and y; None where all collide."""
+        for place, to in PLACES.items():
+            box = _box(x * WIDTH, y * HEIGHT, len(text) * LETTER, *to)
+            if _inside(box) and not any(_meet(box, taken) for taken in self._taken):
+                self._taken.append(box)
+                return place
+        return None
 
 
 def _box(x: float, y: float, width: float, right: int, up: int) -> Box:

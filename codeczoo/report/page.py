@@ -217,6 +217,7 @@ def _context(
             for category in (None, *report.categories)
             for codec in report.codecs
         },
+        "has_codes": any(codec.codebook_use is not None for codec in report.codecs),
         "ranked": sum(bool(fronts[(None, metric)]) for metric in report.metrics),
         "shown": shown,
         "clip_metrics": shown[:CLIP_METRICS],

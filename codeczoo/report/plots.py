@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from codeczoo.report.curves import CodecCurve, codec_curves, group_name
 from codeczoo.report.formatting import better, decimals, fixed, kbps, round_number, unit
-from codeczoo.report.labels import place_labels
+from codeczoo.report.labels import Labels
 from codeczoo.report.results import CodecResult, Report, Value
 
 # Middle tones, which keep 3:1 against white and against near-black.
@@ -82,7 +82,6 @@ class Point(NamedTuple):
     codec: CodecResult
     x: float
     value: Value
-    label: str
 
 
 def groups(report: Report) -> dict[str, CodecGroup]:
@@ -118,15 +117,15 @@ def _plot(report: Report, curves: Sequence[CodecCurve], metric: str, category: s
     drawn: list[tuple[CodecCurve, list[Point]]] = []
     absent = []
     for curve in curves:
-        points = []
+        points: list[Point] = []
         for codec in curve.codecs:
             value, x = codec.value(metric, category), axis.value(codec, category)
             if why := _why_absent(codec, metric, category) or (None if x else axis.missing):
                 absent.append(f"{codec.label} ({why})")
             elif value and x:
-                points.append(Point(codec, x, value, codec.label))
+                points.append(Point(codec, x, value))
         if points:
-            drawn.append((curve, [p._replace(label=_short(p.codec, curve, points)) for p in points]))
+            drawn.append((curve, points))
     places = decimals(value.mean for codec in report.codecs if (value := codec.value(metric, category))) + 1
     xs = [axis.value(codec, part) for codec in report.codecs for part in (None, *codec.categories)]
     left, right = _widened([math.log10(x) for x in xs if x] or [0.0], 0.06, 0.1)
@@ -156,12 +155,6 @@ def _plot(report: Report, curves: Sequence[CodecCurve], metric: str, category: s
     return Plot(metric, category, axis_name, {"data": traces, "layout": layout}, absent)
 
 
-def _short(codec: CodecResult, curve: CodecCurve, points: Sequence[Point]) -> str:
-    """A codec's name; within a curve only what tells it from the others, but for the last, which names the curve."""
-    rest = codec.label.removeprefix(f"{curve.name}_")
-    return codec.label if len(points) == 1 or codec is points[-1].codec else rest
-
-
 def _widened(values: Sequence[float], share: float, least: float) -> tuple[float, float]:
     """A range around the values, wider by a share of theirs on both sides."""
     low, high = min(values), max(values)
@@ -172,21 +165,29 @@ def _widened(values: Sequence[float], share: float, least: float) -> tuple[float
 def _labels(
     drawn: Sequence[tuple[CodecCurve, Sequence[Point]]], across: tuple[float, float], up: tuple[float, float]
 ) -> dict[str, tuple[str, str]]:
-    """Codec's label → the text at its point, and its place. Ends of lines, which bear the whole name, come first."""
-    points = [point for _, points in drawn for point in (points[-1], *points[:-1])]
-    points.sort(key=lambda point: point.label != point.codec.label)
-    spots = [
-        (
-            (math.log10(p.x) - across[0]) / (across[1] - across[0]),
-            ((p.value.mean or 0.0) - up[0]) / (up[1] - up[0]),
-            p.label,
-        )
-        for p in points
-    ]
-    return {
-        p.codec.label: (html.escape(p.label) if place else "", place or "top center")
-        for p, place in zip(points, place_labels(spots), strict=True)
-    }
+    """Codec's label → the text at its point ("" where there is no room), and its place.
+
+    Each line bears one whole name, at its highest bitrate if there is room; then the others get what tells them apart.
+    """
+
+    def spot(point: Point) -> tuple[float, float]:
+        x = (math.log10(point.x) - across[0]) / (across[1] - across[0])
+        return x, ((point.value.mean or 0.0) - up[0]) / (up[1] - up[0])
+
+    labels = Labels(spot(point) for _, points in drawn for point in points)
+    out: dict[str, tuple[str, str]] = {}
+    for _, points in drawn:
+        for point in reversed(points):
+            if place := labels.place(*spot(point), point.codec.label):
+                out[point.codec.label] = (html.escape(point.codec.label), place)
+                break
+    for curve, points in drawn:
+        for point in points:
+            if point.codec.label not in out:
+                rest = point.codec.label.removeprefix(f"{curve.name}_")
+                place = labels.place(*spot(point), rest)
+                out[point.codec.label] = (html.escape(rest) if place else "", place or "top center")
+    return out
 
 
 def _why_absent(codec: CodecResult, metric: str, category: str | None) -> str | None:

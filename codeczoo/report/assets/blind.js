@@ -390,7 +390,7 @@
   }
 
   function choices() {
-    const box = make("fieldset", { className: "choice row" }, make("legend", { textContent: "Answer" }));
+    const box = make("fieldset", { className: "choice row" }, make("legend", { textContent: QUESTIONS[chosen.mode](trials[number]) }));
     CHOICES[chosen.mode].forEach(([value, text], i) => {
       box.append(make("label", {}, make("input", { type: "radio", name: "answer", value }), make("span", { textContent: text }), make("kbd", { textContent: String(i + 1) })));
     });
@@ -481,7 +481,7 @@
       if (!i) one.scope = "row";
       return one;
     })));
-    const top = make("tr", {}, ...head.map((text) => make("th", { textContent: text, scope: "col" })));
+    const top = make("tr", {}, ...head.map((text, i) => make("th", { textContent: text, scope: "col", className: typeof rows[0]?.[i] === "number" ? "number" : "" })));
     const whole = make("table", { className: "board words" }, make("caption", { textContent: caption }), make("thead", {}, top), make("tbody", {}, ...body));
     return make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption }, whole);
   }

@@ -9,7 +9,7 @@
   const drawn = new Set();
   // On paper: the light scheme, and two figures beside each other whatever the window's width.
   const PAPER = { "--line": "#e3e3df", "--line-strong": "#8d9297", "--text": "#1d2023", "--text-soft": "#575d64" };
-  const PAPER_SIZE = { width: 330, height: 250 };
+  const PAPER_SIZE = { width: 342, height: 250 };
 
   function draw(figure, onPaper = false) {
     const axisName = controls.elements.namedItem("axis")?.value ?? "bitrate";

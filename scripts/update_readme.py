@@ -1,5 +1,5 @@
 """Write what is generated from the families: the facts of their networks beside the TOML files, the tables of families
-and codecs in the README and docs/codecs.md, and the table of keys in docs/codec_toml.md."""
+and codecs in docs/codecs.md, and the table of keys in docs/codec_toml.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main() -> None:
     (CONFIGS / info.FACTS).write_text(info.write_facts(facts), "utf-8")
     names = {variant.name for variant in own}
     infos = [codec_info(name) for name in list_codecs() if name in names]
-    put(ROOT / "README.md", "families", family_table(infos))
+    put(ROOT / "docs" / "codecs.md", "families", family_table(infos))
     put(ROOT / "docs" / "codecs.md", "codecs", codec_table(infos, markdown=True))
     put(ROOT / "docs" / "codec_toml.md", "keys", codec_toml.markdown())
 

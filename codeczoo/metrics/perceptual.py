@@ -48,9 +48,9 @@ def pesq_wb(
         lengths: [B].
         pool: where the C code runs; None = the shared one.
 
-    Undefined: `not_installed` (its package is the extra `codeczoo[pesq]`), `rate_below_16k` (nothing above 4 kHz to judge), `too_short` (under 0.25 s), `silent_reference`,
-    `silent_estimate`, `no_utterance` (steady music, mostly), `crashed` (it dies of more than 50 utterances),
-    `timeout`.
+    Undefined: `not_installed` (its package is the extra `codeczoo[pesq]`), `rate_below_16k` (nothing above 4 kHz
+    to judge), `too_short` (under 0.25 s), `silent_reference`, `silent_estimate`, `no_utterance`
+    (steady music, mostly), `crashed` (it dies of more than 50 utterances), `timeout`.
     """
     pair = Pair.of(reference, estimate, sample_rate, lengths)
     return start_pesq(pair, ["pesq_wb"], pool or shared_pool()).finish()["pesq_wb"]

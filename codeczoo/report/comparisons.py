@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -42,15 +43,16 @@ class RateTable:
 def rate_table(report: Report, values: ClipValues, curves: Sequence[CodecCurve], anchor: CodecCurve) -> RateTable:
     """Every other curve against the anchor, in every metric of which it is known which way is better."""
     rows = []
+    known = [metric for metric in report.metrics if better(metric)]
     for curve in curves:
         if curve is not anchor:
             rows.append(
                 RateRow(
                     curve,
-                    {m: _rate_difference(values, anchor, curve, m, None) for m in report.metrics if better(m)},
-                    {}
-                    if values.speakers is None
-                    else {m: _rate_difference(values, anchor, curve, m, values.speakers) for m in report.metrics},
+                    {m: _rate_difference(values, anchor, curve, m, None) for m in known},
+                    {m: _rate_difference(values, anchor, curve, m, speakers) for m in known}
+                    if (speakers := values.speakers) is not None
+                    else {},
                 )
             )
     return RateTable(anchor, rows)
@@ -67,7 +69,8 @@ def _rate_difference(
         if not priced:
             return RateDifference(None, reason=NO_RATE if there else NOT_MEASURED)
         sides.append(values.curve(priced, metric))
-    return bootstrap_bd_rate(*sides, better=better(metric), units=units)  # type: ignore[arg-type]
+    way: Literal["higher", "lower"] = "higher" if better(metric) == "higher" else "lower"
+    return bootstrap_bd_rate(sides[0], sides[1], way, units)
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,8 @@ def _differences(table: np.ndarray, there: np.ndarray, values: ClipValues) -> li
     units = np.unique(values.speakers[there], return_inverse=True)[1]
     speaker_low, speaker_high = _mean_intervals(table, units)
     by_speaker = unit_sums(table, units) / np.bincount(units)[:, None]
-    ends = (low, high, speaker_low, speaker_high, wilcoxon_p(by_speaker))
-    return [Paired(float(m), *rest, clips, len(by_speaker)) for m, *rest in zip(means, *ends, strict=True)]
+    ends = zip(means, low, high, speaker_low, speaker_high, wilcoxon_p(by_speaker), strict=True)
+    return [Paired(float(m), a, b, c, d, p, clips, len(by_speaker)) for m, a, b, c, d, p in ends]
 
 
 def _mean_intervals(table: np.ndarray, units: np.ndarray) -> tuple[list[float | None], list[float | None]]:
@@ -191,7 +194,7 @@ def wilcoxon_p(differences: np.ndarray) -> list[float | None]:
     for method, which in (("exact", exact), ("asymptotic", ~exact & (sizes[-1] > 0))):
         if which.any():
             p[which] = wilcoxon(differences[:, which], method=method, axis=0).pvalue
-    return p.tolist()
+    return [float(value) for value in p]
 
 
 def with_holm(pairs: Sequence[Paired]) -> list[Paired]:

@@ -294,14 +294,16 @@ def _codec(run: Run, name: str, label: str) -> CodecResult:
 def _values(metrics: Mapping[str, Any]) -> dict[str, Value]:
     return {
         name: Value(
-            m["mean"],
-            *m["ci95"],
-            m["count"],
-            m["infinite"],
-            m["undefined"],
-            m.get("stand_ins", {}),
-            m.get("speakers"),
-            *m.get("ci95_speakers", (None, None)),
+            mean=m["mean"],
+            low=m["ci95"][0],
+            high=m["ci95"][1],
+            count=m["count"],
+            infinite=m["infinite"],
+            undefined=m["undefined"],
+            stand_ins=m.get("stand_ins", {}),
+            speakers=m.get("speakers"),
+            speaker_low=m.get("ci95_speakers", (None, None))[0],
+            speaker_high=m.get("ci95_speakers", (None, None))[1],
         )
         for name, m in metrics.items()
     }

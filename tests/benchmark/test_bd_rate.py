@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy.interpolate import PchipInterpolator
 
-from codeczoo.benchmark.bd_rate import NO_CLIPS, NO_OVERLAP, ONE_POINT, OUTSIDE, UNSURE, Curve, bd_rate, bootstrap_bd_rate
+from codeczoo.benchmark.bd_rate import (
+    NO_CLIPS,
+    NO_OVERLAP,
+    ONE_POINT,
+    OUTSIDE,
+    UNSURE,
+    Curve,
+    bd_rate,
+    bootstrap_bd_rate,
+)
 from codeczoo.benchmark.bootstrap import unit_numbers
 
 RATES, SCORES = [6000.0, 12000.0, 24000.0], [1.8, 2.6, 3.4]
@@ -90,7 +99,7 @@ def curves(clips: int, noise: float, seed: int = 0) -> tuple[Curve, Curve]:
     random = np.random.default_rng(seed)
     seconds = random.uniform(1, 9, clips)
     base = random.normal(0, 1, (clips, 1))
-    scores = [base + [1.0, 2.0, 3.0] + random.normal(0, noise, (clips, 3)) for _ in range(2)]
+    scores = [base + np.array([1.0, 2.0, 3.0]) + random.normal(0, noise, (clips, 3)) for _ in range(2)]
     bits = seconds[:, None] * np.array([6000.0, 12000.0, 24000.0])
     return Curve(bits, seconds, scores[0]), Curve(0.8 * bits, seconds, scores[1])
 

@@ -117,7 +117,9 @@ def neural(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "clips.csv").write_text("\n".join(rows) + "\n")
     codecs = ("encodec_24k_1_5kbps", "opus_12k", "opus_24k")
     weights = ("--weights", "encodec_24k_1_5kbps=random")
-    return run_benchmark(folder / "clips.csv", folder / "run", "--codecs", *codecs, *weights, "--metrics", "mel", "stoi")
+    return run_benchmark(
+        folder / "clips.csv", folder / "run", "--codecs", *codecs, *weights, "--metrics", "mel", "stoi"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,9 @@ def test_versions_play_together_and_one_is_heard(page: Path, open_page: Opener) 
         tab.keyboard.press(key)
         assert tab.evaluate("made.map((a) => a.muted)") == [i != index for i in range(4)]
         assert tab.evaluate("made.every((a) => !a.paused)")
-        tab.wait_for_function("Math.max(...made.map((a) => a.currentTime)) - Math.min(...made.map((a) => a.currentTime)) < 0.1")
+        tab.wait_for_function(
+            "Math.max(...made.map((a) => a.currentTime)) - Math.min(...made.map((a) => a.currentTime)) < 0.1"
+        )
     # The louder ones are turned down to the quietest.
     volumes = tab.evaluate("made.map((a) => a.volume)")
     assert max(volumes) == 1 and min(volumes) < 1
@@ -144,7 +146,10 @@ def test_ratings_with_a_hidden_original(page: Path, open_page: Opener) -> None: 
     rows = saved(tab)
     assert {row["version"]: row["rating"] for row in rows} == {"A": "0", "B": "10", "C": "20"}
     assert {row["codec"] for row in rows} == {"original", "opus_12k", "g711_alaw"}
-    means = {row.locator("th").inner_text(): row.locator("td").nth(1).inner_text() for row in tab.locator("#result tbody tr").all()}
+    means = {
+        row.locator("th").inner_text(): row.locator("td").nth(1).inner_text()
+        for row in tab.locator("#result tbody tr").all()
+    }
     for row in rows:
         assert float(means["original (hidden)" if row["codec"] == "original" else row["codec"]]) == float(row["rating"])
     expect(tab.locator("#result .notice")).to_contain_text("below 90 in 1 of 1")

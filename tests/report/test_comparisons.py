@@ -53,7 +53,9 @@ def test_paired_differences_are_those_of_common_clips(results: Path) -> None:
     report = read_report([results])
     found = paired_differences(report, read_clip_values(report))
     rows = [json.loads(line) for line in (results / "clips.jsonl").read_text().splitlines()]
-    values = {(row["codec"], row["id"]): row["metrics"]["si_sdr"] for row in rows if row["metrics"]["si_sdr"] is not None}
+    values = {
+        (row["codec"], row["id"]): row["metrics"]["si_sdr"] for row in rows if row["metrics"]["si_sdr"] is not None
+    }
     ids = {id for _, id in values}
     assert len(found["si_sdr"]) == 6 and len(ids) == 3  # silence has none
     for (first, second), paired in found["si_sdr"].items():
@@ -80,7 +82,9 @@ def test_p_is_scipys_and_exact_where_it_can_be() -> None:
 
 def test_holms_correction_by_hand() -> None:
     pairs = [Paired(0.0, None, None, None, None, p, 9, None) for p in (0.04, 0.01, None, 0.03, 0.5)]
-    assert [pair.p for pair in with_holm(pairs)] == [pytest.approx(v) if v else None for v in (0.09, 0.04, None, 0.09, 0.5)]
+    assert [pair.p for pair in with_holm(pairs)] == [
+        pytest.approx(v) if v else None for v in (0.09, 0.04, None, 0.09, 0.5)
+    ]
 
 
 def test_speakers_of_a_manifest_have_intervals_of_their_own(neural: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +128,9 @@ def test_labels_lie_on_nothing() -> None:
     assert sum(place is not None for place in placed) >= 8
     boxes = labels._taken
     for i, (left, bottom, right, top) in enumerate(boxes[len(points) :], len(points)):
-        assert 0 <= left and right <= WIDTH and 0 <= bottom and top <= HEIGHT
-        assert not any(left < b[2] and b[0] < right and bottom < b[3] and b[1] < top for k, b in enumerate(boxes) if k != i)
+        assert left >= 0 and right <= WIDTH and bottom >= 0 and top <= HEIGHT
+        assert not any(
+            left < b[2] and b[0] < right and bottom < b[3] and b[1] < top for k, b in enumerate(boxes) if k != i
+        )
     crowd = Labels([(0.5, 0.5)] * 40 + [(0.5 + MARK / WIDTH * i, 0.5) for i in range(-9, 9)])
     assert [crowd.place(0.5, 0.5, "opus_24k") for _ in range(9)].count(None) >= 1

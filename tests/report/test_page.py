@@ -113,8 +113,9 @@ def test_originals_and_audio_that_were_not_saved_are_said_to_be_missing(results:
     assert "No saved audio: mp3_32k." in text
     assert text.count("its audio was not saved") == 1
     shutil.rmtree(folder / "audio")
-    text = (write_report([folder], tmp_path / "report").parent / "listening.html").read_text("utf-8")
-    assert "No audio was saved" in text and "<article" not in text
+    index = write_report([folder], tmp_path / "report")
+    assert "no audio was saved (<code>--save-audio</code>)" in index.read_text("utf-8")
+    assert not (index.parent / "listening.html").exists() and not (index.parent / "blind.html").exists()
 
 
 def test_clips_of_mixed_runs_are_not_taken_for_one_another(results: Path, hostile: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from codeczoo.cli.arguments import (
     add_source_arguments,
     positive_int,
     source_arguments,
+    weights_of,
     work_arguments,
 )
 from codeczoo.cli.progress import counted, duration
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("dataset", metavar="DATASET", help=DATASET)
     parser.add_argument("--codec", required=True, metavar="NAME", help="`codeczoo list` shows them")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the shards")
+    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder of the shards")
     parser.add_argument(
         "--format",
         "--form",
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             shard_clips=args.shard_clips,
             num_codebooks=args.num_codebooks,
             bitrate=args.bitrate,
-            weights=args.weights,
+            weights=weights_of(args.weights, args.codec),
             overwrite=args.overwrite,
             verify=args.verify,
             progress=not args.quiet,

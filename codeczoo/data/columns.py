@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codeczoo.data.source import CATEGORY_COLUMNS, OTHER_IDS, ROW, Content, Entry, category_of
+from codeczoo.data.source import (
+    CATEGORY_COLUMNS,
+    OTHER_IDS,
+    ROW,
+    SPEAKER_COLUMNS,
+    Content,
+    Entry,
+    category_of,
+    speaker_of,
+)
 
 ID_COLUMNS = ("id", "__key__")
 RATE_COLUMNS = ("sampling_rate", "sample_rate")
@@ -24,17 +33,19 @@ class Columns:
         rate: the sample rate of bare samples; None if the clip has it.
         id: the clip's id; None = the row's number.
         categories: columns that may name the category, in order of preference.
+        speakers: the same, of the speaker.
     """
 
     audio: str
     rate: str | None
     id: str | None
     categories: tuple[str, ...]
+    speakers: tuple[str, ...] = ()
 
     @property
     def description_columns(self) -> list[str]:
-        """The columns of id and category."""
-        return list(dict.fromkeys([*([self.id] if self.id else []), *self.categories]))
+        """The columns of id, category and speaker."""
+        return list(dict.fromkeys([*([self.id] if self.id else []), *self.categories, *self.speakers]))
 
     @property
     def audio_columns(self) -> list[str]:
@@ -63,7 +74,7 @@ class Columns:
         else:
             id_ = f"{split}/{row[self.id]}" if several else str(row[self.id])
         category = category_of(row) if self.categories else split if several else None
-        return Entry(id_, key, category, place, failure=failure)
+        return Entry(id_, key, category, place, failure=failure, speaker=speaker_of(row))
 
 
 def choose_columns(
@@ -105,6 +116,7 @@ def choose_columns(
         rate=rate if _holds_samples(types[found[0]]) else None,
         id=id_column if id_column in types else None,
         categories=tuple(c for c in CATEGORY_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
+        speakers=tuple(c for c in SPEAKER_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
     )
 
 

@@ -94,8 +94,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("waveform", waveform, sample_distances, "lower"),
         Metric("si_sdr", si_sdr, sample_distances, "higher", "dB"),
         Metric("snr", snr, sample_distances, "higher", "dB"),
-        _pooled("pesq_wb", pesq_wb, start_pesq, "higher", "MOS", _ITU),
-        _pooled("pesq_nb", pesq_nb, start_pesq, "higher", "MOS", _ITU, default=False),
+        _pooled("pesq_wb", pesq_wb, start_pesq, "higher", "MOS", (), "pesq"),  # without its package: `not_installed`
+        _pooled("pesq_nb", pesq_nb, start_pesq, "higher", "MOS", (), "pesq", default=False),
         Metric("stoi", stoi, intelligibility, "higher"),
         Metric("estoi", estoi, intelligibility, "higher"),
         _pooled("f0_corr", f0_corr, start_pitch, "higher", "", _PRAAT),
@@ -109,7 +109,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("superb/mel", superb_mel, superb_distances, "lower", default=False),
         Metric("superb/stft", superb_stft, superb_distances, "lower", default=False),
         Metric("superb/waveform", superb_waveform, superb_distances, "lower", default=False),
-        _pooled("superb/pesq", superb_pesq, start_superb, "higher", "MOS", _ITU, default=False),
+        _pooled("superb/pesq", superb_pesq, start_superb, "higher", "MOS", _ITU, "pesq", default=False),
         Metric("superb/stoi", superb_stoi, superb_distances, "higher", default=False),
         _pooled("superb/f0corr", superb_f0corr, start_superb, "higher", "", _PRAAT, default=False),
     )

@@ -19,10 +19,11 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from codeczoo.weights.gguf import MAGIC, read_gguf
 from codeczoo.weights.safe_pickle import read_pickle, tensors_of
 
 WHOLE_FILE = "the whole file"  # the candidate that is no entry of another
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx", ".nemo")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx", ".nemo", ".gguf")
 USUAL_FILES = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 MAX_ENTRY_DEPTH = 4  # of an entry that may be the model: {"checkpoint": {"model": {"generator": ...}}} has 3
 
@@ -69,6 +70,9 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
         raise ValueError(f"{path}: this is a git LFS pointer, not the file: fetch it with `git lfs pull`")
     if head.lstrip()[:1] == b"<":
         raise ValueError(f"{path}: this is a web page or XML, saved in place of the checkpoint: download it again")
+    if head.startswith(MAGIC):
+        tensors, metadata = read_gguf(path)
+        return Checkpoint({WHOLE_FILE: tensors}, {"gguf": metadata})
     if path.suffix.lower() == ".safetensors" or _looks_like_safetensors(head, path.stat().st_size):
         return _read_safetensors(path)
     return _from_file(path, read_pickle(path))

@@ -32,6 +32,7 @@ from codeczoo.weights.checkpoint import (
 )
 from codeczoo.weights.convert import convert, fit
 from codeczoo.weights.download import fetch, file_hash, from_archive
+from codeczoo.weights.gguf_layout import from_gguf
 from codeczoo.weights.safe_pickle import UnsafeCheckpointError
 
 log = logging.getLogger(__name__)
@@ -231,8 +232,11 @@ def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, 
 def _fill(model: Model, checkpoint: Checkpoint, source: str) -> None:
     """Convert the checkpoint's best-fitting entry to our names, and load it."""
     what = f"{model.name}: {source}"
-    key_maps = (*model.key_maps, OWN_NAMES)
+    key_maps: tuple[KeyMap, ...] = (*model.key_maps, OWN_NAMES)
     try:
+        if "gguf" in checkpoint.metadata:
+            tensors, layout = from_gguf(model, checkpoint.candidates[WHOLE_FILE], checkpoint.metadata["gguf"], source)
+            checkpoint, key_maps = Checkpoint({WHOLE_FILE: tensors}), (layout,)
         model.configure(checkpoint.metadata)
         model.check_metadata(checkpoint.metadata)
         wanted = model.state_dict()

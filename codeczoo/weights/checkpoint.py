@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from codeczoo.weights.gguf import MAGIC, read_gguf
+from codeczoo.weights.int8 import restored
+from codeczoo.weights.packed import is_packed, read_packed
 from codeczoo.weights.safe_pickle import read_pickle, tensors_of
 
 WHOLE_FILE = "the whole file"  # the candidate that is no entry of another
@@ -230,8 +232,12 @@ def _looks_like_safetensors(head: bytes, size: int) -> bool:
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            if is_packed(metadata):
+                tensors, metadata = read_packed(path)
+                return Checkpoint({WHOLE_FILE: restored(tensors, metadata)}, metadata)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return Checkpoint({WHOLE_FILE: tensors}, dict(file.metadata() or {}))
+            return Checkpoint({WHOLE_FILE: restored(tensors, metadata)}, metadata)
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 

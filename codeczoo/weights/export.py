@@ -11,16 +11,23 @@ from codeczoo.base.model import Model
 from codeczoo.version import __version__
 from codeczoo.weights.gguf import TYPES, write_gguf
 from codeczoo.weights.gguf_layout import to_gguf
+from codeczoo.weights.int8 import STORAGE, quantised
 
 
-def export_safetensors(model: Model, path: str | Path) -> None:
+def export_safetensors(model: Model, path: str | Path, kind: str = "F32") -> None:
     """Write the model's tensors under codeczoo's names, as `load_codec(name, weights=path)` reads them.
 
     The metadata say which codec it is, where its weights came from and the sha256 of that file. A file that is there is
     replaced when the new one is whole.
 
+    Args:
+        kind: "F32", or "INT8": matrices and kernels as 8 bit integers with a scale a row (`weights.int8`).
+
     Example:
         export_safetensors(load_codec("dac_44k"), "dac_44k.safetensors")
+
+    Raises:
+        ValueError: another `kind`; weights that are not finite.
     """
     path = Path(path)
     about = {
@@ -32,6 +39,10 @@ def export_safetensors(model: Model, path: str | Path) -> None:
         "made_by": f"codeczoo {__version__}",
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if kind == "INT8":
+        tensors, about = quantised(tensors), {**about, **STORAGE}
+    elif kind != "F32":
+        raise ValueError(f"safetensors are written as F32 or INT8; {kind!r} was asked for")
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, partial, about)

@@ -33,6 +33,7 @@ from codeczoo.weights.checkpoint import (
 from codeczoo.weights.convert import convert, fit
 from codeczoo.weights.download import fetch, file_hash, from_archive
 from codeczoo.weights.gguf_layout import from_gguf
+from codeczoo.weights.packed import original_hash
 from codeczoo.weights.safe_pickle import UnsafeCheckpointError
 
 log = logging.getLogger(__name__)
@@ -206,7 +207,7 @@ def _read(model: Model, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
             raise UnsafeCheckpointError(f"{model.name}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{model.name}: {error}") from error
-    hashes = [file_hash(path) for path in paths if not _is_settings(path.name)]
+    hashes = [original_hash(path) or file_hash(path) for path in paths if not _is_settings(path.name)]
     digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     merged = merge(parts)
     return replace(merged, metadata={**merged.metadata, **settings}), digest

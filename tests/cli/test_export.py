@@ -39,7 +39,10 @@ def test_safetensors_say_where_they_are_from(tmp_path: Path) -> None:
     [
         (("opus_12k", "--format", "safetensors"), "opus_12k has no weights: there is nothing to export"),
         (("audiodec_24k", "--format", "gguf", "--weights", "random"), "has no layout in GGUF"),
-        (("snac", "--format", "safetensors", "--type", "f16"), "--type is for GGUF files"),
+        (
+            ("snac", "--format", "safetensors", "--type", "f16"),
+            "--format safetensors has the types f32, int8; f16 was asked for",
+        ),
         (("snac", "--format", "gguf", "-o", "nowhere/snac.gguf"), "there is no folder nowhere"),
     ],
 )

@@ -28,7 +28,7 @@ class Model(nn.Module):
     Config: ClassVar[Callable[..., Any]]  # dataclass of the network's numbers; the TOML's [network] fills it
     key_maps: ClassVar[tuple[KeyMap, ...]] = ()
     readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of more checkpoint formats, by suffix
-    gguf: ClassVar[GGUFLayout | None] = None  # how codec.cpp lays it out, where it knows the family
+    gguf: ClassVar[GGUFLayout | None] = None  # how codec.cpp lays it out, where it knows the class; not inherited
     settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read where they lie beside a checkpoint
 
     sample_rate: int

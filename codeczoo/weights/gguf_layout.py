@@ -63,6 +63,11 @@ class GGUFLayout:
     named: bool = True
 
 
+def layout_of(model: Model) -> GGUFLayout | None:
+    """The layout of a model's own class: a network that was made from another one is not that one to codec.cpp."""
+    return vars(type(model)).get("gguf")
+
+
 def from_gguf(
     model: Model, tensors: Tensors, metadata: Mapping[str, Any], source: str
 ) -> tuple[Tensors, RenamedKeyMap]:
@@ -71,7 +76,7 @@ def from_gguf(
     Raises:
         ValueError: a file of another architecture or network, or a model of which codec.cpp knows nothing.
     """
-    layout = model.gguf
+    layout = layout_of(model)
     there = metadata.get("general.architecture")
     if layout is None:
         raise ValueError(f"it is a GGUF file ({there}), and {model.name} has no layout in GGUF")
@@ -93,7 +98,7 @@ def to_gguf(model: Model, kind: str) -> tuple[dict[str, Any], dict[str, Tensor],
     Raises:
         ValueError: codec.cpp knows nothing of this model, or cannot run it.
     """
-    layout = model.gguf
+    layout = layout_of(model)
     if layout is None:
         raise ValueError(f"{model.name} has no layout in GGUF: codec.cpp does not know its family")
     if reason := layout.refusal(model):

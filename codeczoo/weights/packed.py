@@ -1,7 +1,7 @@
 """Packed weights: a safetensors file, a sixth (F32) to a third (BF16) smaller, and the very same file comes back.
 
 A packed file is a safetensors file too. Each tensor of the original is in it as bytes: its blocks, one after the
-other, each as its planes (`weights.planes`). A table in the metadata says where they are, with a CRC-32 a block. So any
+other, each as its planes (`weights.planes`), with a checksum each. A table in the metadata says where they are. So any
 tensor, and any part of one, is read by itself. The original's header is kept word for word, and its sha256 is the
 weights' hash: codes of the packed and of the plain file belong together.
 """
@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from codeczoo.weights.download import sha256_of
-from codeczoo.weights.planes import SIZES, Bytes, Coder, delta, entropy, join, package, split, undo_delta
+from codeczoo.weights.planes import SIZES, TOGETHER, Bytes, delta, entropy, fill, frames_of, package, undo_delta
 
 FORMAT = "codeczoo packed 1"
 BLOCK = 1 << 20  # values
@@ -45,8 +45,7 @@ class Entry:
     shape: tuple[int, ...]
     block: int  # values
     row: int  # of the differences that are coded in place of the values; 0 = the values themselves
-    planes: tuple[tuple[int, ...], ...]  # bytes of each, a block
-    checks: tuple[int, ...]  # CRC-32 of each block's values
+    planes: tuple[tuple[int, ...], ...]  # bytes of each frame, a block
 
     @property
     def values(self) -> int:
@@ -60,11 +59,14 @@ class Entry:
     def check(self, name: str) -> None:
         """Raise a ValueError if the numbers of the table cannot be right."""
         count = -(-self.values // self.block) if self.block > 0 else -1
+        counts = {SIZES.get(self.dtype), *([len(TOGETHER)] if self.dtype == "F32" else [])}
         whole = self.block % self.row == 0 and self.values % self.row == 0 if self.row else True
         if self.dtype not in SIZES or min(self.shape, default=0) < 0 or not 0 < self.block <= BLOCK or not whole:
             raise ValueError(f"the table says nothing sensible of {name}")
-        if len(self.planes) != count or len(self.checks) != count:
+        if len(self.planes) != count or not {len(lengths) for lengths in self.planes} <= counts:
             raise ValueError(f"the table lacks blocks of {name}")
+        if min((length for lengths in self.planes for length in lengths), default=1) < 1:
+            raise ValueError(f"the table says nothing sensible of {name}")
 
 
 # -- pack -----------------------------------------------------------------------------------------
@@ -128,26 +130,23 @@ def _pack_one(
     step = block * SIZES[kind]
     pieces = [data[start : min(start + step, last)] for start in range(first, last, step)]
     planes: list[tuple[int, ...]] = []
-    checks: list[int] = []
     for start in range(0, len(pieces), WRITTEN_AT_ONCE):  # or a large tensor would wait in memory
-        for check, coded in pool.map(lambda piece: _encode(piece, kind, row), pieces[start : start + WRITTEN_AT_ONCE]):
-            checks.append(check)
+        for coded in pool.map(lambda piece: _encode(piece, kind, row), pieces[start : start + WRITTEN_AT_ONCE]):
             planes.append(tuple(map(len, coded)))
             out.writelines(coded)
-    return Entry(kind, tuple(own["shape"]), block, row, tuple(planes), tuple(checks))
+    return Entry(kind, tuple(own["shape"]), block, row, tuple(planes))
 
 
-def _encode(piece: Bytes, kind: str, row: int) -> tuple[int, list[bytes]]:
-    coder = Coder()
-    return zlib.crc32(piece.data), [coder.encode(plane) for plane in split(delta(piece, row) if row else piece, kind)]
+def _encode(piece: Bytes, kind: str, row: int) -> list[bytes]:
+    return frames_of(delta(piece, row) if row else piece, kind)
 
 
 def _worst(own: Mapping[str, Any], block: int, row: int) -> Entry:
-    """The entry with the longest numbers that can come: of planes that stay as they are."""
+    """The entry with the longest numbers that can come: of planes that nothing makes shorter."""
     values, size = math.prod(own["shape"]), SIZES[own["dtype"]]
     spans = [min(block, values - start) for start in range(0, values, block)]
-    planes = tuple((count,) * size for count in spans)
-    return Entry(own["dtype"], tuple(own["shape"]), block, row, planes, (2**32 - 1,) * len(spans))
+    planes = tuple((count + count // 256 + 64,) * size for count in spans)
+    return Entry(own["dtype"], tuple(own["shape"]), block, row, planes)
 
 
 def _header(original: bytes, entries: Mapping[str, Entry], digest: str) -> bytes:
@@ -156,7 +155,7 @@ def _header(original: bytes, entries: Mapping[str, Entry], digest: str) -> bytes
     for name, entry in entries.items():
         size = sum(map(sum, entry.planes))
         head[name] = {"dtype": "U8", "shape": [size], "data_offsets": [place, place + size]}
-        table[name] = [entry.dtype, entry.shape, entry.block, entry.row, entry.planes, entry.checks]
+        table[name] = [entry.dtype, entry.shape, entry.block, entry.row, entry.planes]
         place += size
     text = json.dumps(table, separators=(",", ":"))
     about = {"format": FORMAT, "header": original.decode(), "sha256": digest, "table": text}
@@ -262,7 +261,7 @@ class PackedFile:
         for number in range(first, last):
             length, begin = sum(entry.planes[number]), (number - first) * entry.block * size
             coded, own = self._data[place : place + length], out[begin : begin + entry.block * size]
-            jobs.append(partial(_decode, name, entry, number, coded, own))
+            jobs.append(partial(_decode, entry, number, coded, own))
             place += length
         return out, jobs
 
@@ -287,26 +286,19 @@ def _typed(raw: Bytes, kind: str) -> Tensor:
     return torch.from_numpy(raw).view(DTYPES[kind]) if len(raw) else torch.empty(0, dtype=DTYPES[kind])
 
 
-def _decode(name: str, entry: Entry, number: int, coded: Bytes, out: Bytes) -> None:
+def _decode(entry: Entry, number: int, coded: Bytes, out: Bytes) -> None:
     """Decode one block into `out`."""
-    coder, place, planes = Coder(), 0, []
-    for length in entry.planes[number]:
-        planes.append(coder.decode(coded[place : place + length], len(out) // SIZES[entry.dtype]))
-        place += length
-    join(planes, entry.dtype, out)
+    ends = np.cumsum(entry.planes[number]).tolist()
+    starts = [0, *ends[:-1]]
+    fill(out, [coded[start:end] for start, end in zip(starts, ends, strict=True)], entry.dtype)
     if entry.row:
         out[:] = undo_delta(out, entry.row)
-    if zlib.crc32(out.data) != entry.checks[number]:
-        raise ValueError(f"block {number} of {name} has another checksum")
 
 
 def _entry(name: str, row: Sequence[Any]) -> Entry:
-    dtype, shape, block, delta_row, planes, checks = row
-    entry = Entry(dtype, tuple(shape), block, delta_row, tuple(map(tuple, planes)), tuple(checks))
+    dtype, shape, block, delta_row, planes = row
+    entry = Entry(dtype, tuple(shape), block, delta_row, tuple(map(tuple, planes)))
     entry.check(name)
-    for (start, stop), lengths in zip(entry.spans(), entry.planes, strict=True):
-        if len(lengths) != SIZES[dtype] or not all(0 <= length <= stop - start for length in lengths):
-            raise ValueError(f"the table says nothing sensible of {name}")
     return entry
 
 

@@ -239,7 +239,16 @@ def test_a_table_that_promises_too_much(files: tuple[Path, Path]) -> None:
     plain, packed = files
     save_file({"w": weights(torch.float32, 3000)}, plain)
     pack(plain, packed)
-    for number, value in ((1, [1 << 60]), (2, 1 << 40), (2, 0), (3, 7), (0, "F99"), (4, []), (5, [1, 2])):
+    for number, value in (
+        (1, [1 << 60]),
+        (2, 1 << 40),
+        (2, 0),
+        (3, 7),
+        (0, "F99"),
+        (4, []),
+        (4, [[1, 2]]),
+        (4, [[1, 2, 3, 0]]),
+    ):
         change_table(packed, number, value)
         with pytest.raises(ValueError, match=r"damaged \(the table"):
             PackedFile(packed)

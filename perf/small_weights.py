@@ -15,8 +15,8 @@ decoder's output for the same codes is from the full weights', as a signal-to-di
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
-import json
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from codeczoo import BaseCodec, list_codecs
+from codeczoo import BaseCodec
 from codeczoo.base.catalogue import find_variant
 from codeczoo.weights.export import export_gguf, export_safetensors
 from codeczoo.weights.gguf_layout import layout_of
@@ -36,14 +36,13 @@ from tests.support.golden import GOLDEN
 from tests.support.sound import speech
 
 
-def one_of_each_family() -> dict[str, str]:
-    """Codec → golden folder: the first of each family, by name."""
-    found: dict[str, tuple[str, str]] = {}
+def one_of_each_family() -> list[str]:
+    """Golden folders: the first of each family whose name is a codec's too."""
+    found: dict[str, str] = {}
     for path in sorted(GOLDEN.glob("*/manifest.json")):
-        family = json.loads(path.read_text())["family"]
-        if family not in found and path.parent.name in set(list_codecs()):
-            found[family] = (path.parent.name, path.parent.name)
-    return dict(found.values())
+        with contextlib.suppress(KeyError):
+            found.setdefault(find_variant(path.parent.name).family, path.parent.name)
+    return list(found.values())
 
 
 def loaded(name: str, weights: Path | dict[str, Tensor]) -> BaseCodec:
@@ -52,13 +51,13 @@ def loaded(name: str, weights: Path | dict[str, Tensor]) -> BaseCodec:
     return codec.eval().requires_grad_(False)
 
 
-def golden(name: str, folder: str) -> BaseCodec:
-    tensors = golden_weights.state_dict(GOLDEN / folder / "manifest.json", "public")
+def golden(name: str) -> BaseCodec:
+    tensors = golden_weights.state_dict(GOLDEN / name / "manifest.json", "public")
     return loaded(name, {key: torch.from_numpy(array) for key, array in tensors.items()})
 
 
-def compared(name: str, folder: str, seconds: float, place: Path) -> Iterator[str]:
-    codec = golden(name, folder)
+def compared(name: str, seconds: float, place: Path) -> Iterator[str]:
+    codec = golden(name)
     clip, everything = speech(codec.sample_rate, seconds), max(codec.codebook_choices)
     codes = codec.encode(clip, codec.sample_rate, num_codebooks=everything)
     audio = codec.decode(codes).waveform if codec.supports_decode else None
@@ -94,17 +93,17 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=400.0, help="millions of parameters; larger ones are left out")
     args = parser.parse_args()
     torch.set_grad_enabled(False)
-    chosen = {name: name for name in args.codecs} if args.codecs else one_of_each_family()
+    chosen = args.codecs or one_of_each_family()
     print("| codec | stored as | codes % | first codebook % | audio dB | F32 MB | MB | packed MB |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, folder in chosen.items():
+    for name in chosen:
         with torch.device("meta"):
             parameters = sum(p.numel() for p in find_variant(name).build().parameters()) / 1e6
         if parameters > args.most:
             print(f"| {name} | left out: {parameters:.0f} M parameters | | | | | | |", flush=True)
             continue
         with tempfile.TemporaryDirectory() as place:
-            for line in compared(name, folder, args.seconds, Path(place)):
+            for line in compared(name, args.seconds, Path(place)):
                 print(line, flush=True)
         gc.collect()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,8 +14,19 @@ from codeczoo.base.catalogue import codec_info, find_variant, list_codecs, regis
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.deprecated import renamed_keyword
 from codeczoo.weights.load import load_model
+from codeczoo.weights.pretrained import find_pretrained
 
-__all__ = ["codec_info", "find_variant", "list_codecs", "load_codec", "register_codec", "variants"]
+__all__ = [
+    "codec_info",
+    "find_variant",
+    "from_pretrained",
+    "list_codecs",
+    "load_codec",
+    "register_codec",
+    "variants",
+]
+
+Kind = TypeVar("Kind", bound=BaseCodec)
 
 
 @renamed_keyword("max_seconds_per_pass", "max_chunk_seconds")
@@ -70,6 +83,40 @@ def load_codec(
         seed=seed,
     )
     assert isinstance(codec, BaseCodec)
+    return _as_asked(codec, num_codebooks, bitrate, max_chunk_seconds)
+
+
+def from_pretrained(
+    source: str | Path,
+    kind: type[Kind],
+    *,
+    device: str | torch.device | None = None,
+    precision: str = "exact",
+    dtype: torch.dtype = torch.float32,
+    num_codebooks: int | None = None,
+    bitrate: float | None = None,
+    max_chunk_seconds: float | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Kind:
+    """`BaseCodec.from_pretrained`: a codec of class `kind` from a folder or a repository of the hub. The other
+    arguments are those of `load_codec`."""
+    hub: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    how: dict[str, Any] = {"device": device, "precision": precision, "dtype": dtype}
+    known = None
+    if not Path(source).expanduser().is_dir():
+        with contextlib.suppress(KeyError):
+            known = find_variant(str(source))  # the authors' own repository, or a name
+    variant, weights = (known, None) if known else find_pretrained(source, **hub)
+    if not issubclass(variant.codec_type(), kind):
+        raise TypeError(f"{source}: it holds a {variant.codec_type().__name__} ({variant.name}), not a {kind.__name__}")
+    codec = load_model(variant, weights, **how, **(hub if known else {}))
+    assert isinstance(codec, kind)
+    return _as_asked(codec, num_codebooks, bitrate, max_chunk_seconds)
+
+
+def _as_asked(codec: Kind, num_codebooks: int | None, bitrate: float | None, max_chunk_seconds: float | None) -> Kind:
     codec.max_chunk_seconds = max_chunk_seconds
     if num_codebooks is not None or bitrate is not None:
         codec.default_codebooks = codec.choose_codebooks(num_codebooks, bitrate)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +37,7 @@ CHUNK_SECONDS = {"cpu": 30.0, "mps": 60.0, "cuda": 240.0}
 USER_NAMES = frozenset(
     """
     encode decode reconstruct stream prepare match_input codes_from_tensor is_compatible_with
+    from_pretrained save_pretrained push_to_hub
     info name sample_rate channels hop_length frame_rate num_codebooks codebook_sizes codebook_choices
     nominal_bitrate bitrate_of causal latency supports_decode
     device dtype precision max_chunk_seconds weights_source weights_hash weights_id
@@ -378,6 +381,56 @@ class BaseCodec(CodecNetwork):
             side_sizes=self.side_sizes,
             weights=weights,
         )
+
+    # -- as a folder, and on the hub -------------------------------------------------------------
+    # (`weights` and `registry` are rooms above this one: they are imported when they are asked for.)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
+        """A codec from what `save_pretrained` or `push_to_hub` wrote, or from the authors' own repository.
+
+        Args:
+            source: a folder, or a repository of the hub: "owner/name".
+            options: those of `load_codec`: device, precision, dtype, num_codebooks, bitrate, max_chunk_seconds,
+                revision, cache_dir, local_files_only.
+
+        Raises:
+            FileNotFoundError: no such folder or repository.
+            ValueError: it holds no codec of this version of codeczoo, or weights that do not fit.
+            TypeError: it holds a codec of another class than this one.
+        """
+        return import_module("codeczoo.registry").from_pretrained(source, cls, **options)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the codec into a folder: weights as safetensors, config.json and a model card.
+
+        Raises:
+            ValueError: the codec has no weights.
+        """
+        import_module("codeczoo.weights.pretrained").save_pretrained(self, folder)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes to a repository of the hub ("owner/name"), which is made if it is not
+        there; gives the commit's address.
+
+        Args:
+            private: whether a repository that is made is; None = as the owner's default.
+            revision: a branch that exists; None = main. token: None = that of `hf auth login`.
+
+        Raises:
+            ValueError: the codec has no weights.
+            huggingface_hub.errors.HfHubHTTPError: not logged in, or no right to write there.
+        """
+        push = import_module("codeczoo.weights.pretrained").push_to_hub
+        return push(self, repo, private=private, revision=revision, commit_message=commit_message, token=token)
 
     # -- looking --------------------------------------------------------------------------------
 

@@ -170,7 +170,12 @@ def module_rules(names: Mapping[str, str]) -> tuple[Rule, ...]:
         rule
         for ours, theirs in names.items()
         for rule in (
-            Rule(rf"{re.escape(ours)}\.snake\.(alpha|beta)", rf"{theirs}.act.\1", _per_channel),
+            Rule(
+                rf"{re.escape(ours)}\.snake\.(alpha|beta)",
+                rf"{theirs}.act.\1",
+                _per_channel,
+                lambda alpha: [alpha.flatten()],
+            ),
             Rule(rf"{re.escape(ours)}\.(lstm\.\w+|weight|bias)", rf"{theirs}.\1"),
         )
     )

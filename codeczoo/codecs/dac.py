@@ -56,6 +56,7 @@ from codeczoo.base import (
     resample,
 )
 from codeczoo.codecs.formats.dac import DACFile
+from codeczoo.codecs.gguf import dac as gguf
 from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import ResidualFactorizedVQ
@@ -416,3 +417,4 @@ def _key_map(name: str, modules: Mapping[str, str]) -> KeyMap:
 
 
 DAC.key_maps = (_key_map("descript", descript_names()), _key_map("transformers", transformers_names()))
+DAC.gguf = gguf.layout(DAC.key_maps[1])

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant
+from codeczoo.codecs.gguf import mimi as gguf
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.padding import mask_tail
@@ -275,7 +276,12 @@ def _transformers(what: str, nested: bool) -> KeyMap:
         (
             *seanet_rules_transformers("encoder", f"{en}encoder{seanet}.layers"),
             *seanet_rules_transformers("decoder", f"{de}decoder{seanet}.layers"),
-            Rule(TRANSFORMER + r"attention\.in_proj\.weight", attention, lambda *qkv: torch.cat(qkv)),
+            Rule(
+                TRANSFORMER + r"attention\.in_proj\.weight",
+                attention,
+                lambda *qkv: torch.cat(qkv),
+                lambda weight: weight.chunk(3),
+            ),
             Rule(TRANSFORMER + r"attention\.out_proj\.weight", f"{layer}self_attn.o_proj.weight"),
             Rule(TRANSFORMER + r"feed_forward\.linear(\d)\.weight", rf"{layer}mlp.fc\3.weight"),
             Rule(TRANSFORMER + r"scale1\.scale", f"{layer}self_attn_layer_scale.scale"),
@@ -293,6 +299,7 @@ def _transformers(what: str, nested: bool) -> KeyMap:
     )
 
 
+Mimi.gguf = gguf.layout(_transformers("", nested=False), CODEBOOKS)
 Mimi.key_maps = (
     *(
         _authors(what, *projections, *sums)

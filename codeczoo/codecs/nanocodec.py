@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from codeczoo.base import BaseCodec, Context, Decoded, Encoded, KeyMap, Rule, Variant, compare_settings, dense_or_none
 from codeczoo.codecs.formats.nemo_archive import read_nemo
+from codeczoo.codecs.gguf import nanocodec as gguf
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.fsq import GroupFSQ
 from codeczoo.nn.hifigan import MultiReceptiveField, widest
@@ -286,3 +287,4 @@ NanoCodec.key_maps = (
         ),
     ),
 )
+NanoCodec.gguf = gguf.layout(NanoCodec.key_maps[0])

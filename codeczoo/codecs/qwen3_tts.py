@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base import Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none
+from codeczoo.codecs.gguf import qwen3_tts as gguf
 from codeczoo.codecs.mimi import MimiEncoder
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
@@ -335,7 +336,7 @@ def _transformer_rules(ours: str, published: str, feed_forward: Mapping[str, str
     at, to = rf"{ours}\.layers\.(\d+)\.", rf"{published}.layers.\1."
     qkv = tuple(f"{to}self_attn.{x}_proj.weight" for x in "qkv")
     return (
-        Rule(at + r"attention\.in_proj\.weight", qkv, lambda *parts: torch.cat(parts)),
+        Rule(at + r"attention\.in_proj\.weight", qkv, lambda *parts: torch.cat(parts), lambda weight: weight.chunk(3)),
         Rule(at + r"attention\.out_proj\.weight", f"{to}self_attn.o_proj.weight"),
         *(Rule(rf"{at}feed_forward\.{name}\.weight", f"{to}mlp.{x}.weight") for name, x in feed_forward.items()),
         Rule(at + r"scale1\.scale", f"{to}self_attn_layer_scale.scale"),
@@ -364,7 +365,7 @@ def _generator_rules(stages: int) -> tuple[Rule, ...]:
         return Rule(rf"{at}{ours}\.(weight|bias)", rf"{to}{published}.conv.\1")
 
     def snake(ours: str, published: str) -> Rule:
-        return Rule(rf"{at}{ours}\.(alpha|beta)", rf"{to}{published}.\1", _column)
+        return Rule(rf"{at}{ours}\.(alpha|beta)", rf"{to}{published}.\1", _column, lambda values: [values.flatten()])
 
     rules = [conv("0", "0")]
     for stage in range(stages):
@@ -405,3 +406,4 @@ Qwen3TTS.key_maps = (
         ),
     ),
 )
+Qwen3TTS.gguf = gguf.layout(Qwen3TTS.key_maps[0], CODEBOOKS)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base import BaseCodec, Encoded, KeyMap, Rule, Variant, dense_or_none, release_memory_between
+from codeczoo.codecs.gguf import s3tokenizer as gguf
 from codeczoo.nn.attention import Attention, AttentionMask, everything
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.log_mel import HOP, whisper_log_mel
@@ -221,6 +222,13 @@ def _qkv_bias(query: Tensor, value: Tensor) -> Tensor:
     return torch.cat([query, torch.zeros_like(query), value])  # keys have no bias
 
 
+def _without_key(bias: Tensor) -> tuple[Tensor, Tensor]:
+    query, key, value = bias.chunk(3)
+    if bool(key.any()):
+        raise ValueError("s3tokenizer: these weights have a bias of keys, and published files have none")
+    return query, value
+
+
 def _key_map(name: str, prefix: str = "", unused: Sequence[str] = ()) -> KeyMap:
     theirs = prefix + r"encoder.blocks.\1."
     qkv = tuple(f"{theirs}attn.{x}.weight" for x in ("query", "key", "value"))
@@ -229,8 +237,13 @@ def _key_map(name: str, prefix: str = "", unused: Sequence[str] = ()) -> KeyMap:
         name,
         (
             Rule(r"encoder\.positions", prefix + "encoder.positional_embedding"),
-            Rule(LAYER + r"attention\.in_proj\.weight", qkv, lambda *parts: torch.cat(parts)),
-            Rule(LAYER + r"attention\.in_proj\.bias", biases, _qkv_bias),
+            Rule(
+                LAYER + r"attention\.in_proj\.weight",
+                qkv,
+                lambda *parts: torch.cat(parts),
+                lambda weight: weight.chunk(3),
+            ),
+            Rule(LAYER + r"attention\.in_proj\.bias", biases, _qkv_bias, _without_key),
             Rule(LAYER + r"attention\.out_proj\.(\w+)", rf"{theirs}attn.out.\2"),
             Rule(LAYER + r"attention\.memory\.weight", f"{theirs}attn.fsmn_block.weight"),
             Rule(LAYER + r"norm1\.(\w+)", rf"{theirs}attn_ln.\2"),
@@ -245,8 +258,10 @@ def _key_map(name: str, prefix: str = "", unused: Sequence[str] = ()) -> KeyMap:
     )
 
 
+_PACKAGE = _key_map("s3tokenizer")
+S3Tokenizer.gguf = gguf.layout(_PACKAGE)
 S3Tokenizer.key_maps = (
-    _key_map("s3tokenizer"),
+    _PACKAGE,
     # In a file of Chatterbox (s3gen.safetensors), beside the models that make sound from the tokens.
     _key_map("s3tokenizer in chatterbox", "tokenizer.", (r"tokenizer\.(_mel_filters|window)", r"(?!tokenizer\.).+")),
 )

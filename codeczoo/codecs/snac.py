@@ -38,6 +38,7 @@ from codeczoo.base import (
     join_chunks,
     release_memory_between,
 )
+from codeczoo.codecs.gguf import snac as gguf
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
@@ -369,3 +370,4 @@ def _key_map(attention: bool) -> KeyMap:
 
 
 SNAC.key_maps = (_key_map(attention=False), _key_map(attention=True))
+SNAC.gguf = gguf.layout(SNAC.key_maps[0])

@@ -41,6 +41,7 @@ from codeczoo.base import (
     pad_stack,
     release_memory_between,
 )
+from codeczoo.codecs.gguf import wavtokenizer as gguf
 from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.convnext import VocosBackbone, vocos_rules
 from codeczoo.nn.istft import ISTFTHead
@@ -154,7 +155,8 @@ class WavTokenizer(BaseCodec):
         Raises:
             ValueError: the weights have another hop; the message names it.
         """
-        bias = tensors.get("head.out.bias", tensors.get("head.linear.bias"))  # the authors' name; that of transformers
+        names = ("head.out.bias", "head.linear.bias", "dec.head.out.bias")  # of the authors, transformers, codec.cpp
+        bias = next((tensors[name] for name in names if name in tensors), None)
         hop = self.hop_length if bias is None else (len(bias) - 2) // self.config.windows_per_hop
         if hop != self.hop_length:
             raise ValueError(
@@ -193,3 +195,4 @@ WavTokenizer.key_maps = (
         unused=(r"encoder_model\.quantizer\.codebook\.(embed_avg|cluster_size|inited)",),
     ),
 )
+WavTokenizer.gguf = gguf.layout(WavTokenizer.key_maps[0])

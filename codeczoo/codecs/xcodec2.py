@@ -35,6 +35,7 @@ from codeczoo.codecs.bigcodec import (
     encoder_stages,
     module_rules,
 )
+from codeczoo.codecs.gguf import xcodec2 as gguf
 from codeczoo.nn.fbank import BANDS, HOP, w2v_bert_features
 from codeczoo.nn.fsq import ProjectedFSQ
 from codeczoo.nn.istft import ISTFTHead
@@ -203,3 +204,4 @@ def transformers_key_map(name: str, unused: tuple[str, ...] = ()) -> KeyMap:
 
 
 XCodec2.key_maps = (_authors(), transformers_key_map("xcodec2 of transformers"))
+XCodec2.gguf = gguf.layout(XCodec2.key_maps[0])

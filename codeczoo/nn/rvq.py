@@ -57,7 +57,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def codebook_rule(ours: str, published: str, num_codebooks: int) -> Rule:
     """Where the parameter `ours` of a `ResidualVQ` comes from: one published tensor a level, "{}" its number."""
-    return Rule(ours, tuple(published.format(k) for k in range(num_codebooks)), lambda *levels: torch.stack(levels))
+    names = tuple(published.format(k) for k in range(num_codebooks))
+    return Rule(ours, names, lambda *levels: torch.stack(levels), lambda books: books.unbind())
 
 
 def mean_codebook_rule(ours: str, total: str, usage: str, num_codebooks: int) -> Rule:

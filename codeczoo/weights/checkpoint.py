@@ -19,10 +19,13 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from codeczoo.weights.gguf import MAGIC, read_gguf
+from codeczoo.weights.int8 import restored
+from codeczoo.weights.packed import is_packed, read_packed
 from codeczoo.weights.safe_pickle import read_pickle, tensors_of
 
 WHOLE_FILE = "the whole file"  # the candidate that is no entry of another
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx", ".nemo")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx", ".nemo", ".gguf")
 USUAL_FILES = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 MOST_ITEMS = 1_000_000  # in all entries of a file together; one that refers to itself has no end
 LONGEST_NAME, MOST_LETTERS = 4096, 1 << 27  # of one tensor's name with the path to it, and of all together
@@ -72,6 +75,9 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
         raise ValueError(f"{path}: this is a git LFS pointer, not the file: fetch it with `git lfs pull`")
     if head.lstrip()[:1] == b"<":
         raise ValueError(f"{path}: this is a web page or XML, saved in place of the checkpoint: download it again")
+    if head.startswith(MAGIC):
+        tensors, metadata = read_gguf(path)
+        return Checkpoint({WHOLE_FILE: tensors}, {"gguf": metadata})
     if path.suffix.lower() == ".safetensors" or _looks_like_safetensors(head, path.stat().st_size):
         return _read_safetensors(path)
     return _from_file(path, read_pickle(path))
@@ -281,8 +287,12 @@ def _looks_like_safetensors(head: bytes, size: int) -> bool:
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            if is_packed(metadata):
+                tensors, metadata = read_packed(path)
+                return Checkpoint({WHOLE_FILE: restored(tensors, metadata)}, metadata)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return Checkpoint({WHOLE_FILE: tensors}, dict(file.metadata() or {}))
+            return Checkpoint({WHOLE_FILE: restored(tensors, metadata)}, metadata)
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 

@@ -34,6 +34,8 @@ from codeczoo.weights.checkpoint import (
 from codeczoo.weights.convert import convert
 from codeczoo.weights.download import fetch, file_hash, from_archive
 from codeczoo.weights.entries import Entry, choose_entry
+from codeczoo.weights.gguf_layout import from_gguf
+from codeczoo.weights.packed import original_hash
 from codeczoo.weights.safe_pickle import UnsafeCheckpointError
 
 log = logging.getLogger(__name__)
@@ -235,7 +237,7 @@ def _read(model: Model, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
             raise UnsafeCheckpointError(f"{model.name}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{model.name}: {error}") from error
-    hashes = [file_hash(path) for path in paths if not _is_settings(path.name)]
+    hashes = [original_hash(path) or file_hash(path) for path in paths if not _is_settings(path.name)]
     digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     merged = merge(parts)
     return replace(merged, metadata={**merged.metadata, **settings}), digest
@@ -261,8 +263,11 @@ def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, 
 def _fill(model: Model, checkpoint: Checkpoint, source: str, asked: str | None) -> Entry:
     """Convert the checkpoint's best-fitting entry, or that which was asked for, to our names, and load it."""
     what = f"{model.name}: {source}"
-    key_maps = (*model.key_maps, OWN_NAMES)
+    key_maps: tuple[KeyMap, ...] = (*model.key_maps, OWN_NAMES)
     try:
+        if "gguf" in checkpoint.metadata:
+            tensors, layout = from_gguf(model, checkpoint.candidates[WHOLE_FILE], checkpoint.metadata["gguf"], source)
+            checkpoint, key_maps = Checkpoint({WHOLE_FILE: tensors}), (layout,)
         with _readable_settings():
             model.configure(checkpoint.metadata)
             model.check_metadata(checkpoint.metadata)

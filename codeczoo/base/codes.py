@@ -18,7 +18,7 @@ from torch import Tensor
 
 from codeczoo.base.audio import check_rate
 from codeczoo.base.deprecated import HidesFormerNames, Renamed, renamed_keyword
-from codeczoo.base.ragged import batch_index, check_lengths
+from codeczoo.base.ragged import batch_index, cat_ragged, check_lengths, widen
 
 PAD = -1  # fills the frames behind an item's own; no codebook has this index
 CODES_FORMAT = "codeczoo.codes/1"
@@ -248,10 +248,10 @@ class Codes(HidesFormerNames):
         return replace(
             head,
             weights=None if None in known else head.weights,
-            codes=torch.cat([_widen(part.codes, longest, PAD) for part in parts]),
+            codes=torch.cat([widen(part.codes, longest, PAD) for part in parts]),
             lengths=torch.cat([part.lengths for part in parts]),
             num_samples=torch.cat([part.num_samples for part in parts]),
-            side_info={name: _cat_ragged([part.side_info[name] for part in parts]) for name in head.side_info},
+            side_info={name: cat_ragged([part.side_info[name] for part in parts]) for name in head.side_info},
         )
 
     # -- keeping --------------------------------------------------------------------------------
@@ -388,16 +388,3 @@ def narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:
     """The smallest integer type that holds every code and PAD."""
     largest = max(codebook_sizes, default=1)
     return torch.int16 if largest <= 2**15 else torch.int32 if largest <= 2**31 else torch.int64
-
-
-def _widen(tensor: Tensor, size: int, value: float) -> Tensor:
-    return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]), value=value)
-
-
-def _cat_ragged(parts: Sequence[Tensor]) -> Tensor:
-    """Side values [B, ...] on one batch axis; a shorter last axis is filled with NaN, of integers with PAD."""
-    if parts[0].ndim == 1:
-        return torch.cat(list(parts))
-    longest = max(part.shape[-1] for part in parts)
-    fill = torch.nan if parts[0].is_floating_point() else PAD
-    return torch.cat([_widen(part, longest, fill) for part in parts])

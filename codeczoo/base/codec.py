@@ -12,7 +12,7 @@ from torch import Tensor
 
 from codeczoo.base.audio import Audio, AudioLike, stack
 from codeczoo.base.codes import Codes, describe_weights
-from codeczoo.base.deprecated import Renamed, refusal_of
+from codeczoo.base.deprecated import Renamed, decode_latent, encode_latent, refusal_of
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.inputs import collate, read_clips
 from codeczoo.base.inside import CodecInside
@@ -24,11 +24,15 @@ CHECK_BLOCK_FRAMES = 1 << 18  # frames whose codes are checked at once
 USER_NAMES = frozenset(
     """
     encode decode reconstruct stream prepare match_input codes_from_tensor is_compatible_with
-    latents quantize vectors synthesize straight_through latents_from_tensor codebooks gradients
-    latent_dim vector_dim
     info name sample_rate channels hop_length frame_rate num_codebooks codebook_sizes codebook_choices
     nominal_bitrate bitrate_of causal latency supports_decode
     device dtype precision max_chunk_seconds weights_source weights_hash weights_id
+    """.split()  # noqa: SIM905
+)
+# Names that only a codec with latents offers.
+INSIDE_NAMES = frozenset(
+    """
+    latents quantize vectors synthesize straight_through latents_from_tensor codebooks gradients latent_dim vector_dim
     """.split()  # noqa: SIM905
 )
 MODULE_NAMES = frozenset(
@@ -52,6 +56,7 @@ class BaseCodec(CodecInside):
     restore = Renamed("match_input")
     accepts_codes_of = Renamed("is_compatible_with")
     refusal_of = classmethod(refusal_of)
+    encode_latent, decode_latent = encode_latent, decode_latent
 
     # -- use ------------------------------------------------------------------------------------
 
@@ -270,6 +275,7 @@ class BaseCodec(CodecInside):
 
     def __dir__(self) -> Iterable[str]:
         shown = USER_NAMES | MODULE_NAMES | self._modules.keys() | set(_methods_of_the_family(type(self)))
+        shown |= INSIDE_NAMES if self._has_latents else set()
         return [name for name in super().__dir__() if name.startswith("_") or name in shown]
 
 

@@ -84,8 +84,8 @@ class CodecNetwork(Model):
     codebook_choices: tuple[int, ...]  # the numbers of codebooks that `encode` takes
     side_sizes: Mapping[str, int] = {}  # entries of the codebooks that side values index, by their names
     quantizer: Any  # between latents and codes; `_quantizers` where the sides have one each
-    latent_dim: int  # values a frame of what is quantised
-    vector_dim: int  # values a frame of what the decoder takes
+    latent_dim: int = 0  # values a frame of what is quantised; 0 where there are no latents
+    vector_dim: int = 0  # values a frame of what the decoder takes
     causal: bool = False
     causal_decoder: bool = False  # where the encoder looks ahead, whether the decoder does not
     latency: float | None = None  # seconds from a sample to the code that holds it, without computing time

@@ -137,6 +137,7 @@ def mel_bands(x: Tensor, sample_rate: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept for callers who record gradients
 def _constants(sample_rate: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Hann's window and the filters of `mel_bands`."""
     window, filters = torch.hann_window(WINDOW, dtype=torch.float64), mel_filters(sample_rate, N_FFT, MELS, LOWEST)

@@ -111,11 +111,11 @@ class CodecNetwork(Model):
 
     def _quantize(self, frames: Frames, num_codebooks: int) -> Encoded:
         """What is quantised → codes."""
-        return Encoded(self._quantizers[0].quantize(frames.values, num_codebooks), frames.lengths, frames.side_info)
+        return Encoded(self._quantizers()[0].quantize(frames.values, num_codebooks), frames.lengths, frames.side_info)
 
     def _vectors(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor]) -> Frames:
         """[B, K, N], zeros behind each item's length → what the decoder takes."""
-        return Frames(self._quantizers[1].vectors(codes), lengths, side_info)
+        return Frames(self._quantizers()[1].vectors(codes), lengths, side_info)
 
     def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
         """What the decoder takes → waveform. `num_samples` [B], of decoded audio, is -1 where it is not known; most
@@ -124,15 +124,14 @@ class CodecNetwork(Model):
 
     def _straight_through(self, frames: Frames, num_codebooks: int) -> Frames:
         """The values of `_vectors` of `_quantize`, with a gradient for `frames`."""
-        values = self._quantizers[0].straight_through(frames.values, num_codebooks)
+        values = self._quantizers()[0].straight_through(frames.values, num_codebooks)
         return Frames(values, frames.lengths, frames.side_info)
 
     def _codebooks(self) -> list[Tensor]:
         """See `codebooks`."""
-        tables: list[Tensor] = self._quantizers[1].tables()
+        tables: list[Tensor] = self._quantizers()[1].tables()
         return tables
 
-    @property
     def _quantizers(self) -> tuple[Any, Any]:
         """Those of the encoder and of the decoder."""
         return self.quantizer, self.quantizer
@@ -175,14 +174,14 @@ class CodecNetwork(Model):
         self, waveform: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor | None, State]:
         values, counts, state = self._stream_latents_warmup(waveform, state)
-        return self._quantizers[0].quantize(values, num_codebooks), counts, state
+        return self._quantizers()[0].quantize(values, num_codebooks), counts, state
 
     def _stream_encode_step(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
         if not self._has_latents:
             codes, _, state = self._stream_encode_warmup(waveform, state, num_codebooks)
             return codes, state
         values, state = self._stream_latents_step(waveform, state)
-        return self._quantizers[0].quantize(values, num_codebooks), state
+        return self._quantizers()[0].quantize(values, num_codebooks), state
 
     def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
@@ -190,7 +189,7 @@ class CodecNetwork(Model):
         values, counts = self._stream_latents_flush(rest, lengths, state)
         if values.shape[-1] == 0:  # not every quantiser takes no frames
             return lengths.new_zeros(len(values), num_codebooks, 0), counts
-        return self._quantizers[0].quantize(values, num_codebooks), counts
+        return self._quantizers()[0].quantize(values, num_codebooks), counts
 
     def _stream_decode_start(self, batch_size: int) -> State:
         raise NotImplementedError
@@ -203,7 +202,7 @@ class CodecNetwork(Model):
         return waveform, state
 
     def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
-        return self._stream_synthesize_warmup(self._quantizers[1].vectors(codes), state)
+        return self._stream_synthesize_warmup(self._quantizers()[1].vectors(codes), state)
 
     def _stream_decode_is_warm(self, state: State) -> bool:
         return True
@@ -212,7 +211,7 @@ class CodecNetwork(Model):
         if not self._has_vectors:
             waveform, _, state = self._stream_decode_warmup(codes, state)
             return waveform, state
-        return self._stream_synthesize_step(self._quantizers[1].vectors(codes), state)
+        return self._stream_synthesize_step(self._quantizers()[1].vectors(codes), state)
 
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError

@@ -47,7 +47,7 @@ from codeczoo.base import (
     release_memory_between,
 )
 from codeczoo.codecs.formats.funcodec_yaml import FunCodecConfig, differences, read_config
-from codeczoo.nn.overlap_add import join, window_starts
+from codeczoo.nn.overlap_add import copied, join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules
 from codeczoo.nn.seanet2d import SEANetDecoder2d, SEANetEncoder2d
@@ -200,7 +200,7 @@ class FunCodec(BaseCodec):
             waveform, _ = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]))
         else:
             items = [
-                self._in_windows(lambda first, last, row=row: row[None, :, first:last].clone(), n)[0]
+                self._in_windows(functools.partial(copied, row), n)[0]
                 for row, n in zip(vectors, lengths.tolist(), strict=True)
             ]
             waveform, _ = pad_stack(items)

@@ -265,7 +265,6 @@ class Qwen3TTS(MimiEncoder):
         self.decoder_quantizer = SplitQuantizer(config, config.codebook_dim, dim)
         self.decoder = Decoder(config)
 
-    @property
     def _quantizers(self) -> tuple[SplitQuantizer, SplitQuantizer]:
         return self.encoder_quantizer, self.decoder_quantizer
 

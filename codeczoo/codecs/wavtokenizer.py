@@ -23,6 +23,7 @@ signal-to-difference ratio to the clip decoded whole (not measured with the publ
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ from codeczoo.base import (
 from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.convnext import VocosBackbone, vocos_rules
 from codeczoo.nn.istft import ISTFTHead
-from codeczoo.nn.overlap_add import join, window_starts
+from codeczoo.nn.overlap_add import copied, join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules, seanet_rules_transformers
 
@@ -116,8 +117,8 @@ class WavTokenizer(BaseCodec):
             waveform = self.synthesize_whole(vectors, dense_or_none(lengths, vectors.shape[-1]))
         else:
             items = [
-                self._synthesize_in_windows(lambda first, last, row=row: row[None, :, first:last].clone(), int(n))[0]
-                for row, n in zip(vectors, lengths, strict=True)
+                self._synthesize_in_windows(functools.partial(copied, row), n)[0]
+                for row, n in zip(vectors, lengths.tolist(), strict=True)
             ]
             waveform, _ = pad_stack(items)
         return Decoded(waveform[:, None], lengths * self.hop_length)

@@ -56,7 +56,7 @@ def test_methods_of_a_codec(codec: BaseCodec) -> None:
 
 def test_latents_of_a_codec() -> None:
     mimi = codec_of("mimi", "small", torch.float64)
-    audio = chirp(4000, 24000)[None, None].double()
+    audio = chirp(4000, 24000)[None].double()
     latents = once("codec.encode_latent", "codec.latents", lambda: mimi.encode_latent(audio))
     assert torch.equal(latents, mimi.latents(audio, 24000).values)
     sound = once("codec.decode_latent", "codec.synthesize", lambda: mimi.decode_latent(latents))

@@ -35,7 +35,7 @@ class KeyMap:
     name: str
     rules: tuple[Rule, ...] = ()
     unused: tuple[str, ...] = field(default=())  # regular expressions of published keys that inference does not need
-    _known: dict[str, tuple[tuple[str, ...], Callable[..., Tensor] | None]] = field(
+    _known: dict[str, tuple[tuple[str, ...], Rule | None]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )  # by our name: loading asks for each several times
 

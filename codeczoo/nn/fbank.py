@@ -50,6 +50,7 @@ def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept for callers who record gradients
 def w2v_bert_filters(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Povey's window [400], and [257, 80] triangles between 20 and 8000 Hz, straight on Kaldi's mel scale."""
     window = torch.hann_window(FRAME, periodic=False, dtype=torch.float64) ** 0.85

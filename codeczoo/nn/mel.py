@@ -10,6 +10,7 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept for callers who record gradients
 def mel_bands(
     sample_rate: int, window: int, mels: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[tuple[slice, Tensor], ...]:

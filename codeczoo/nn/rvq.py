@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.key_map import Rule
+from codeczoo.nn.quantizer import Quantizer, passed_through
 
 
-class ResidualVQ(nn.Module):
+class ResidualVQ(Quantizer):
     """`num_codebooks` levels of `size` vectors of `dim` values, in one parameter `codebooks` [K, size, dim]."""
 
     def __init__(self, num_codebooks: int, size: int, dim: int) -> None:
@@ -42,6 +43,14 @@ class ResidualVQ(nn.Module):
         rows = (codes + offsets).mT.reshape(-1, levels)  # [B * N, K] into all codebooks laid end to end
         vectors = F.embedding_bag(rows, self.codebooks.view(-1, dim), mode="sum")
         return vectors.view(batch, frames, dim).mT
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        with torch.no_grad():
+            vectors = self.decode(self.encode(latent, num_codebooks))
+        return passed_through(vectors, latent)
+
+    def tables(self) -> list[Tensor]:
+        return list(self.codebooks)
 
 
 def nearest(x: Tensor, book: Tensor) -> Tensor:

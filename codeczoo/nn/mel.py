@@ -36,7 +36,8 @@ def mel_filters(sample_rate: int, window: int, mels: int, low: float = 0.0) -> T
     top_mel = top / linear if top < 1000 else knee + math.log(top / 1000) / step
     points = torch.linspace(low / linear, top_mel, mels + 2, dtype=torch.float64)
     edges = torch.where(points < knee, points * linear, 1000 * torch.exp((points - knee) * step))
-    bins = torch.linspace(0, top, window // 2 + 1, dtype=torch.float64)
+    last = window // 2 * sample_rate / window  # of an odd window below half the rate
+    bins = torch.linspace(0, last, window // 2 + 1, dtype=torch.float64)
     rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     triangles = torch.minimum(rising, falling).clamp(min=0)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from codeczoo.base.audio import Audio
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
 from codeczoo.base.device import choose_device
+from codeczoo.base.errors import STOPS
 from codeczoo.benchmark.protocols import CodecOutput, find_protocol
 from codeczoo.benchmark.results import audio_name
 from codeczoo.benchmark.settings import Settings
@@ -25,6 +25,7 @@ from codeczoo.executor.bisect import is_out_of_memory, reason_of, run_bisecting
 from codeczoo.executor.job import BatchTask, JobWorker, Pending
 from codeczoo.executor.record import describe_codec, environment, number, versions
 from codeczoo.metrics import Evaluation, Scores, start_evaluation
+from codeczoo.metrics.pool import PoolError
 from codeczoo.registry import load_codec
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ class Outcome:
     events: list[dict[str, Any]]
 
 
+Measured = tuple[dict[str, dict[str, Any]], list[dict[int, int]]]  # of each clip, by id; counts of codes, by codebook
+
+
 @dataclass
 class PendingOutcome(Pending[Outcome]):
     """A batch that one codec is done with, while the metric pool may still work at it.
@@ -66,6 +70,7 @@ class PendingOutcome(Pending[Outcome]):
     Attributes:
         measured: groups of clips, each with its output and its evaluation (None without a decoder).
         failed: id → stage and reason.
+        evaluate: starts the evaluation of an output.
     """
 
     batch: ReadBatch
@@ -74,6 +79,7 @@ class PendingOutcome(Pending[Outcome]):
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLOCKS, 0.0))
     events: list[dict[str, Any]] = field(default_factory=list)
+    evaluate: Callable[[CodecOutput], Evaluation | None] = lambda output: None
 
     @property
     def done(self) -> bool:
@@ -84,11 +90,13 @@ class PendingOutcome(Pending[Outcome]):
         counts: list[dict[int, int]] = []
         for group, output, evaluation in self.measured:
             began = time.perf_counter()
-            scores = None if evaluation is None else evaluation.finish()
+            for part, result in self._finished(group, output, evaluation):
+                if isinstance(result, Exception):
+                    self.failed[group.entries[part[0]].id] = ("metrics", reason_of(result))
+                else:
+                    rows |= result[0]
+                    _add(counts, result[1])
             self.seconds["waiting"] += time.perf_counter() - began
-            rows |= _rows(group, output, scores)
-            if output.codes is not None:
-                _count(counts, output.codes)
         lines = []
         for entry in self.batch.entries:
             head = {"codec": self.codec, "id": entry.id, "path": entry.origin, "category": entry.category}
@@ -98,6 +106,27 @@ class PendingOutcome(Pending[Outcome]):
             else:
                 lines.append({**head, "status": "ok", **rows[entry.id]})
         return Outcome(self.batch.index, self.codec, lines, counts, self.seconds, self.events)
+
+    def _finished(
+        self, group: Group, output: CodecOutput, evaluation: Evaluation | None
+    ) -> Iterator[tuple[list[int], Measured | Exception]]:
+        """What the rows of a group say, once the metric pool is done with it; where that fails, of its halves, down to
+        the clip at fault.
+
+        Raises:
+            ImportError, PoolError: no clip is to blame.
+        """
+        try:
+            measured = _measured(group, output, evaluation)
+        except (ImportError, PoolError, *STOPS):
+            raise
+        except BaseException as error:  # noqa: BLE001 (whatever it is, it is one clip's failure)
+            log.info("%s in the metrics of %d clips; trying halves", reason_of(error), len(group))
+        else:
+            yield list(range(len(group))), measured
+            return
+        again = lambda rows: _measured(group[rows], output[rows], self.evaluate(output[rows]))  # noqa: E731
+        yield from run_bisecting(again, range(len(group)))
 
 
 class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
@@ -141,7 +170,7 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
 
     def _start_codec(self, batch: ReadBatch, name: str) -> PendingOutcome:
         """The batch with one codec; when that fails, its halves, down to the clip at fault."""
-        pending = PendingOutcome(batch, name)
+        pending = PendingOutcome(batch, name, evaluate=self._evaluate)
         pending.failed |= {id: ("read", reason) for id, reason in batch.failures.items()}
         for group in self._on_device(batch):
             group = self._within_limit(group, pending)
@@ -159,12 +188,20 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
                     output, evaluation = result
                     coded = group[rows]
                     pending.measured.append((coded, output, evaluation))
-                    self._keep_audio(coded, output, name)
+                    try:
+                        self._keep_audio(coded, output, name)
+                    except Exception as error:  # noqa: BLE001 (a NaN in it, a full disk: it is measured all the same)
+                        log.warning("audio of %s is not kept: %s", name, reason_of(error))
+                        pending.events.append(
+                            {"event": "audio not kept", "codec": name, "batch": batch.index, "clips": len(coded),
+                             "reason": reason_of(error)}
+                        )  # fmt: skip
         return pending
 
     def _code(self, group: Group, name: str, clock: _StageClock) -> tuple[CodecOutput, Evaluation | None]:
         codec = self.codecs.get(name)
         clock.restart("read" if codec is None else "encode")
+        group = _moved(group, self.device)
         if codec is None:
             clips = []
             for clip in group.estimates[name]:
@@ -175,21 +212,31 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
         else:
             output = self.protocol.code(codec, group.audio, clock)
         clock("metrics")
-        evaluation = None
-        if output.estimate is not None:
-            evaluation = start_evaluation(
-                output.reference,
-                output.estimate.to(torch.float32),
-                metrics=self.metrics,
-                num_workers=self.settings.metric_workers,
-            )
+        evaluation = self._evaluate(output)
         clock.succeed(float(group.audio.seconds.sum()))
         return output, evaluation
 
+    def _evaluate(self, output: CodecOutput) -> Evaluation | None:
+        if output.estimate is None:
+            return None
+        return start_evaluation(
+            output.reference,
+            output.estimate.to(torch.float32),
+            metrics=self.metrics,
+            num_workers=self.settings.metric_workers,
+        )
+
     def _on_device(self, batch: ReadBatch) -> list[Group]:
-        """The batch's groups on the device, moved there once for all codecs."""
+        """The batch's groups on the device, moved there once for all codecs. Where it has no room for a group, that
+        stays where it is, and `_code` moves what it tries."""
         if self._moved[0] != batch.entries:
-            groups = [replace(g, audio=replace(g.audio, waveform=_moved(g.audio, self.device))) for g in batch.groups]
+            groups = []
+            for group in batch.groups:
+                try:
+                    groups.append(_moved(group, self.device))
+                except Exception as error:  # noqa: BLE001 (of each part of it that cannot be moved, `_code` says why)
+                    log.info("%s while %d clips were moved", reason_of(error), len(group))
+                    groups.append(group)
             self._moved = (batch.entries, groups)
         return self._moved[1]
 
@@ -267,8 +314,18 @@ def _halved(batch: ReadBatch, name: str, rows: Sequence[int], error: Exception) 
             "reason": reason_of(error)}  # fmt: skip
 
 
-def _moved(audio: Audio, device: torch.device) -> torch.Tensor:
-    return audio.waveform.to(device, non_blocking=audio.waveform.is_pinned() if device.type == "cuda" else False)
+def _moved(group: Group, device: torch.device) -> Group:
+    """The group with its audio on the device."""
+    waveform = group.audio.waveform
+    if waveform.device == device:
+        return group
+    pinned = device.type == "cuda" and waveform.is_pinned()
+    return replace(group, audio=replace(group.audio, waveform=waveform.to(device, non_blocking=pinned)))
+
+
+def _measured(group: Group, output: CodecOutput, evaluation: Evaluation | None) -> Measured:
+    scores = None if evaluation is None else evaluation.finish()
+    return _rows(group, output, scores), _counts(output.codes)
 
 
 def _rows(group: Group, output: CodecOutput, scores: Scores | None) -> dict[str, dict[str, Any]]:
@@ -288,8 +345,8 @@ def _rows(group: Group, output: CodecOutput, scores: Scores | None) -> dict[str,
             "seconds": seconds[i],
             "sample_rate": group.audio.sample_rate,
             "channels": group.audio.channels,
-            "bits": None if bits is None else bits[i],
-            "bitrate": None if bits is None else bits[i] / seconds[i],
+            "bits": None if bits is None else number(bits[i]),
+            "bitrate": None if bits is None else number(bits[i] / seconds[i]),
             "tokens": None if tokens is None else int(tokens[i]),
             "metrics": {name: number(value) for name, value in measured.items()},
             "undefined": undefined,
@@ -298,15 +355,23 @@ def _rows(group: Group, output: CodecOutput, scores: Scores | None) -> dict[str,
     return rows
 
 
-def _count(counts: list[dict[int, int]], codes: Codes) -> None:
-    """Add how often each code of each codebook occurs."""
-    mask = codes.mask
+def _counts(codes: Codes | None) -> list[dict[int, int]]:
+    """For each codebook, how often each code occurs."""
+    if codes is None:
+        return []
+    mask, counts = codes.mask, []
     for k in range(codes.num_codebooks):
-        if k == len(counts):
-            counts.append({})
         values, times = codes.codes[:, k][mask[:, k]].unique(return_counts=True)
-        for value, n in zip(values.tolist(), times.tolist(), strict=True):
-            counts[k][value] = counts[k].get(value, 0) + n
+        counts.append(dict(zip(values.tolist(), times.tolist(), strict=True)))
+    return counts
+
+
+def _add(total: list[dict[int, int]], more: list[dict[int, int]]) -> None:
+    """Add counts to counts."""
+    total.extend({} for _ in range(len(more) - len(total)))
+    for k, counts in enumerate(more):
+        for code, times in counts.items():
+            total[k][code] = total[k].get(code, 0) + times
 
 
 def describe_reconstructions(name: str) -> dict[str, Any]:

@@ -30,6 +30,13 @@ class CodecOutput:
     estimate: Audio | None  # None: a tokenizer without a decoder
     codes: Codes | None  # None: a reconstruction that the data set holds
 
+    def __getitem__(self, rows: Sequence[int]) -> CodecOutput:
+        return CodecOutput(
+            self.reference[rows],
+            None if self.estimate is None else self.estimate[rows],
+            None if self.codes is None else self.codes[rows],
+        )
+
 
 Stage = Callable[[str], None]  # called with "encode" and with "decode" when each begins
 Code = Callable[[BaseCodec, Audio, Stage], CodecOutput]

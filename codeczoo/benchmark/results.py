@@ -14,6 +14,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from codeczoo.base.codes import describe_weights
+from codeczoo.executor.growth import Limits, differing, grown
 from codeczoo.executor.record import weights_id, write_atomically
 
 RESULTS_FORMAT = "codeczoo.benchmark/2"
@@ -58,12 +59,19 @@ class Results:
         self._file.close()
         self._lock.release()
 
-    def check_settings(self, settings: Mapping[str, Any], overwrite: bool) -> None:
+    def check_settings(self, settings: Mapping[str, Any], overwrite: bool, may_grow: bool = True) -> Limits:
         """Compare `settings` with those of the run in this folder. Of the weights see `check_weights`.
+
+        Args:
+            may_grow: the run may go on with a larger limit.
+
+        Returns:
+            The limits of the run's sessions, this one's last.
 
         Raises:
             ValueError: they differ, or the folder has results of another format. (With `overwrite` it is emptied.)
         """
+        limit = settings["limit"]
         if overwrite:
             self._file.close()
             old = [file for stem in ("clips", "timing", "events", "summary") for file in self._files(stem)]
@@ -73,19 +81,25 @@ class Results:
                 file.unlink(missing_ok=True)
             self.done.clear()
             self._file = self.clips_path.open("a", encoding="utf-8")
-        elif run := self._run():
-            if run.get("format") != RESULTS_FORMAT:
-                raise ValueError(
-                    f"{self.folder} holds results of another format ({run.get('format')}; this version writes "
-                    f"{RESULTS_FORMAT}): choose another --out, or --overwrite to discard them"
-                )
-            before = run["settings"]
-            differ = sorted(key for key in settings.keys() - {"weights"} if before.get(key) != settings[key])
-            if differ:
-                raise ValueError(
-                    f"{self.folder} holds a run with other settings ({', '.join(differ)}): choose another --out, "
-                    "or --overwrite to discard it"
-                )
+            return (limit,)
+        run = self._run()
+        if run is None:
+            return (limit,)
+        if run.get("format") != RESULTS_FORMAT:
+            raise ValueError(
+                f"{self.folder} holds results of another format ({run.get('format')}; this version writes "
+                f"{RESULTS_FORMAT}): choose another --out, or --overwrite to discard them"
+            )
+        limits = grown(run, limit)
+        if not may_grow and limits is not None and limits != (limit,):
+            limits = None
+        if differ := differing(run, settings, limits):
+            raise ValueError(
+                f"{self.folder} holds a run with other settings ({', '.join(differ)}): choose another --out, "
+                "or --overwrite to discard it"
+            )
+        assert limits is not None
+        return limits
 
     def check_weights(self, codecs: Mapping[str, Mapping[str, Any]]) -> None:
         """Compare the weights of `codecs` (name → `describe_codec`) with those that made the lines in this folder.

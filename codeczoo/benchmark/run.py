@@ -19,9 +19,10 @@ from codeczoo.benchmark.protocols import find_protocol
 from codeczoo.benchmark.results import RESULTS_FORMAT, Results
 from codeczoo.benchmark.settings import Settings
 from codeczoo.benchmark.summary import summarise
-from codeczoo.data.batching import plan_batches
+from codeczoo.data.batching import Batch, plan_batches
 from codeczoo.data.source import Source
 from codeczoo.executor.engine import check_engine, engine_device, start_executor
+from codeczoo.executor.growth import Limits, parts_of
 from codeczoo.executor.job import Executor
 from codeczoo.executor.rank import Rank, find_rank
 from codeczoo.executor.record import jsonable, write_atomically
@@ -61,11 +62,12 @@ def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str,
     with engine_device(settings, rank) as device:
         seconds = batch_seconds(settings.max_batch_seconds, device)
         settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
+        own = source is not None
         source = source or settings.open_source()
         settings = replace(settings, codecs=_codec_names(settings, source))
         with Results(settings.out, rank.suffix) as results:
-            results.check_settings(settings.of_record(), settings.overwrite)
-            return _BenchmarkSession(settings, rank, source, results).run()
+            limits = results.check_settings(settings.of_record(), settings.overwrite, may_grow=not own)
+            return _BenchmarkSession(settings, rank, source, results, limits).run()
 
 
 def _codec_names(settings: Settings, source: Source) -> tuple[str, ...]:
@@ -87,8 +89,9 @@ def _codec_names(settings: Settings, source: Source) -> tuple[str, ...]:
 class _BenchmarkSession:
     """One process's time at a benchmark. It counts codings: a coding is one clip with one codec."""
 
-    def __init__(self, settings: Settings, rank: Rank, source: Source, results: Results) -> None:
+    def __init__(self, settings: Settings, rank: Rank, source: Source, results: Results, limits: Limits) -> None:
         self.settings, self.rank, self.source, self.results = settings, rank, source, results
+        self.limits = limits
         self.seconds = {name: dict.fromkeys(CLOCKS, 0.0) for name in settings.codecs}
         self.events: list[dict[str, Any]] = []
         self.clips = 0  # of the data set; complete once all batches are planned
@@ -120,9 +123,7 @@ class _BenchmarkSession:
 
     def _tasks(self, bar: tqdm) -> Iterator[BenchmarkTask]:
         """This rank's batches, each with the codecs whose lines are missing."""
-        assert self.settings.max_batch_seconds is not None
-        for batch in plan_batches(self.source, self.settings.batch, self.settings.max_batch_seconds):
-            self.clips += len(batch.entries)
+        for batch in self._batches():
             if not self.rank.owns(batch.index):
                 continue
             missing = []
@@ -134,6 +135,17 @@ class _BenchmarkSession:
                     missing.append(name)
             if missing:
                 yield BenchmarkTask(batch, tuple(missing))
+
+    def _batches(self) -> Iterator[Batch]:
+        """All batches of the data set; those of a smaller limit that the run began with are as they were then."""
+        assert self.settings.max_batch_seconds is not None
+        index = 0
+        for part in parts_of(self.source, self.settings, self.limits):
+            bounds = (self.settings.batch, self.settings.max_batch_seconds)
+            for batch in plan_batches(part, *bounds, first=index, position=self.clips):
+                index += 1
+                self.clips += len(batch.entries)
+                yield batch
 
     def _write(self, outcome: Outcome) -> int:
         """Write an outcome to the disk; returns the number of new lines."""
@@ -159,6 +171,7 @@ class _BenchmarkSession:
         protocol = find_protocol(self.settings.protocol)
         return {
             "format": RESULTS_FORMAT,
+            "limits": list(self.limits),
             "protocol": protocol.name,
             "resampler": protocol.resampler,
             "settings": self.settings.of_record(),

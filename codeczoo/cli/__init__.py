@@ -25,6 +25,7 @@ STOPPED = 130  # exit code after Ctrl-C, or when the reader of standard output i
 COMMANDS = {
     "list": ("codeczoo.cli.listing", "the codecs: rates, codebooks, size, licence"),
     "info": ("codeczoo.cli.info", "facts about one codec"),
+    "check": ("codeczoo.cli.check", "which clips can be read, and why others cannot"),
     "encode": ("codeczoo.cli.encode", "audio to codes: files, folders, data sets, or standard input"),
     "decode": ("codeczoo.cli.decode", "codes to audio"),
     "reconstruct": ("codeczoo.cli.reconstruct", "audio to codes and back, at its own rate, length and channels"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 DATASET = (
-    "folder, glob, manifest (.csv .tsv .jsonl), file, WebDataset or Parquet shards, "
+    "folder, glob, manifest (.csv .tsv .jsonl .txt .scp), file, WebDataset or Parquet shards, "
     "or a data set of the hub (owner/name)"
 )
 
@@ -26,7 +26,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which clips")
     group.add_argument("--split", metavar="S", help="splits of a data set, joined by commas (default: all)")
     group.add_argument("--streaming", action="store_true", help="read a data set of the hub without storing it")
-    group.add_argument("--audio-column", metavar="C", help="the column that holds audio (default: found by its type)")
+    group.add_argument("--audio-column", metavar="C", help="the column of audio or paths (default: found)")
     group.add_argument("--id-column", metavar="C", help="the column that names clips; row = number them (default: id)")
     group.add_argument("--limit", type=positive_int, metavar="N", help="only the first N clips")
     group.add_argument("--shuffle", action="store_true", help="take the clips in a random order (see --seed, --limit)")
@@ -135,7 +135,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="file, folder, glob, manifest (.csv .tsv .jsonl) or data set; - for audio on standard input",
+        help="file, folder, glob, manifest (.csv .tsv .jsonl .txt .scp) or data set; - for audio on standard input",
     )
 
 

@@ -22,7 +22,7 @@ from codeczoo.cli.outputs import Outputs, Writer
 from codeczoo.cli.progress import Progress
 from codeczoo.data.batching import plan_batches
 from codeczoo.data.read import ReadBatch
-from codeczoo.data.source import Content, Entry, Source
+from codeczoo.data.source import Content, Entry, Segment, Source
 from codeczoo.executor.bisect import reason_of, run_bisecting
 from codeczoo.executor.job import AudioJob, BatchTask, Executor, Finished, Job, JobWorker, Task
 from codeczoo.executor.local import LocalExecutor
@@ -97,13 +97,15 @@ class AudioCommandWorker(JobWorker[BatchTask, ReadBatch, CommandResult]):
         if read.failures:
             yield Finished(CommandResult(failed=list(read.failures.items())))
         clips = [pair for group in read.groups for pair in zip(group.entries, group.audio, strict=True)]
-        work = lambda clips: self.transform(self.codec, [audio for _, audio in clips])  # noqa: E731
-        for part, outputs in run_bisecting(work, clips):
+        for part, outputs in run_bisecting(self._work, clips):
             if isinstance(outputs, Exception):
                 yield Finished(CommandResult(failed=[(part[0][0].id, reason_of(outputs))]))
             else:
-                names = [_id_and_name(entry) for entry, _ in part]
-                yield Finished(CommandResult([(*name, out) for name, out in zip(names, outputs, strict=True)]))
+                yield Finished(CommandResult(outputs))
+
+    def _work(self, clips: Sequence[tuple[Entry, Audio]]) -> list[tuple[str, str, ClipOutput]]:
+        outputs = self.transform(self.codec, [audio for _, audio in clips])
+        return [(*_id_and_name(entry), output) for (entry, _), output in zip(clips, outputs, strict=True)]
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -153,7 +155,7 @@ class _MissingClips(Source):
     def entries(self) -> Iterator[Entry]:
         for clip in self.inputs.entries():
             path = self.outputs.path(clip.name)
-            if path is not None and isinstance(clip.key, Path) and path.exists() and path.samefile(clip.key):
+            if path is not None and _is_input(path, clip):
                 raise ValueError(f"{path} is an input, and would be written over: choose another -o")
             if self.outputs.is_done(clip.name):
                 self.progress.kept(clip.id, clip.name, self.describe_kept(clip))
@@ -162,6 +164,15 @@ class _MissingClips(Source):
 
     def read(self, entry: Entry) -> Content:
         return self.inputs.read(entry)
+
+
+def _is_input(path: Path, clip: Entry) -> bool:
+    """Whether an output's path is the clip's own file."""
+    key = clip.key.recording if isinstance(clip.key, Segment) else clip.key
+    try:
+        return isinstance(key, Path) and path.exists() and path.samefile(key)
+    except OSError:  # an input that is gone, a name that no file can have
+        return False
 
 
 def _id_and_name(entry: Entry) -> tuple[str, str]:
@@ -217,7 +228,7 @@ class DecodeJob(Job[DecodeTask, ReadCodes, CommandResult]):
             try:
                 codes = Codes.load(file.key)
                 read.clips.extend([(file.id, file.names[i], codes[i]) for i in file.missing])
-            except (OSError, ValueError, LookupError) as error:  # its head was readable when the run began
+            except Exception as error:  # noqa: BLE001 (its head was readable when the run began)
                 read.failed.extend((file.id, reason_of(error)) for _ in file.missing)
         return read
 
@@ -247,9 +258,7 @@ class DecodeWorker(JobWorker[DecodeTask, ReadCodes, CommandResult]):
             if isinstance(outputs, Exception):
                 yield Finished(CommandResult(failed=[(clips[0][0], reason_of(outputs))]))
             else:
-                yield Finished(
-                    CommandResult([(id, name, out) for (id, name, _), out in zip(clips, outputs, strict=True)])
-                )
+                yield Finished(CommandResult(outputs))
 
     def describe(self) -> dict[str, Any]:
         return {"versions": versions(), "environment": environment(self.device)}
@@ -263,22 +272,20 @@ class DecodeWorker(JobWorker[DecodeTask, ReadCodes, CommandResult]):
             self._codec = (name, load_codec(name, path, device=self.device, precision=self.job.precision))
         return self._codec[1]
 
-    def _decode(self, codec: BaseCodec, clips: Sequence[tuple[str, str, Codes]]) -> list[ClipOutput]:
+    def _decode(self, codec: BaseCodec, clips: Sequence[tuple[str, str, Codes]]) -> list[tuple[str, str, ClipOutput]]:
         codes = Codes.cat([codes for _, _, codes in clips])
         audio = codec.decode(codes, allow_other_weights=self.job.allow_other_weights)
         audio = audio.resample(self.job.sample_rate or audio.sample_rate).cpu()
-        return [
-            ClipOutput(
-                self.job.make_writer(clip.waveform[0], clip.sample_rate),
-                {
-                    "codec": codec.name,
-                    "seconds": float(clip.seconds[0]),
-                    "sample_rate": clip.sample_rate,
-                    "channels": clip.channels,
-                },
-            )
-            for clip in audio
-        ]
+        return [(id, name, self._output(codec, clip)) for (id, name, _), clip in zip(clips, audio, strict=True)]
+
+    def _output(self, codec: BaseCodec, clip: Audio) -> ClipOutput:
+        facts = {
+            "codec": codec.name,
+            "seconds": float(clip.seconds[0]),
+            "sample_rate": clip.sample_rate,
+            "channels": clip.channels,
+        }
+        return ClipOutput(self.job.make_writer(clip.waveform[0], clip.sample_rate), facts)
 
 
 # -- both -------------------------------------------------------------------------------------------
@@ -302,7 +309,7 @@ def write_results(
             outputs.write(name, writer)
         except BrokenPipeError:
             raise
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is this clip's failure)
             return reason_of(error)
         return None
 

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from codeczoo.base.errors import printable
 from codeczoo.benchmark.protocols import PROTOCOLS
 from codeczoo.benchmark.run import DEFAULT_CODECS, run_benchmark
 from codeczoo.benchmark.settings import Settings
@@ -125,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
             **work_arguments(args),
         )
         summary = run_benchmark(settings)
-    except (KeyError, ValueError, FileNotFoundError, ImportError, NotImplementedError) as error:
-        sys.stderr.write(f"error: {error.args[0] if error.args else error}\n")
+    except (KeyError, ValueError, OSError, ImportError, NotImplementedError) as error:
+        sys.stderr.write(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}\n")
         return 1
     if summary is None:
         if not args.quiet:
@@ -150,7 +151,7 @@ def parse_weights(pairs: Sequence[str]) -> dict[str, str]:
 
 def failures_text(summary: dict) -> str:
     lines = [
-        f"{codec}: {failure['id']}: {failure['stage']}: {failure['reason']}\n"
+        printable(f"{codec}: {failure['id']}: {failure['stage']}: {failure['reason']}\n")
         for codec, entry in summary["codecs"].items()
         for failure in entry["failed"]
     ]

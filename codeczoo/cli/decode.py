@@ -92,7 +92,8 @@ def _read_heads(inputs: Inputs, codec: str | None) -> tuple[list[CodesEntry], di
     Args:
         codec: that is to decode them; None = the one that made each.
     """
-    from codeczoo.base.codes import Codes, CodesFile
+    from codeczoo.base.codes import Codes
+    from codeczoo.base.codes_file import CodesFile
     from codeczoo.cli.inputs import CodesEntry
     from codeczoo.executor.bisect import reason_of
 
@@ -100,7 +101,7 @@ def _read_heads(inputs: Inputs, codec: str | None) -> tuple[list[CodesEntry], di
     for clip in inputs.entries():
         try:
             head = CodesFile.of(Codes.load(clip.key)) if isinstance(clip.key, bytes) else CodesFile.read(clip.key)
-        except (OSError, ValueError, LookupError) as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is this file's failure)
             broken[clip.id] = reason_of(error)
             continue
         if head.clips == 0:

@@ -90,7 +90,8 @@ def _describe_kept(clip: InputClip, codec: Mapping[str, Any], outputs: Outputs, 
     Raises:
         ValueError: the codes are of another codec or other weights, or have another number of codebooks.
     """
-    from codeczoo.base.codes import Codes, CodesFile, describe_weights
+    from codeczoo.base.codes import Codes, describe_weights
+    from codeczoo.base.codes_file import CodesFile
     from codeczoo.executor.record import weights_id
 
     path = outputs.path(clip.name)

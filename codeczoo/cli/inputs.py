@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from codeczoo.data.file_names import safe_path
-from codeczoo.data.files import MANIFESTS, SUFFIXES, FileSource
+from codeczoo.data.files import SUFFIXES, FileSource
 from codeczoo.data.open import Content, Entry, ListSource, Source
 from codeczoo.executor.settings import SourceSettings
 
@@ -94,7 +94,7 @@ class Inputs(Source):
             is_list = isinstance(source, ListSource)
             if listed and not is_list:
                 continue
-            mirrored = _is_of_files(argument, source)
+            mirrored = _is_of_files(source)
             for entry in source.entries():
                 if mirrored:
                     identity = Path(os.path.relpath(entry.key, self._root)).as_posix()
@@ -105,7 +105,14 @@ class Inputs(Source):
                 if name in self._shared:
                     name = safe_path(identity)
                 yield InputClip(
-                    identity, entry.key, entry.category, entry.origin, name=name, source=number, inner=entry
+                    identity,
+                    entry.key,
+                    entry.category,
+                    entry.origin,
+                    failure=entry.failure,
+                    name=name,
+                    source=number,
+                    inner=entry,
                 )
 
 
@@ -172,17 +179,16 @@ def _codes_stem(identity: str) -> str:
     return identity.removesuffix(".safetensors").removesuffix(".codes")
 
 
-def _is_of_files(argument: str, source: Source) -> bool:
+def _is_of_files(source: Source) -> bool:
     """Whether the clips of a source are the files that the argument names, and not rows of a manifest."""
-    path = Path(argument)
-    return isinstance(source, FileSource) and not (path.is_file() and path.suffix.lower() in MANIFESTS)
+    return isinstance(source, FileSource) and not source.listed
 
 
 def _common_folder(sources: Sequence[tuple[str, Source]]) -> str:
     """The deepest folder that holds all inputs that are files; for a single folder, that folder."""
     folders: set[str] = set()
     for argument, source in sources:
-        if _is_of_files(argument, source):
+        if _is_of_files(source):
             path = Path(argument).expanduser()
             folders |= {str(path)} if path.is_dir() else {os.path.dirname(entry.key) for entry in source.entries()}
     return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else os.curdir

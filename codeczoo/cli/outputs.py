@@ -69,7 +69,10 @@ class Outputs:
     def is_done(self, name: str) -> bool:
         """Whether the clip's file is there already and is kept (without --overwrite)."""
         path = self.path(name)
-        return path is not None and not self.overwrite and path.exists()
+        try:
+            return path is not None and not self.overwrite and path.exists()
+        except OSError:  # a name that no file can have; writing it will say so
+            return False
 
     def write(self, name: str, writer: Writer) -> None:
         """Raises what `writer` raises, and OSError."""

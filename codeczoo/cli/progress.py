@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from codeczoo.base.errors import printable
 from codeczoo.cli.outputs import Outputs
 
 SOME_FAILED = 3
@@ -50,7 +51,7 @@ class Progress:
 
     def failed(self, identity: str, reason: str) -> None:
         """A clip has no output."""
-        tqdm.write(f"failed: {identity}: {reason}", file=sys.stderr)
+        tqdm.write(printable(f"failed: {identity}: {reason}"), file=sys.stderr)
         self._count("failed", identity, {"reason": reason})
 
     def close(self) -> int:

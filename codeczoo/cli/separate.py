@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from codeczoo.base.errors import first_line
     from codeczoo.cli.inputs import open_audio
     from codeczoo.cli.outputs import audio_outputs
     from codeczoo.cli.progress import Progress
@@ -100,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
                 facts |= _separate(args, separator, inputs, clip, names, outputs, form)
             except BrokenPipeError:
                 raise
-            except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-                progress.failed(clip.id, f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 (whatever it is, it is this clip's failure)
+                progress.failed(clip.id, first_line(error))
             else:
                 progress.done(clip.id, clip.name, facts)
         return progress.close()
@@ -117,9 +118,12 @@ def _separate(
     form: Callable[[Tensor, int], Writer],
 ) -> dict[str, Any]:
     """Separate one clip and write its stems; what is told of it."""
-    content = inputs.read(clip)
+    from codeczoo.base.audio import Audio
+    from codeczoo.data.read import decoded
+
+    clip.check_readable()
     found = separator.separate(
-        {"bytes": content} if isinstance(content, bytes) else content,
+        Audio.of(*decoded(inputs.read(clip))),
         stems=list(names),
         overlap=args.overlap,
         segment=args.segment,

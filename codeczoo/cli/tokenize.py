@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from codeczoo.base.errors import printable
 from codeczoo.cli.arguments import (
     DATASET,
     add_device_arguments,
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(f"this process's share is done; others are still at work in {args.out}\n")
         return 0
     for failure in index["failed"]:
-        sys.stderr.write(f"failed: {failure['id']}: {failure['stage']}: {failure['reason']}\n")
+        sys.stderr.write(printable(f"failed: {failure['id']}: {failure['stage']}: {failure['reason']}\n"))
     if not args.quiet:
         sys.stdout.write(
             f"{counted(index['clips'], 'clip')}, {duration(index['seconds'])}, {counted(index['tokens'], 'token')} in "

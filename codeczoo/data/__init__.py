@@ -11,13 +11,30 @@ from typing import TYPE_CHECKING, Any
 from codeczoo.data.embedded import embedded_clips, embedded_manifest
 
 if TYPE_CHECKING:
+    from codeczoo.data.check import CheckedClip, check_clips
     from codeczoo.data.open import open_source
-    from codeczoo.data.source import Entry, Source
+    from codeczoo.data.source import Entry, Segment, Source
 
-__all__ = ["Entry", "Source", "embedded_clips", "embedded_manifest", "open_source"]
+__all__ = [
+    "CheckedClip",
+    "Entry",
+    "Segment",
+    "Source",
+    "check_clips",
+    "embedded_clips",
+    "embedded_manifest",
+    "open_source",
+]
 
 # Imported when first asked for: they take torch, and the embedded clips do not.
-_HOMES = {"Entry": "source", "Source": "source", "open_source": "open"}
+_HOMES = {
+    "CheckedClip": "check",
+    "Entry": "source",
+    "Segment": "source",
+    "Source": "source",
+    "check_clips": "check",
+    "open_source": "open",
+}
 
 
 def __getattr__(name: str) -> Any:

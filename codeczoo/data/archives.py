@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
+from codeczoo.data.files import is_of_finder
 from codeczoo.data.inline import inline_bytes
 from codeczoo.data.source import Content, Entry, Source, check_ids, interleave
 
@@ -51,6 +52,7 @@ class ArchiveSource(Source):
         yield from entries
 
     def read(self, entry: Entry) -> Content:
+        entry.check_readable()
         return inline_bytes(entry.key)
 
 
@@ -63,7 +65,7 @@ def find_archives(dataset: str, suffixes: Sequence[str]) -> list[Path]:
     """
     path = Path(dataset).expanduser()
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file())
+        found = sorted(p for p in path.rglob("*") if p.is_file() and not is_of_finder(p))
     elif path.exists():
         found = [path]
     else:

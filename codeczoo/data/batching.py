@@ -16,11 +16,14 @@ import numpy as np
 import soundfile as sf
 
 from codeczoo.base import audio_io
+from codeczoo.base.errors import STOPS
 from codeczoo.base.ragged import groups_within
 from codeczoo.data.open import Entry, Source
+from codeczoo.data.source import Segment
 
 BLOCK_BATCHES = 8  # full batches planned together: with more of them, lengths in one batch are more alike
 BLOCK_BYTES = 256 << 20  # of clips in one block whose keys hold their bytes (streamed ones)
+MAX_FRAMES = 2**40  # of a clip: a broken header may announce any number
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,18 @@ class _Header:
     frames: int
 
 
-def plan_batches(source: Source, batch_size: int, max_seconds: float, workers: int = 8) -> Iterator[Batch]:
+def plan_batches(
+    source: Source, batch_size: int, max_seconds: float, workers: int = 8, first: int = 0, position: int = 0
+) -> Iterator[Batch]:
     """Batches of at most `batch_size` clips and `max_seconds` of audio with padding, the longest last in each block.
 
     A clip longer than `max_seconds` is a batch by itself.
+
+    Args:
+        workers: threads that read headers.
+        first: number of the first batch; position: of the first clip.
     """
-    index = seen = 0
+    index, seen = first, position
     for block in entry_blocks(source.entries(), BLOCK_BATCHES * batch_size):
         block = [replace(entry, position=seen + i) for i, entry in enumerate(block)]
         seen += len(block)
@@ -100,17 +109,27 @@ def _groups(headers: Sequence[_Header | None], batch_size: int, max_seconds: flo
 
 def _header(source: Source, entry: Entry) -> _Header | None:
     """Rate, channels and frames without decoding; None if unreadable: the reader will record the reason."""
+    if entry.failure is not None:
+        return None
     try:
         content = source.read(entry)
+        if isinstance(content, Segment):
+            info = _info(content.recording)
+            begin = round((content.offset or 0.0) * info.samplerate)
+            left = max(min(info.frames, MAX_FRAMES) - begin, 1)
+            frames = left if content.duration is None else min(left, round(content.duration * info.samplerate))
+            return _Header(info.samplerate, info.channels, frames)
         if isinstance(content, Mapping) and content.get("array") is not None:
             shape = np.shape(content["array"])
             return _Header(int(content["sampling_rate"]), shape[0] if len(shape) > 1 else 1, shape[-1])
         if isinstance(content, Mapping):
             content = content.get("bytes") or content["path"]
         info = _info(content)
-    except (sf.LibsndfileError, OSError, ValueError, LookupError, TypeError):
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001 (whatever it is, it is no other clip's fault)
         return None
-    return _Header(info.samplerate, info.channels, min(info.frames, 2**40))
+    return _Header(info.samplerate, info.channels, min(info.frames, MAX_FRAMES))
 
 
 class _Info(NamedTuple):

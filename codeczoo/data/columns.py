@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codeczoo.data.source import CATEGORY_COLUMNS, Content, Entry, category_of
+from codeczoo.data.source import CATEGORY_COLUMNS, OTHER_IDS, ROW, Content, Entry, category_of
 
 ID_COLUMNS = ("id", "__key__")
-ROW = "row"  # --id-column row: number the rows
-OTHER_IDS = f"--id-column names another column, and --id-column {ROW} numbers the rows"  # the way out, in errors
 RATE_COLUMNS = ("sampling_rate", "sample_rate")
 
 
@@ -43,31 +41,29 @@ class Columns:
         """The columns of the clip itself."""
         return [self.audio, *([self.rate] if self.rate else [])]
 
-    def entry(
-        self, name: str, row: Mapping[str, Any], number: int, key: Any, split: str, several: bool, place: str = ""
-    ) -> Entry:
+    def entry(self, row: Mapping[str, Any], number: int, key: Any, split: str, several: bool, place: str = "") -> Entry:
         """A row as an entry.
 
         Args:
-            name: of the data set, for errors.
             row: its `description_columns`.
             number: of the row in its split.
             several: whether there are other splits. Ids then begin with the split, and the split is the category of
                 a clip without one.
             place: human-readable, of the row.
 
-        Raises:
-            ValueError: the row has no id.
+        A row without an id is a clip that cannot be read.
         """
         place = place or f"{split}, row {number}"
+        failure = None
         if self.id is None:
             id_ = f"{split}/{number}"
         elif row[self.id] in (None, ""):
-            raise ValueError(f"{name}: {place}: the column {self.id!r} is empty; {OTHER_IDS}")
+            id_ = f"{split}/{number}"
+            failure = f"{place}: the column {self.id!r} is empty; {OTHER_IDS}"
         else:
             id_ = f"{split}/{row[self.id]}" if several else str(row[self.id])
         category = category_of(row) if self.categories else split if several else None
-        return Entry(id_, key, category, place)
+        return Entry(id_, key, category, place, failure=failure)
 
 
 def choose_columns(

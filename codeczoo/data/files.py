@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from codeczoo.base.audio_files.containers import SUFFIXES as SUFFIXES
-from codeczoo.data.source import Content, Entry, ListSource, category_of
+from codeczoo.data.manifests import MANIFESTS, RECORDINGS, SEGMENTS, is_manifest, read_manifest
+from codeczoo.data.source import Content, Entry, ListSource
 
-MANIFESTS = (".csv", ".tsv", ".jsonl", ".json")
-PATH_COLUMNS = ("path", "file", "filename", "audio", "audio_filepath", "wav")
+__all__ = ["MANIFESTS", "SUFFIXES", "FileSource", "embedded", "find_files", "is_of_finder"]
+
+log = logging.getLogger(__name__)
+
+APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what files begin with in which macOS keeps a file's attributes
 
 
 class FileSource(ListSource):
-    """Audio files; an entry's key is its path."""
+    """Audio files; an entry's key is its path, its address, or a segment of one.
+
+    Args:
+        listed: a manifest lists the clips; else they are the files that `name` names.
+    """
+
+    def __init__(self, name: str, entries: Iterable[Entry], listed: bool = False) -> None:
+        super().__init__(name, entries)
+        self.listed = listed
 
     def read(self, entry: Entry) -> Content:
+        entry.check_readable()
         return entry.key
 
 
@@ -27,64 +38,71 @@ def embedded() -> FileSource:
     """The clips that come with the package."""
     from codeczoo.data.embedded import embedded_manifest
 
-    return FileSource("embedded clips", _manifest(embedded_manifest()))
+    return FileSource("embedded clips", read_manifest(embedded_manifest()), listed=True)
 
 
-def find_files(dataset: str) -> FileSource | None:
-    """A folder (searched to its depths), a glob, a manifest (.csv, .tsv, .jsonl) or one file; None if it is none of
-    them. Clips are in the manifest's order, or sorted by path.
+def find_files(dataset: str, audio_column: str | None = None, id_column: str | None = None) -> FileSource | None:
+    """A folder (searched to its depths), a glob, a manifest or one file; None if it is none of them. A folder without
+    audio that holds Kaldi's `wav.scp` is what its `segments` list, or that.
+
+    Clips are in the manifest's order, or sorted by path.
+
+    Args:
+        audio_column, id_column: of a manifest, as `read_manifest` takes them.
 
     Raises:
         FileNotFoundError: a folder or glob without audio files.
-        ValueError: a manifest without a column of paths, or with an id twice.
+        ValueError: a manifest that cannot be read, without rows, without a column of paths, or with an id twice; a
+            column of what has none.
     """
     path = Path(dataset).expanduser()
     entries: list[Entry]
+    manifest = path if path.is_file() and is_manifest(path) else None
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
-        entries = [_entry(p.relative_to(path).as_posix(), p) for p in files]
-    elif path.is_file() and path.suffix.lower() in MANIFESTS:
-        entries = _manifest(path)
+        files = sorted(
+            p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and (p.is_file() or _leads_nowhere(p))
+        )
+        entries = [_entry(p.relative_to(path).as_posix(), p) for p in files if not is_of_finder(p)]
+        if (path / RECORDINGS).is_file():
+            if entries:
+                log.warning("%s: it holds audio files; the %s beside them is left out", dataset, RECORDINGS)
+            else:
+                manifest = next(p for p in (path / SEGMENTS, path / RECORDINGS) if p.is_file())
     elif path.is_file():
         entries = [_entry(path.name, path)]
     elif glob.has_magic(dataset):
         paths = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+        paths = [p for p in paths if not is_of_finder(p)]
         names = [p.name for p in paths]
         unique = len(set(names)) == len(names)
         entries = [_entry(p.name if unique else p.as_posix(), p) for p in paths]
     else:
         return None
+    if manifest is not None:
+        return FileSource(dataset, read_manifest(manifest, audio_column, id_column), listed=True)
+    for option, value in (("--audio-column", audio_column), ("--id-column", id_column)):
+        if value:
+            raise ValueError(f"{dataset}: {option} does not go with this form of data set: files have no columns")
     if not entries:
         raise FileNotFoundError(f"{dataset}: no audio files there (of {' '.join(SUFFIXES)})")
     return FileSource(dataset, entries)
 
 
-def _entry(name: str, path: Path, category: str | None = None) -> Entry:
-    return Entry(name, path, category, path.name)
-
-
-def _manifest(path: Path) -> list[Entry]:
-    """Rows of a manifest; paths are relative to it."""
-    text = path.read_text("utf-8-sig")
-    rows: Iterable[Mapping[str, Any]]
-    if path.suffix.lower() in (".csv", ".tsv"):
-        rows = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    else:
-        rows = [_json_row(path, i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-    entries = []
-    for number, row in enumerate(rows, 1):
-        column = next((c for c in PATH_COLUMNS if row.get(c)), None)
-        if column is None:
-            raise ValueError(f"{path}, row {number}: no path in any of the columns {', '.join(PATH_COLUMNS)}")
-        entries.append(_entry(str(row.get("id") or row[column]), path.parent / str(row[column]), category_of(row)))
-    return entries
-
-
-def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any]:
+def is_of_finder(path: Path) -> bool:
+    """Whether a file is one in which macOS keeps the attributes of another (`._talk.wav` beside `talk.wav`)."""
+    if not path.name.startswith("._"):
+        return False
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {number}: not JSON ({error.msg})") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{path}, line {number}: a row is a JSON object; this is {type(row).__name__}")
-    return row
+        with path.open("rb") as file:
+            return file.read(len(APPLE_DOUBLE)) == APPLE_DOUBLE
+    except OSError:
+        return False
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether a path is a link to what is not there: a clip that fails, and not one that is passed over."""
+    return path.is_symlink() and not path.exists()
+
+
+def _entry(name: str, path: Path) -> Entry:
+    return Entry(name, path, None, path.name)

@@ -11,13 +11,13 @@ import fsspec
 import soundfile as sf
 from huggingface_hub import errors
 
+from codeczoo.base.errors import STOPS, first_line, message_of
 from codeczoo.data.source import Content
 
 # Errors of reading a file over the network. Those of the HTTP library that huggingface_hub uses are OSErrors, or have
 # the base class `errors.HTTPError`.
 HTTP_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)
 FETCH_ERRORS: tuple[type[Exception], ...] = (OSError, RuntimeError, HTTP_ERROR)
-INLINE_ERRORS: tuple[type[Exception], ...] = (*FETCH_ERRORS, ValueError)
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,11 @@ def to_inline_bytes(clip: Callable[[], Content]) -> bytes | ReadFailure:
     """The clip as the bytes of a file: a path is fetched, samples become a floating-point WAV."""
     try:
         return _bytes(clip())
-    except INLINE_ERRORS as error:
-        return ReadFailure(str(error).strip().partition("\n")[0] or type(error).__name__)
+    except STOPS:
+        raise
+    except BaseException as error:  # noqa: BLE001 (whatever it is, it is this clip's failure)
+        known = isinstance(error, (*FETCH_ERRORS, ValueError)) and message_of(error)
+        return ReadFailure(message_of(error).splitlines()[0] if known else first_line(error))
 
 
 def inline_bytes(key: Any) -> bytes:

@@ -20,9 +20,9 @@ __all__ = ["Content", "Entry", "ListSource", "Source", "open_source"]
 log = logging.getLogger(__name__)
 
 FORMS = (
-    "a folder, a glob, a manifest (.csv, .tsv, .jsonl) or an audio file; tars or Parquet files (also as "
-    "name-{000..012}.tar); a folder that save_to_disk wrote or that is laid out as on the hub; or a data set of the "
-    "hub as owner/name, owner/name@revision or owner/name:config"
+    "a folder, a glob, a manifest (.csv, .tsv, .jsonl, .json, .txt, .scp) or an audio file; tars or Parquet files "
+    "(also as name-{000..012}.tar); a folder that save_to_disk wrote or that is laid out as on the hub; or a data set "
+    "of the hub as owner/name, owner/name@revision or owner/name:config"
 )
 TABLES = (".parquet",)
 
@@ -41,14 +41,16 @@ def open_source(
     """The data set of that name.
 
     Args:
-        dataset: a folder (searched to its depths), a glob, a manifest (.csv, .tsv, .jsonl) or one audio file; tars in
-            WebDataset's form or Parquet files: one, a folder of them, a glob or `name-{000..012}.tar`; a folder that
-            `datasets` saved or that is laid out as a repository of the hub (`folder:config` if need be); or such a
-            repository, `owner/name`, with `@revision` and `:config`. What lies on this machine comes before the hub.
+        dataset: a folder (searched to its depths), a glob, a manifest (.csv, .tsv, .jsonl, .json, .txt, .scp, Kaldi's
+            segments) or one audio file; tars in WebDataset's form or Parquet files: one, a folder of them, a glob or
+            `name-{000..012}.tar`; a folder that `datasets` saved or that is laid out as a repository of the hub
+            (`folder:config` if need be); or such a repository, `owner/name`, with `@revision` and `:config`. What lies
+            on this machine comes before the hub.
             None = the embedded clips.
         split: one or several of its splits; None = all, one clip of each in turn.
         streaming: read a data set of the hub over the network as it goes, keeping nothing.
-        audio_column, id_column: which columns to read, where that is not clear; the id column "row" numbers the rows.
+        audio_column, id_column: which columns to read (of tars: which extension, and which key of the .json), where
+            that is not clear; the id column "row" numbers the rows.
         limit: only that many clips.
         shuffle, seed: in a random order, the same for the same seed.
 
@@ -77,11 +79,11 @@ def open_source(
         _refuse(name, streaming=streaming)
         return _selected(_extra("parquet", name).open_tables(name, tables, **columns), **drawn)
     if tars:
-        _refuse(name, split=split, streaming=streaming, id_column=id_column)
-        return _selected(open_tars(name, tars, audio_column), **drawn)
-    source = find_files(name)
+        _refuse(name, split=split, streaming=streaming)
+        return _selected(open_tars(name, tars, audio_column, id_column), **drawn)
+    source = find_files(name, audio_column, id_column)
     if source is not None:
-        _refuse(name, split=split, streaming=streaming, audio_column=audio_column, id_column=id_column)
+        _refuse(name, split=split, streaming=streaming)
         return _selected(source, **drawn)
     is_file = name.lower().endswith((*SUFFIXES, *MANIFESTS, *TARS, *TABLES))
     hub_dataset = None if is_file else HubDataset.parse(name)

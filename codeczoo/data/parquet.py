@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codeczoo.base.errors import first_line
 from codeczoo.data.archives import ArchiveSource, archive_names
-from codeczoo.data.columns import OTHER_IDS, Columns, choose_columns, clip_of, description_rows
+from codeczoo.data.columns import Columns, choose_columns, clip_of, description_rows
 from codeczoo.data.inline import ReadFailure, to_inline_bytes
-from codeczoo.data.source import Entry
+from codeczoo.data.source import OTHER_IDS, Entry
 
 SPLIT_FILE = re.compile(r"(.+)-\d{5}-of-\d{5}")  # as the hub names a split's files
 
@@ -33,12 +34,12 @@ class ParquetSource(ArchiveSource):
         self.columns = columns
 
     def _shard(self, shard: Path, entries: list[Entry]) -> Iterator[Entry]:
-        with pq.ParquetFile(shard) as file:
+        with _opened(shard) as file:
             for group, members in groupby(entries, lambda entry: entry.key[1]):
                 try:
                     rows = file.read_row_group(group, self.columns.audio_columns)
-                except (pa.ArrowException, OSError) as error:
-                    broken = ReadFailure(f"{shard}: row group {group} cannot be read ({error})")
+                except Exception as error:  # noqa: BLE001 (whatever pyarrow raises over broken bytes)
+                    broken = ReadFailure(f"{shard}: row group {group} cannot be read ({first_line(error)})")
                     yield from (replace(entry, key=broken) for entry in members)
                     continue
                 for entry in members:
@@ -75,25 +76,38 @@ def open_tables(
     parts: dict[str, list[Entry]] = {one: [] for one in wanted}
     for one in wanted:
         for shard in splits[one]:
-            try:
-                with pq.ParquetFile(shard) as file:
-                    features = _features(file)
-                    columns = columns or choose_columns(
-                        name, file.schema_arrow, _audio(features), audio_column, id_column
-                    )
-                    missing = {*columns.description_columns, *columns.audio_columns} - set(file.schema_arrow.names)
-                    if missing:
-                        raise ValueError(f"{shard}: no column {', '.join(sorted(missing))}, which {shards[0]} has")
-                    split_or_file, before = (one, len(parts[one])) if one else (names[shard], 0)
-                    rows = _index(shard, file, columns, features)
-                    for number, (key, row) in enumerate(rows, before):
-                        place = f"{shard.name}, row {number}"
-                        entry = columns.entry(name, row, number, key, split_or_file, len(wanted) > 1, place)
-                        parts[one].append(entry)
-            except pa.ArrowException as error:
-                raise ValueError(f"{shard}: broken, or not Parquet ({error})") from error
+            with _opened(shard) as file:
+                with _clearly(shard):
+                    features, schema = _features(file), file.schema_arrow
+                columns = columns or choose_columns(name, schema, _audio(features), audio_column, id_column)
+                missing = {*columns.description_columns, *columns.audio_columns} - set(schema.names)
+                if missing:
+                    raise ValueError(f"{shard}: no column {', '.join(sorted(missing))}, which {shards[0]} has")
+                with _clearly(shard):
+                    rows = list(_index(shard, file, columns, features))
+                split_or_file, before = (one, len(parts[one])) if one else (names[shard], 0)
+                for number, (key, row) in enumerate(rows, before):
+                    place = f"{shard.name}, row {number}"
+                    parts[one].append(columns.entry(row, number, key, split_or_file, len(wanted) > 1, place))
     assert columns is not None
     return ParquetSource(name, parts, columns)
+
+
+@contextmanager
+def _clearly(shard: Path) -> Iterator[None]:
+    """Whatever pyarrow raises over a broken file, as a ValueError that names it."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{shard}: broken, or not Parquet ({first_line(error)})") from error
+
+
+@contextmanager
+def _opened(shard: Path) -> Iterator[pq.ParquetFile]:
+    with _clearly(shard):
+        file = pq.ParquetFile(shard)
+    with file:
+        yield file
 
 
 def _index(

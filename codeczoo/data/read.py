@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from codeczoo.base import audio_io
 from codeczoo.base.audio import Audio, stack
+from codeczoo.base.errors import STOPS, first_line, message_of
 from codeczoo.base.inputs import Clip, read_clips
 from codeczoo.data.batching import Batch
 from codeczoo.data.open import Content, Entry, Source
+from codeczoo.data.source import Segment
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,27 +56,44 @@ class ReadBatch:
     def pin_memory(self) -> ReadBatch:
         return replace(self, groups=tuple(group.pin_memory() for group in self.groups))
 
+    @classmethod
+    def failed(cls, batch: Batch, reason: str) -> ReadBatch:
+        """The batch where no clip could be read."""
+        entries = tuple(replace(entry, key=None) for entry in batch.entries)
+        return cls(batch.index, entries, (), {entry.id: reason for entry in entries})
+
+
+def decoded(content: Content) -> Clip:
+    """The samples of a clip."""
+    if isinstance(content, Segment):
+        return Clip(*audio_io.read(content.recording, offset=content.offset, duration=content.duration))
+    (clip,) = read_clips({"bytes": content} if isinstance(content, bytes) else content)
+    return clip
+
 
 def read_batch(source: Source, batch: Batch, estimates: Sequence[str] = ()) -> ReadBatch:
-    """Read all clips of a batch. A clip that fails is in `failures`; the others go on."""
+    """Read all clips of a batch. A clip that fails, for whatever reason, is in `failures`; the others go on."""
     clips: dict[tuple[int, int], list[tuple[Entry, Clip]]] = {}
     failures: dict[str, str] = {}
     kept: list[Entry] = []
     for entry in batch.entries:
-        clip = _read(partial(source.read, entry))
-        kept.append(replace(entry, key=None))  # the key may hold the clip's bytes
+        clip = entry.failure or _read(partial(source.read, entry))
+        entry = replace(entry, key=None)  # the key may hold the clip's bytes
+        kept.append(entry)
         if isinstance(clip, str):
             failures[entry.id] = clip
         else:
             # A file may differ from its header, so clips are grouped by what was read.
             clips.setdefault((clip.sample_rate, len(clip.waveform)), []).append((entry, clip))
-    groups = []
+    keys = {entry.id: entry for entry in batch.entries}
+    groups: list[Group] = []
     for (rate, _), members in clips.items():
-        found = {
-            name: tuple(_read(partial(source.read_estimate, entry, name)) for entry, _ in members) for name in estimates
-        }
-        entries = tuple(replace(entry, key=None) for entry, _ in members)
-        groups.append(Group(entries, stack([clip.waveform for _, clip in members], rate), found))
+        for part in _stacked(members, rate, failures):
+            found = {
+                name: tuple(_read(partial(source.read_estimate, keys[entry.id], name)) for entry in part.entries)
+                for name in estimates
+            }
+            groups.append(replace(part, estimates=found))
     return ReadBatch(batch.index, tuple(kept), tuple(groups), failures)
 
 
@@ -79,12 +102,34 @@ def _read(read: Callable[[], Content]) -> Clip | str:
     content: Content = b""
     try:
         content = read()
-        (clip,) = read_clips({"bytes": content} if isinstance(content, bytes) else content)
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-        # The results name the clip already.
-        return text.removeprefix(f"{content}: " if isinstance(content, str | Path) else "<bytes>: ")
-    return clip
+        return decoded(content)
+    except STOPS:
+        raise
+    except BaseException as error:  # noqa: BLE001 (whatever a reader raises, it is this clip's failure)
+        return _reason(error, content)
+
+
+def _reason(error: BaseException, content: Content) -> str:
+    """Why a clip could not be read, in one line."""
+    if not isinstance(error, OSError | ValueError | TypeError | LookupError):
+        return first_line(error)
+    text = message_of(error)
+    name = content.recording if isinstance(content, Segment) else content
+    # The results name the clip already.
+    text = text.removeprefix(f"{name}: " if isinstance(name, str | Path) else "<bytes>: ")
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _stacked(members: Sequence[tuple[Entry, Clip]], rate: int, failures: dict[str, str]) -> list[Group]:
+    """Clips as one group; where there is no memory for that, as several. A clip that fits into none is a failure."""
+    try:
+        return [Group(tuple(entry for entry, _ in members), stack([clip.waveform for _, clip in members], rate))]
+    except Exception as error:  # noqa: BLE001 (MemoryError, or a RuntimeError of torch's allocator)
+        if len(members) == 1:
+            failures[members[0][0].id] = first_line(error)
+            return []
+    middle = len(members) // 2
+    return _stacked(members[:middle], rate, failures) + _stacked(members[middle:], rate, failures)
 
 
 def join_reads(batch: Batch, reads: Sequence[ReadBatch]) -> ReadBatch:
@@ -95,12 +140,19 @@ def join_reads(batch: Batch, reads: Sequence[ReadBatch]) -> ReadBatch:
         failures |= read.failures
         for group in read.groups:
             alike.setdefault((group.audio.sample_rate, group.audio.channels), []).append(group)
-    groups = [
-        Group(
-            tuple(entry for group in members for entry in group.entries),
-            stack([clip for group in members for clip in group.audio.split()], rate),
-            {name: tuple(c for group in members for c in group.estimates[name]) for name in members[0].estimates},
-        )
-        for (rate, _), members in alike.items()
-    ]
+    groups: list[Group] = []
+    for members in alike.values():
+        try:
+            groups.append(_joined(members))
+        except Exception as error:  # noqa: BLE001 (no memory for all of them together)
+            log.debug("%s", first_line(error))
+            groups += members
     return ReadBatch(batch.index, tuple(entry for read in reads for entry in read.entries), tuple(groups), failures)
+
+
+def _joined(groups: Sequence[Group]) -> Group:
+    return Group(
+        tuple(entry for group in groups for entry in group.entries),
+        stack([clip for group in groups for clip in group.audio.split()], groups[0].audio.sample_rate),
+        {name: tuple(clip for group in groups for clip in group.estimates[name]) for name in groups[0].estimates},
+    )

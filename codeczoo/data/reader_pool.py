@@ -13,7 +13,6 @@ import pickle
 import signal
 import sys
 import threading
-import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 
+from codeczoo.base.errors import first_line
 from codeczoo.base.memory import release_memory_between
 from codeczoo.data.batching import Batch
 from codeczoo.data.open import Source
@@ -42,7 +42,8 @@ def read_ahead(
     """Batches in order, each with its clips, read by `workers` processes (0 = by this one).
 
     A reader that dies (killed, or crashed by a file) is replaced, and its batch is read again. A clip that readers die
-    of CLIP_TRIES times is recorded as a failure. Between batches freed memory is returned to the system.
+    of CLIP_TRIES times, or that does not get through to this process, is recorded as a failure. Between batches freed
+    memory is returned to the system.
     """
     return release_memory_between(_read_ahead(source, batches, workers, estimates, pin))
 
@@ -53,7 +54,7 @@ def _read_ahead(
     if not workers:
         for batch in batches:
             read = read_batch(source, batch, estimates)
-            yield read.pin_memory() if pin else read
+            yield _pinned(read) if pin else read
         return
     readers = _Readers(source, tuple(estimates), workers, pin)
     waiting: deque[Future[ReadBatch]] = deque()
@@ -86,26 +87,29 @@ class _Readers:
         read = self._read_with_retries(batch, BATCH_TRIES)
         if read is None:
             read = join_reads(batch, [self._read_one_clip(replace(batch, entries=(entry,))) for entry in batch.entries])
-        return read.pin_memory() if self._pin else read
+        return _pinned(read) if self._pin else read
 
     def _read_one_clip(self, batch: Batch) -> ReadBatch:
         """Read a batch of one clip; if its readers die, the clip is a failure with that reason."""
         read = self._read_with_retries(batch, CLIP_TRIES)
         if read is not None:
             return read
-        reason = f"the process that read it died, each of {CLIP_TRIES} times"
-        (entry,) = batch.entries
-        return ReadBatch(batch.index, (replace(entry, key=None),), (), {entry.id: reason})
+        return ReadBatch.failed(batch, f"the process that read it died, each of {CLIP_TRIES} times")
 
     def _read_with_retries(self, batch: Batch, tries: int) -> ReadBatch | None:
-        """Read `batch` with up to `tries` processes; None if each of them died."""
+        """Read `batch` with up to `tries` processes; None if each of them died, or if several clips do not get through
+        together."""
         for _ in range(tries):
             if self._closed:
                 raise CancelledError
             reader = self._reader()
             try:
-                return reader.ask(batch)
-            except (EOFError, OSError, pickle.UnpicklingError):
+                answer = reader.ask(batch)
+                if isinstance(answer, ReadBatch):
+                    return answer
+                return ReadBatch.failed(batch, answer) if len(batch.entries) == 1 else None
+            except Exception as error:
+                log.debug("%s", type(error).__name__, exc_info=True)
                 status = reader.end()
                 with self._lock:
                     self._readers.discard(reader)
@@ -134,6 +138,15 @@ class _Readers:
             reader.end()
 
 
+def _pinned(read: ReadBatch) -> ReadBatch:
+    """The batch in pinned memory, if there is enough of it."""
+    try:
+        return read.pin_memory()
+    except RuntimeError as error:
+        log.warning("a batch is copied to the device without pinned memory: %s", first_line(error))
+        return read
+
+
 class _Reader:
     """One process."""
 
@@ -150,13 +163,11 @@ class _Reader:
         self._process.start()
         theirs.close()  # then the process's death closes the connection
 
-    def ask(self, batch: Batch) -> ReadBatch:
-        """Raises EOFError or OSError if the process is dead; else the error that `_serve` sends."""
+    def ask(self, batch: Batch) -> ReadBatch | str:
+        """The batch, or the reason why it could not be sent. Raises EOFError or OSError if the process is dead,
+        MemoryError if there is no room here, and what unpickling half a message raises."""
         self._connection.send_bytes(pickle.dumps(batch, protocol=5))
-        answer = pickle.loads(self._connection.recv_bytes())
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return pickle.loads(self._connection.recv_bytes())
 
     def kill(self) -> None:
         self._process.kill()
@@ -176,11 +187,12 @@ def _serve(connection: Connection, source: Source, estimates: tuple[str, ...]) -
             batch = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError):  # the run is over
             return
-        answer: ReadBatch | Exception
         try:
-            answer = read_batch(source, batch, estimates)
-        except ImportError as error:
-            answer = ImportError(str(error))
-        except Exception:  # noqa: BLE001 (no clip's fault; it ends the run)
-            answer = RuntimeError(traceback.format_exc())
-        connection.send_bytes(pickle.dumps(answer, protocol=5))
+            answer = pickle.dumps(read_batch(source, batch, estimates), protocol=5)
+        except Exception as error:
+            log.debug("%s", type(error).__name__, exc_info=True)
+            answer = pickle.dumps(first_line(error))
+        try:
+            connection.send_bytes(answer)
+        except OSError:  # the run was killed
+            return

@@ -11,9 +11,30 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-Content = str | Path | bytes | Mapping[str, Any]  # one clip in a form that `base.inputs.read_clips` takes
+from codeczoo.base.errors import printable
 
 CATEGORY_COLUMNS = ("category", "label", "domain")
+ROW = "row"  # --id-column row: number the rows
+OTHER_IDS = f"--id-column names another column, and --id-column {ROW} numbers the rows"  # the way out, in errors
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a recording that is a clip of its own. It alone is read.
+
+    Attributes:
+        recording: a path or an address.
+        offset: where it begins, in seconds; None = at the start.
+        duration: how long it is, in seconds; None = to the end.
+    """
+
+    recording: str | Path
+    offset: float | None = None
+    duration: float | None = None
+
+
+# One clip: a segment, or a form that `base.inputs.read_clips` takes (bytes are those of a file).
+Content = str | Path | bytes | Mapping[str, Any] | Segment
 
 
 @dataclass(frozen=True)
@@ -21,11 +42,13 @@ class Entry:
     """One clip of a data set, not read yet.
 
     Attributes:
-        id: unique in its data set.
+        id: unique in its data set. What UTF-8 cannot write (a file's name may hold any bytes) is escaped in it, and in
+            category and origin.
         key: where its source finds it: a path, a row, a member of a shard, or its bytes. It is pickled to the readers.
         category: of the clip, where the data set has categories.
         origin: a human-readable place: a file's name, or an archive and a member.
         position: in the order of the data set; `data.batching` counts it.
+        failure: why it cannot be read, where the data set itself says so (a row without a path); else None.
     """
 
     id: str
@@ -33,6 +56,18 @@ class Entry:
     category: str | None = None
     origin: str = ""
     position: int = -1
+    failure: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("id", "category", "origin"):
+            text = getattr(self, name)
+            if text and not text.isascii():
+                object.__setattr__(self, name, printable(text))
+
+    def check_readable(self) -> None:
+        """Raises a ValueError with `failure`, if it has one."""
+        if self.failure is not None:
+            raise ValueError(self.failure)
 
 
 class Source(ABC):
@@ -81,11 +116,11 @@ class Source(ABC):
 class ListSource(Source):
     """A data set whose entries fit into memory as a list. A subclass says how one is read."""
 
-    def __init__(self, name: str, entries: Iterable[Entry]) -> None:
+    def __init__(self, name: str, entries: Iterable[Entry], way_out: str = "") -> None:
         self.name = name
         self._entries = list(entries)
         self.count = len(self._entries)
-        check_ids(name, self._entries)
+        check_ids(name, self._entries, way_out)
 
     def entries(self) -> Iterator[Entry]:
         return iter(self._entries)

@@ -8,39 +8,31 @@ from typing import TypeVar
 
 import torch
 
+from codeczoo.base.errors import STOPS, message_of
+
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-# What a clip, a codec or a full device may raise. Any other error is a mistake of ours and is not caught.
-ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    ArithmeticError,
-    LookupError,
-    OSError,
-    MemoryError,
-)
 
 
 def run_bisecting(
     work: Callable[[list[Item]], Result],
     items: Sequence[Item],
     *,
-    errors: tuple[type[Exception], ...] = ERRORS,
+    errors: tuple[type[BaseException], ...] = (BaseException,),
     on_split: Callable[[list[Item], Exception], None] | None = None,
 ) -> Iterator[tuple[list[Item], Result | Exception]]:
     """Call `work` on all `items`; where it raises, on both halves of them, and so on.
 
     Args:
         work: takes a list of at least one item.
-        errors: which ones lead to halves; others are raised.
+        errors: which ones lead to halves; others are raised, and so are `base.errors.STOPS`.
         on_split: called with each list before it is halved, and with the error (out of memory, say).
 
     Yields:
-        Consecutive sublists that together are `items`, each with what `work` returned, or one item with its error.
+        Consecutive sublists that together are `items`, each with what `work` returned, or one item with its error. (An
+        error that is no `Exception` is given as a RuntimeError that names it.)
     """
     todo = [list(items)] if items else []
     while todo:
@@ -48,8 +40,10 @@ def run_bisecting(
         failure: Exception | None = None
         try:
             result = work(batch)
+        except STOPS:
+            raise
         except errors as error:
-            failure = error
+            failure = error if isinstance(error, Exception) else RuntimeError(reason_of(error))
         if failure is None:
             yield batch, result
             continue
@@ -69,8 +63,8 @@ def run_bisecting(
 
 def reason_of(error: BaseException) -> str:
     """An error in one line: its class and the first line of its message."""
-    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    return f"{type(error).__name__}: {message.strip().splitlines()[0] if message.strip() else 'no message'}"
+    message = message_of(error)
+    return f"{type(error).__name__}: {message.splitlines()[0] if message else 'no message'}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

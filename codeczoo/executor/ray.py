@@ -22,6 +22,7 @@ from codeczoo.executor.ray_actor import (
     AttemptCounter,
     DriverSettings,
     NodeAffinitySchedulingStrategy,
+    TaskError,
     exceptions,
     ray,
     read_row,
@@ -110,11 +111,11 @@ class RayExecutor(Executor[Task, Result]):
                 waiting = dict(enumerate(tasks_of_slice))
                 for number, data in self._stream(tasks_of_slice):
                     answer = unpacked(data)
-                    if number in waiting and not answer.given_up:
+                    if number in waiting and not answer.given_up and answer.failure is None:
                         del waiting[number]
                         yield from self._results(answer)
                 if waiting:
-                    log.warning("%d batches were lost with the processes that had them; trying again", len(waiting))
+                    log.warning("%d batches failed, or were lost with their processes; trying again", len(waiting))
                 for data in waiting.values():
                     yield from self._retry(pickle.loads(data))
                 self._end_single()
@@ -173,11 +174,10 @@ class RayExecutor(Executor[Task, Result]):
             for entries, answer in run_bisecting(
                 lambda entries, single=single: self._call_once(self._job.subset(single, entries)),  # type: ignore[misc]
                 single.batch.entries,
-                errors=DEATHS,
+                errors=(*DEATHS, TaskError),
             ):
                 if isinstance(answer, Exception):
-                    stage = "process" if isinstance(answer, exceptions.RayActorError) else "read"
-                    reason = f"the process that worked on it died, each time that it was tried: {reason_of(answer)}"
+                    stage, reason = _stage_and_reason(answer)
                     results.append(self._job.failed(self._job.subset(single, entries), stage, reason))
                 else:
                     results += self._results(answer)
@@ -191,7 +191,10 @@ class RayExecutor(Executor[Task, Result]):
             lambda actor: actor.__call__.remote(read.remote(row, self._job, self._driver)),
             tries=2 if len(task.batch.entries) == 1 else 1,
         )
-        return unpacked(answer["data"])
+        whole = unpacked(answer["data"])
+        if whole.failure is not None:
+            raise TaskError(whole.failure)
+        return whole
 
     def _call_single(self, call: Callable[[Any], Any], tries: int) -> Any:
         """The value of a call to the actor outside the pool. After a death a new actor is started: Ray's own restart
@@ -212,6 +215,14 @@ class RayExecutor(Executor[Task, Result]):
         if self._single is not None:
             ray.kill(self._single)
             self._single = None
+
+
+def _stage_and_reason(error: Exception) -> tuple[str, str]:
+    """Where and why a single clip failed for which processes died, or whose task failed as a whole."""
+    if isinstance(error, TaskError):
+        return "process", str(error)
+    stage = "process" if isinstance(error, exceptions.RayActorError) else "read"
+    return stage, f"the process that worked on it died, each time that it was tried: {reason_of(error)}"
 
 
 def _value(reference: Any) -> Any:

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 
 from codeczoo.base.catalogue import Variant, register_again, registered
+from codeczoo.base.errors import first_line
 from codeczoo.executor.job import Job, JobWorker, PendingResults
+from codeczoo.metrics.pool import PoolError
 from codeczoo.version import __version__
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no statistics are sent
@@ -76,12 +78,16 @@ class DriverSettings:
 def read_row(
     row: dict[str, Any], job: Job[Any, Any, Any], driver: DriverSettings, counter: Any = None
 ) -> dict[str, Any]:
-    """A row's task and its input, pickled. `GIVEN_UP` for a task over which readers died `POOL_TRIES` times."""
+    """A row's task and its input, pickled. `GIVEN_UP` for a task over which readers died `POOL_TRIES` times; no input
+    where it cannot be sent."""
     driver.apply(threads=1)
     task = pickle.loads(row["data"])
     if _count_attempt(counter, "read", row["number"]) > POOL_TRIES:
         return {"number": row["number"], "data": pickle.dumps((None, GIVEN_UP))}
-    data = pickle.dumps((task, job.read(task)), protocol=5)
+    try:
+        data = pickle.dumps((task, job.read(task)), protocol=5)
+    except Exception:  # noqa: BLE001 (no memory for all of it, say: the actor reads it itself, or says why not)
+        data = pickle.dumps((task, None))
     return {"number": row["number"], "data": data if len(data) <= MAX_SENT_BYTES else pickle.dumps((task, None))}
 
 
@@ -115,6 +121,7 @@ class Answer:
         results: of the task; files: path below the worker's folder → content.
         peak: bytes of device memory.
         given_up: the task was not tried: processes died over it `POOL_TRIES` times.
+        failure: why the task failed as a whole. It is tried again in parts.
         error: kind and text of an error that no clip is to blame for.
     """
 
@@ -122,6 +129,7 @@ class Answer:
     files: Mapping[str, bytes] = field(default_factory=dict)
     peak: int = 0
     given_up: bool = False
+    failure: str | None = None
     error: tuple[str, str] | None = None
 
 
@@ -132,6 +140,10 @@ def unpacked(data: bytes) -> Answer:
         kind, text = answer.error
         raise (ImportError if kind == "ImportError" else RuntimeError)(text)
     return answer
+
+
+class TaskError(RuntimeError):
+    """A task that failed as a whole; the message says why."""
 
 
 class Actor:
@@ -147,25 +159,35 @@ class Actor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            task, read = pickle.loads(row["data"])
-            if read == GIVEN_UP or _count_attempt(self._counter, "work", row["number"]) > POOL_TRIES:
-                return {"number": row["number"], "data": pickle.dumps(Answer(given_up=True))}
-            pending: PendingResults[Any] = PendingResults()
-            results: list[Any] = []
             with self._device_lock:
                 worker = self._started_worker()
-                for started in worker.start(task, self._job.read(task) if read is None else read):
-                    results += pending.add(started)
-                    del started  # it holds audio, and the device needs the room for what comes next
-            del read
-            results += pending.finish()
-            with self._device_lock:
-                answer = Answer(results, self._take_files(), self._peak())
-        except Exception as error:  # noqa: BLE001 (the driver raises it; errors of clips are in the results)
+        except Exception as error:  # noqa: BLE001 (the driver raises it)
             kind = "ImportError" if isinstance(error, ImportError) else type(error).__name__
             text = str(error) if kind == "ImportError" else traceback.format_exc()
             answer = Answer(error=(kind, f"{text} (on node {node_name()})"))
+        else:
+            try:
+                answer = self._work(worker, row)
+            except (ImportError, PoolError) as error:
+                answer = Answer(error=(type(error).__name__, f"{error} (on node {node_name()})"))
+            except Exception as error:  # noqa: BLE001 (errors of clips are in the results; the driver tries parts)
+                answer = Answer(failure=first_line(error))
         return {"number": row["number"], "data": pickle.dumps(answer)}
+
+    def _work(self, worker: JobWorker[Any, Any, Any], row: dict[str, Any]) -> Answer:
+        task, read = pickle.loads(row["data"])
+        if read == GIVEN_UP or _count_attempt(self._counter, "work", row["number"]) > POOL_TRIES:
+            return Answer(given_up=True)
+        pending: PendingResults[Any] = PendingResults()
+        results: list[Any] = []
+        with self._device_lock:
+            for started in worker.start(task, self._job.read(task) if read is None else read):
+                results += pending.add(started)
+                del started  # it holds audio, and the device needs the room for what comes next
+        del read
+        results += pending.finish()
+        with self._device_lock:
+            return Answer(results, self._take_files(), self._peak())
 
     def describe(self) -> dict[str, Any]:
         with self._device_lock:
@@ -202,6 +224,7 @@ __all__ = [
     "AttemptCounter",
     "DriverSettings",
     "NodeAffinitySchedulingStrategy",
+    "TaskError",
     "exceptions",
     "ray",
     "read_row",

@@ -43,6 +43,10 @@ CRASHED = "crashed"
 Request = tuple[str, tuple[Any, ...], dict[str, Any]]  # a task, its arguments and its options
 
 
+class PoolError(RuntimeError):
+    """No worker can start: no clip is to blame."""
+
+
 class Reply(NamedTuple):
     """The value of a task, or the reason why there is none."""
 
@@ -116,7 +120,7 @@ class WorkerPool:
 
         Returns:
             A future of a `Reply`, which is `crashed` where two workers were lost over it, one after the other, and
-            `timeout` where one had to be ended. It raises only what is no clip's fault: RuntimeError when no worker
+            `timeout` where one had to be ended. It raises only what is no clip's fault: PoolError when no worker
             can start, ImportError when a library is missing.
         """
         if reason is not None:
@@ -190,7 +194,7 @@ class _Worker:
         try:
             pickle.load(self._replies)
         except (EOFError, pickle.UnpicklingError):
-            raise RuntimeError(
+            raise PoolError(
                 f"a metric worker could not start: {sys.executable} ended with status {self._process.wait()}"
             ) from None
 
@@ -232,7 +236,7 @@ def _start() -> _Worker:
     """Start a worker; start another if it is killed before it reports that it is ready."""
     try:
         return _Worker()
-    except RuntimeError:
+    except PoolError:
         return _Worker()
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codeczoo.data.read import ReadBatch
+from codeczoo.data.read import Group, ReadBatch
 from codeczoo.executor.bisect import reason_of, run_bisecting
 from codeczoo.executor.job import AudioJob, BatchTask, Finished, JobWorker
 from codeczoo.executor.record import describe_codec, environment, versions
@@ -50,18 +51,23 @@ class TokenWorker(JobWorker[TokenTask, ReadBatch, EncodedBatch]):
         encoded = EncodedBatch(task.shard)
         encoded.failed.extend(_failure(id, "read", reason) for id, reason in read.failures.items())
         for group in read.groups:
-            audio = replace(group.audio, waveform=group.audio.waveform.to(self.device, non_blocking=True))
-            for rows, result in run_bisecting(
-                lambda rows, audio=audio: self.codec.encode(audio[rows], num_codebooks=self.num_codebooks).cpu(),  # type: ignore[misc]
-                range(len(group)),
-            ):
+            for rows, result in run_bisecting(partial(self._encode, group), range(len(group))):
                 if isinstance(result, Exception):
                     encoded.failed.append(_failure(group.entries[rows[0]].id, "encode", reason_of(result)))
-                    continue
-                for row, codes in zip(rows, result, strict=True):
-                    entry = group.entries[row]
-                    encoded.clips[entry.position] = Tokens(entry.id, entry.category, without_padding(codes))
+                else:
+                    encoded.clips.update(result)
         yield Finished(encoded)
+
+    def _encode(self, group: Group, rows: list[int]) -> dict[int, Tokens]:
+        """The tokens of some clips of a group, by their places in the shard."""
+        audio = group.audio if len(rows) == len(group) else group.audio[rows]
+        audio = replace(audio, waveform=audio.waveform.to(self.device, non_blocking=True))
+        codes = self.codec.encode(audio, num_codebooks=self.num_codebooks).cpu()
+        clips = {}
+        for row, one in zip(rows, codes, strict=True):
+            entry = group.entries[row]
+            clips[entry.position] = Tokens(entry.id, entry.category, without_padding(one))
+        return clips
 
     def describe(self) -> dict[str, Any]:
         return {

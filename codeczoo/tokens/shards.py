@@ -22,6 +22,7 @@ from torch import Tensor
 from codeczoo.base.codes import Codes, describe_weights
 from codeczoo.data.batching import entry_blocks
 from codeczoo.data.source import Entry, Source
+from codeczoo.executor.growth import Limits, differing, grown
 from codeczoo.executor.record import weights_id, write_atomically
 from codeczoo.tokens.formats import FORMS, Facts, Tokens
 from codeczoo.tokens.settings import TokenSettings
@@ -105,9 +106,9 @@ def write_shard(settings: TokenSettings, shard: ShardInProgress) -> dict[str, An
     return about
 
 
-def plan_shards(source: Source, clips: int) -> Iterator[ShardPlan]:
-    """The data set in its order, `clips` a shard (fewer, where clips are streamed and long)."""
-    for number, block in enumerate(entry_blocks(source.entries(), clips)):
+def plan_shards(source: Source, clips: int, first: int = 0) -> Iterator[ShardPlan]:
+    """The data set in its order, `clips` a shard (fewer, where clips are streamed and long), numbered from `first`."""
+    for number, block in enumerate(entry_blocks(source.entries(), clips), first):
         yield ShardPlan(number, tuple(block))
 
 
@@ -135,8 +136,14 @@ def is_written(settings: TokenSettings, plan: ShardPlan) -> bool:
     return not settings.verify or sha256_of(file) == about["sha256"]
 
 
-def check_settings(settings: TokenSettings) -> None:
+def check_settings(settings: TokenSettings, may_grow: bool = True) -> Limits:
     """Compare `settings` with those of the tokenisation in their folder. Of the weights see `check_weights`.
+
+    Args:
+        may_grow: it may go on with a larger limit; the shards that are there stay as they are.
+
+    Returns:
+        The limits of its sessions, this one's last.
 
     Raises:
         ValueError: they differ. (With `overwrite` the folder is emptied.)
@@ -146,14 +153,19 @@ def check_settings(settings: TokenSettings) -> None:
         for pattern in ("run.json", "index.json", "tokens-*", ".part-*", "shards/*.json"):
             for file in out.glob(pattern):
                 file.unlink()
-    elif run := _run(out):
-        record = settings.of_record()
-        differ = sorted(key for key in record.keys() - {"weights"} if run["settings"].get(key) != record[key])
-        if differ:
-            raise ValueError(
-                f"{out} holds tokens made with other settings ({', '.join(differ)}): choose another --out, "
-                "or --overwrite to discard them"
-            )
+    run = _run(out)
+    if run is None:
+        return (settings.limit,)
+    limits = grown(run, settings.limit)
+    if not may_grow and limits is not None and limits != (settings.limit,):
+        limits = None
+    if differ := differing(run, settings.of_record(), limits):
+        raise ValueError(
+            f"{out} holds tokens made with other settings ({', '.join(differ)}): choose another --out, "
+            "or --overwrite to discard them"
+        )
+    assert limits is not None
+    return limits
 
 
 def check_weights(out: Path, codec: Mapping[str, Any]) -> None:

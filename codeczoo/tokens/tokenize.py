@@ -14,6 +14,7 @@ from codeczoo.base.catalogue import find_variant
 from codeczoo.data.batching import plan_block
 from codeczoo.data.source import Source
 from codeczoo.executor.engine import check_engine, engine_device, start_executor
+from codeczoo.executor.growth import Limits, parts_of
 from codeczoo.executor.rank import Rank, find_rank
 from codeczoo.executor.record import jsonable, write_atomically
 from codeczoo.executor.settings import batch_seconds
@@ -23,6 +24,7 @@ from codeczoo.tokens.settings import TokenSettings
 from codeczoo.tokens.shards import (
     INDEX_FORMAT,
     ShardInProgress,
+    ShardPlan,
     check_settings,
     check_weights,
     is_written,
@@ -52,6 +54,7 @@ def tokenize(settings: TokenSettings, source: Source | None = None) -> dict[str,
         settings = replace(
             settings, device=str(device), max_batch_seconds=batch_seconds(settings.max_batch_seconds, device)
         )
+        own = source is not None
         source = source or settings.open_source()
         out = Path(settings.out)
         out.mkdir(parents=True, exist_ok=True)
@@ -60,15 +63,15 @@ def tokenize(settings: TokenSettings, source: Source | None = None) -> dict[str,
         except Timeout:
             raise ValueError(f"{out}: another tokenisation writes there; choose another --out") from None
         with lock:
-            check_settings(settings)
-            return _TokenSession(settings, rank, source).run()
+            limits = check_settings(settings, may_grow=not own)
+            return _TokenSession(settings, rank, source, limits).run()
 
 
 class _TokenSession:
     """One process's time at a tokenisation."""
 
-    def __init__(self, settings: TokenSettings, rank: Rank, source: Source) -> None:
-        self.settings, self.rank, self.source = settings, rank, source
+    def __init__(self, settings: TokenSettings, rank: Rank, source: Source, limits: Limits) -> None:
+        self.settings, self.rank, self.source, self.limits = settings, rank, source, limits
         self.in_progress: dict[int, ShardInProgress] = {}
         self.numbers: list[int] = []  # of the shards; complete once all are planned
 
@@ -79,7 +82,8 @@ class _TokenSession:
         check_weights(out, description["codec"])
         if self.rank.number == 0:
             dataset = {"name": self.source.name, **self.source.facts()}
-            head = {"format": INDEX_FORMAT, "settings": self.settings.of_record(), "dataset": dataset, **description}
+            head = {"format": INDEX_FORMAT, "settings": self.settings.of_record(), "limits": list(self.limits),
+                    "dataset": dataset, **description}  # fmt: skip
             write_atomically(out / "run.json", jsonable(head))
         with tqdm(total=self.source.count, unit="clip", disable=not self.settings.progress) as bar:
             for encoded in executor.run(self._tasks(bar)):
@@ -97,7 +101,7 @@ class _TokenSession:
         """The batches of this rank's shards that are not there yet."""
         assert self.settings.max_batch_seconds is not None
         index = 0
-        for plan in plan_shards(self.source, self.settings.shard_clips):
+        for plan in self._plans():
             self.numbers.append(plan.number)
             if is_written(self.settings, plan):
                 bar.update(len(plan.entries))
@@ -108,3 +112,8 @@ class _TokenSession:
                 self.in_progress[plan.number] = ShardInProgress(plan, len(planned))
                 for batch in planned:
                     yield TokenTask(batch, plan.number)
+
+    def _plans(self) -> Iterator[ShardPlan]:
+        """All shards; those of a smaller limit that the tokenisation began with are as they were then."""
+        for part in parts_of(self.source, self.settings, self.limits):
+            yield from plan_shards(part, self.settings.shard_clips, first=len(self.numbers))

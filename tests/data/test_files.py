@@ -72,7 +72,11 @@ def test_limit_and_seeded_shuffle(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("m.csv", "id,title\n1,x\n", "row 1: no path in any of the columns"),
+        (
+            "m.csv",
+            "id,title\n1,x\n",
+            "m.csv: no column of paths; its columns: 'id', 'title'; those that are known: ",
+        ),
         ("m.jsonl", '{"path": "b.wav"}\nnot json\n', "line 2: not JSON"),
         ("m.jsonl", "[1, 2]\n", "line 1: a row is a JSON object"),
         ("m.csv", "id,path\n1,b.wav\n1,a.flac\n", "two clips have the id '1'"),

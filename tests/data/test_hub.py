@@ -108,8 +108,11 @@ def test_columns_of_ids_and_categories(hub: HubServer, reader: Reader, name: str
     plain = reader.ask(name)
     assert [(c["id"], c["category"]) for c in plain["clips"]] == [("s-0", "x"), ("s-1", None), ("s-2", "y")]
     assert ids(reader.ask(name, id_column="row")) == ["test/0", "test/1", "test/2"]
-    message = reader.ask(name, id_column="category")["message"]
-    assert "test, row 1: the column 'category' is empty; --id-column names another" in message
+    for streaming in (False, True):
+        found = reader.ask(name, id_column="category", streaming=streaming)["clips"]
+        assert [c["id"] for c in found] == ["x", "test/1", "y"]
+        assert [c["failure"] is None for c in found] == [True, False, True]
+        assert "test, row 1: the column 'category' is empty; --id-column names another" in found[1]["failure"]
 
 
 def test_two_clips_with_one_id_are_an_error_that_says_which(hub: HubServer, reader: Reader, name: str) -> None:

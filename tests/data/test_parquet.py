@@ -165,3 +165,15 @@ def test_files_that_are_no_parquet_or_unlike_the_first(tmp_path: Path) -> None:
         open_source(f"{tmp_path}/{{a,c}}.parquet")
     with pytest.raises(ValueError, match="--streaming does not go with this form"):
         open_source(tmp_path / "a.parquet", streaming=True)
+
+
+def test_a_row_without_an_id_is_one_failure(tmp_path: Path) -> None:
+    made = clips("s", 4)
+    made = made.set_column(0, "id", [["a", None, "", "b"]])
+    (tmp_path / "t.parquet").write_bytes(parquet(made))
+    read = read_all(open_source(tmp_path / "t.parquet"))
+    assert [one.entry.id for one in read] == ["a", "t/1", "t/2", "b"]
+    for number in (1, 2):
+        reason = f"t.parquet, row {number}: the column 'id' is empty; --id-column names another column"
+        assert (read[number].failure or "").startswith(reason)
+    assert read[0].failure is read[3].failure is None

@@ -191,3 +191,16 @@ def test_tars_beside_loose_files_and_tables(tmp_path: Path, caplog: pytest.LogCa
     assert "2 tars or Parquet files beside them are left out" in caplog.text
     with pytest.raises(ValueError, match="--split does not go with this form"):
         open_source(tmp_path / "a.tar", split="test")
+
+
+def test_ids_by_another_key_or_by_number(tmp_path: Path) -> None:
+    members = [("a.json", b'{"id": 0, "name": "x"}'), ("a.wav", wav(0)), ("b.json", b'{"id": 1}'), ("b.wav", wav(1)),
+               ("c.json", b'{"id": 0, "name": 0}'), ("c.wav", wav(2))]  # fmt: skip
+    (tmp_path / "s.tar").write_bytes(tar(members))
+    assert [entry.id for entry in open_source(tmp_path / "s.tar", id_column="row").entries()] == ["s/0", "s/1", "s/2"]
+    read = {one.entry.id: one.failure for one in read_all(open_source(tmp_path / "s.tar", id_column="name"))}
+    assert list(read) == ["x", "b", "0"]
+    assert [failure is None for failure in read.values()] == [True, False, True]
+    assert "s.tar: b: its .json has no 'name'; --id-column names another" in (read["b"] or "")
+    (tmp_path / "s.tar").write_bytes(tar(members[:4]))
+    assert [entry.id for entry in open_source(tmp_path / "s.tar").entries()] == ["0", "1"]

@@ -222,6 +222,36 @@ def test_clips_that_kill_each_reader_or_each_actor_are_named(
     assert events == ["process died"] * 3
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("machines")
+def test_what_a_reader_a_codec_or_a_worker_raises_is_the_failure_of_its_clip(
+    tmp_path: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codeczoo.benchmark import run
+    from tests.support import crashing_codec as crashing
+    from tests.support import faults
+
+    sound, _ = faults.write_clips(tmp_path / "clips")
+    found, recordings = find_files(str(tmp_path / "clips")), find_files(str(manifest))
+    assert found is not None and recordings is not None
+    clip = next(entry for entry in recordings.entries() if entry.id == crashing.CLIP)
+    source = faults.FaultySource(found.name, [*found.entries(), clip])
+    source.names = tuple(faults.NAMES[::2])
+    monkeypatch.setattr(settings, "open_source", lambda *args, **kwargs: source)
+    monkeypatch.setattr(run, "BenchmarkJob", crashing.RaisingJob)
+    out = tmp_path / "out"
+    common = ["--metrics", "waveform", "--quiet", "--out", str(out), "--engine", "ray", "--batch", "8"]
+    with faults.faulty_codecs():
+        assert main([*common, "--codecs", "faulty_encoder", crashing.CODEC]) == 3
+    rows = {(row["codec"], row["id"]): row for row in rows_of(out)}
+    assert len(rows) == len(rows_of(out)) == 2 * (len(sound) + len(faults.NAMES) + 1)
+    failed = {key: row["stage"] for key, row in rows.items() if row["status"] == "failed"}
+    read = {(codec, f"{name}.wav"): "read" for codec in ("faulty_encoder", crashing.CODEC) for name in source.names}
+    coded = {("faulty_encoder", f"{name}.wav"): "encode" for name in faults.NAMES[1::2]}
+    assert failed == {**read, **coded, (crashing.CODEC, crashing.CLIP): "process"}
+    assert rows[crashing.CODEC, crashing.CLIP]["reason"] == "MemoryError: no room for the batch"
+
+
 def test_a_node_is_killed(machines: Machines, manifest: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     killed: list[int] = []

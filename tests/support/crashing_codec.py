@@ -1,4 +1,4 @@
-"""A benchmark in which one codec crashes on one clip, as a library in C may."""
+"""A benchmark in which one codec crashes on one clip, as a library in C may, or a worker raises a surprise."""
 
 from __future__ import annotations
 
@@ -35,3 +35,19 @@ class CrashingWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
 
     def describe(self):
         return self.whole.describe()
+
+
+class RaisingJob(BenchmarkJob):
+    """The benchmark's, with a worker that does not get through a batch with the clip."""
+
+    def start_worker(self, device: str, folder: Path) -> JobWorker[BenchmarkTask, ReadBatch, Outcome]:
+        return RaisingWorker(super().start_worker(device, folder))
+
+
+class RaisingWorker(CrashingWorker):
+    """The benchmark's, until the clip comes."""
+
+    def start(self, task: BenchmarkTask, read: ReadBatch) -> Iterator[Pending[Outcome]]:
+        if CODEC in task.codecs and any(entry.id == CLIP for entry in read.entries):
+            raise MemoryError("no room for the batch")
+        return self.whole.start(task, read)

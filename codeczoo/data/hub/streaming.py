@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codeczoo.data.columns import OTHER_IDS, clip_of, description_rows
+from codeczoo.data.columns import clip_of, description_rows
 from codeczoo.data.hub.cache import PARALLEL_FETCHES
 from codeczoo.data.hub.errors import clear_errors
 from codeczoo.data.hub.rows import HubSplits
 from codeczoo.data.inline import inline_bytes, to_inline_bytes
-from codeczoo.data.source import Content, Entry
+from codeczoo.data.source import OTHER_IDS, Content, Entry
 
 SHUFFLE_BUFFER_CLIPS, SHUFFLE_BUFFER_BYTES = 1000, 256 << 20  # that a shuffled stream holds back
 
@@ -74,6 +74,7 @@ class HubStream(HubSplits):
                 yield entry
 
     def read(self, entry: Entry) -> Content:
+        entry.check_readable()
         return inline_bytes(entry.key)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from codeczoo.base.catalogue import codec_info, list_codecs, register_codec
     from codeczoo.base.codec import BaseCodec
     from codeczoo.base.codes import Codes
+    from codeczoo.base.collate_rows import collate_rows
     from codeczoo.base.info import CodecInfo
     from codeczoo.base.stream import Stream
     from codeczoo.registry import load_codec
@@ -33,6 +34,7 @@ __all__ = [
     "Stream",
     "__version__",
     "codec_info",
+    "collate_rows",
     "list_codecs",
     "list_separators",
     "load_codec",
@@ -50,6 +52,7 @@ _HOMES = {
     "Separator": "separation.separator",
     "Stream": "base.stream",
     "codec_info": "base.catalogue",
+    "collate_rows": "base.collate_rows",
     "list_codecs": "base.catalogue",
     "list_separators": "separation.registry",
     "load_codec": "registry",

@@ -23,7 +23,7 @@ def load_codec(
     *,
     device: str | torch.device | None = None,
     precision: str = "exact",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     num_codebooks: int | None = None,
     bitrate: float | None = None,
     max_chunk_seconds: float | None = None,
@@ -41,7 +41,7 @@ def load_codec(
         device: None = the environment variable CODECZOO_DEVICE, else CUDA > MPS > CPU.
         precision: "exact" = float32 with TF32 off, also under the caller's `torch.autocast`; "fast" allows TF32, and
             what that autocast asks for. How many codes stay the same was measured: docs/measurements/gpu.md.
-        dtype: of weights and arithmetic; float64 for reference runs.
+        dtype: of weights and arithmetic, by itself or by name; "float64" for reference runs.
         num_codebooks, bitrate: the rate that `encode` uses when it is told none (bitrate in bit/s; give one of them).
         max_chunk_seconds: how much audio goes through the network at once; bounds memory, never changes codes
             where the receptive field is finite.

@@ -19,6 +19,7 @@ from codeczoo.base.audio_files.reading import FileLike
 from codeczoo.base.deprecated import HidesFormerNames, Renamed
 from codeczoo.base.ragged import batch_index, check_lengths, padded
 from codeczoo.base.resampling import resample, resampled_length
+from codeczoo.base.sample_rate import check_rate
 
 MAX_PLAYERS = 8  # players that a notebook shows of one batch
 
@@ -29,6 +30,8 @@ class Audio(HidesFormerNames):
 
         audio = Audio.load(["a.wav", "b.flac"], sample_rate=24000, channels=1)
         audio[0].save("a.flac")
+
+    Two are equal (`==`) if their clips, rate and channels are, wherever they lie and whatever their padding.
 
     Attributes:
         waveform: [B, C, T] floating point, full scale = 1. Samples behind an item's length are zero.
@@ -55,7 +58,7 @@ class Audio(HidesFormerNames):
 
     @classmethod
     def of(cls, audio: AudioLike, sample_rate: int | None = None, *, channels: int | None = None) -> Audio:
-        """Audio in any form (see `AudioLike`) as one `Audio`. All rates must agree.
+        """Audio in any form (see `AudioLike`) as one `Audio`, in memory of its own. All rates must agree.
 
         Args:
             sample_rate: of bare arrays, in Hz; files and dicts carry their own.
@@ -63,7 +66,36 @@ class Audio(HidesFormerNames):
         """
         from codeczoo.base.inputs import collate, read_clips
 
-        return collate(read_clips(audio, sample_rate), channels=channels)
+        clips = read_clips(audio, sample_rate)
+        made = collate(clips, channels=channels)
+        if isinstance(audio, Audio | str | os.PathLike):
+            return made
+        taken = {clip.waveform.untyped_storage().data_ptr() for clip in clips}
+        shared = made.waveform.untyped_storage().data_ptr() in taken
+        return replace(made, waveform=made.waveform.clone()) if shared else made
+
+    @staticmethod
+    def cat(parts: Sequence[Audio]) -> Audio:
+        """Several `Audio` as one batch, with the clips of all.
+
+        Raises:
+            ValueError: no parts, or parts of different rates or channel counts.
+        """
+        return stack([clip for part in parts for clip in part.split()], _alike(parts).sample_rate)
+
+    @staticmethod
+    def concat(parts: Sequence[Audio]) -> Audio:
+        """Several `Audio` of as many clips end to end in time, clip by clip, as the chunks that a stream decodes.
+
+        Raises:
+            ValueError: no parts, or parts of different rates, channel counts or numbers of clips.
+        """
+        head = _alike(parts)
+        if len(counts := {len(part) for part in parts}) > 1:
+            raise ValueError(f"audio of {sorted(counts)} clips does not join in time, clip by clip")
+        rows = zip(*(part.split() for part in parts), strict=True)
+        clips = [torch.cat(row, dim=-1) for row in rows]
+        return stack(clips, head.sample_rate) if clips else head
 
     @classmethod
     def load(
@@ -124,6 +156,24 @@ class Audio(HidesFormerNames):
         clip = self[index].waveform[0].detach().float().cpu().numpy()
         return clip[0] if len(clip) == 1 else clip
 
+    def equal(self, other: Audio) -> bool:
+        """Whether both hold the same samples, at the same rate; as `==`. A NaN equals nothing."""
+        return self == other
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Audio):
+            return NotImplemented
+        if (len(self), self.channels, self.sample_rate) != (len(other), other.channels, other.sample_rate):
+            return False
+        if not torch.equal(self.lengths, other.lengths.to(self.device)):
+            return False
+        kind = torch.promote_types(self.waveform.dtype, other.waveform.dtype)
+        pairs = zip(self.split(), other.split(), strict=True)
+        return all(torch.equal(a.to(kind), b.to(a.device, kind)) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((len(self), self.channels, self.sample_rate))  # what cannot be changed in place
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         raise TypeError("an Audio is a batch with lengths, not an array: take one clip by .numpy(index), or .waveform")
 
@@ -153,15 +203,20 @@ class Audio(HidesFormerNames):
 
     # -- changing -------------------------------------------------------------------------------
 
-    def to(self, device: torch.device | str | torch.dtype) -> Audio:
+    def to(self, device: torch.device | str | torch.dtype, non_blocking: bool = False) -> Audio:
         """On another device, or with another floating point type."""
-        return replace(self, waveform=self.waveform.to(device))
+        return replace(self, waveform=self.waveform.to(device, non_blocking=non_blocking))
 
     def cpu(self) -> Audio:
         return self.to("cpu")
 
+    def pin_memory(self) -> Audio:
+        """In memory that a GPU copies from asynchronously; a `DataLoader` with pin_memory=True calls it."""
+        return replace(self, waveform=self.waveform.pin_memory())
+
     def resample(self, sample_rate: int) -> Audio:
         """At another rate; each item has ceil(length * new / old) samples. All items at once, on their device."""
+        sample_rate = check_rate(sample_rate, "new_rate")
         if sample_rate == self.sample_rate:
             return self
         waveform = resample(self.waveform, self.sample_rate, sample_rate, lengths=self.lengths)
@@ -222,7 +277,15 @@ class AudioDecoder(Protocol):
     def get_all_samples(self) -> Any: ...
 
 
-ClipLike: TypeAlias = FileLike | np.ndarray | Tensor | Audio | Mapping[str, Any] | AudioDecoder  # one clip
+ClipLike: TypeAlias = (
+    FileLike
+    | np.ndarray
+    | Tensor
+    | Audio
+    | Mapping[str, Any]
+    | AudioDecoder
+    | tuple[Any, Any]  # samples with their rate
+)  # one clip
 AudioLike: TypeAlias = ClipLike | Sequence[ClipLike] | Iterator[ClipLike]
 """Audio in any form that `encode`, `reconstruct`, `prepare` and `Audio.of` take. Forms may be mixed in a list.
 
@@ -237,19 +300,33 @@ NumPy array or torch tensor           [T] or [C, T] 1; [B, C, T] B    `sample_ra
 `Audio`                               its own; 1 inside a list        its own
 dict of Hugging Face datasets         1                               "sampling_rate" beside "array", or
 ("array", "bytes" or "path")                                          the file's
+row of a data set, with such a dict,  1; of a column of lists all     as of what it holds
+a decoder or, named "audio", a path
+or an array
 torchcodec's `AudioDecoder`           1                               the file's
+path of a `.npy` file                 as of the array in it           `sample_rate=`, in Hz
+(array, rate) or (rate, array)        as of the array                 the pair's
+nested tensor                         its own                         `sample_rate=`, in Hz
 list, tuple or iterator of these      1 each                          of each, as above
 ===================================== =============================== ==================================
+
+Of an array with more than 8 rows of at most 8 values, the rows are taken as samples: [T, C], as `soundfile.read` gives
+it. With more than 8 rows, of more than 8 values but fewer than rows, it is refused. `base.rows` lists who gives what.
 """
 
 
-def check_rate(sample_rate: Any) -> int:
-    """`sample_rate` as an int, or an error if it is not a positive whole number."""
-    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | float | np.integer | np.floating):
-        raise TypeError(f"sample_rate must be a number of Hz; it is {sample_rate!r}")
-    if not np.isfinite(sample_rate) or sample_rate != int(sample_rate) or sample_rate <= 0:
-        raise ValueError(f"sample_rate must be a positive whole number of Hz; it is {sample_rate!r}")
-    return int(sample_rate)
+def _alike(parts: Sequence[Audio]) -> Audio:
+    """The first of parts that agree in rate and channels."""
+    if not parts:
+        raise ValueError("no audio was given")
+    for what, found in (
+        ("sample rate", {part.sample_rate for part in parts}),
+        ("channel count", {part.channels for part in parts}),
+    ):
+        if len(found) > 1:
+            way = ".resample(rate)" if what == "sample rate" else ".mix(channels)"
+            raise ValueError(f"audio that differs in {what} ({sorted(found)}) does not join: make it alike by {way}")
+    return parts[0]
 
 
 def stack(clips: Sequence[Tensor], sample_rate: int) -> Audio:

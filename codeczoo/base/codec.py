@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from codeczoo.base.audio import Audio, AudioLike, clean, stack
 from codeczoo.base.codes import PAD, Codes, describe_weights
+from codeczoo.base.codes_forms import CodesLike, dense_codes
 from codeczoo.base.deprecated import Renamed, refusal_of
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.inputs import collate, read_clips
@@ -89,11 +91,12 @@ class BaseCodec(CodecNetwork):
                     encoded.append(self._encode_batch(rows, count))
         return encoded[0] if len(encoded) == 1 else Codes.cat(encoded)
 
-    def decode(self, codes: Codes | Tensor, *, allow_other_weights: bool = False) -> Audio:
-        """`Codes`, or a bare integer tensor [B, K, N], → audio at `output_sample_rate`, each clip at its own
-        length.
+    def decode(self, codes: CodesLike, *, allow_other_weights: bool = False) -> Audio:
+        """`Codes`, or bare integers [B, K, N], → audio at `output_sample_rate`, each clip at its own length.
 
         Args:
+            codes: `Codes`; or an integer tensor or array [B, K, N], or what else `codes_from_tensor` takes. The K
+                codebooks of bare integers are the first ones: integers cannot tell that they are others.
             allow_other_weights: decode codes although other weights made them (see `Codes.weights`).
 
         Raises:
@@ -279,15 +282,10 @@ class BaseCodec(CodecNetwork):
 
     # -- codes ----------------------------------------------------------------------------------
 
-    def _check_codes(self, codes: Codes | Tensor, allow_other_weights: bool = False) -> Codes:
+    def _check_codes(self, codes: CodesLike, allow_other_weights: bool = False) -> Codes:
         """`codes` as `Codes` of this codec, every entry in range."""
-        if isinstance(codes, Tensor):
-            codes = self.codes_from_tensor(codes)
         if not isinstance(codes, Codes):
-            several = "; Codes.cat() joins several" if isinstance(codes, list | tuple) else ""
-            raise TypeError(
-                f"decode takes Codes or an integer tensor [B, K, N]; it was given {type(codes).__name__}{several}"
-            )
+            codes = self.codes_from_tensor(codes)
         if not self.is_compatible_with(codes.codec):
             raise ValueError(f"these codes were made by {codes.codec}; {self.name} cannot decode them")
         theirs, ours = codes.weights, self.weights_id
@@ -339,22 +337,27 @@ class BaseCodec(CodecNetwork):
 
     def codes_from_tensor(
         self,
-        codes: Tensor,
+        codes: Tensor | np.ndarray | Sequence[Any],
         lengths: Tensor | None = None,
         side_info: Mapping[str, Tensor] | None = None,
         weights: str | None = None,
     ) -> Codes:
-        """A bare integer tensor [B, K, N] as `Codes` of this codec.
+        """Bare integers as `Codes` of this codec.
 
         Args:
+            codes: [B, K, N], a tensor, an array or lists of numbers; or a list of B clips [K, N_b]; or, of a
+                multi-scale codec, a list of K levels [B, N_k], as SNAC's published package gives them. Their codebooks
+                are the first K.
             lengths: [B] in frames; None = all items are full.
             side_info: see `Codes`.
             weights: those that made the codes (see `Codes.weights`); None = not known, as of any bare tensor.
+
+        Raises:
+            TypeError, ValueError: not integers, or of another shape.
         """
-        if codes.is_floating_point() or codes.dtype == torch.bool or codes.is_complex():
-            raise TypeError(f"codes must be integers; their type is {codes.dtype}")
-        if codes.ndim != 3:
-            raise ValueError(f"codes must be [B, K, N]; their shape is {tuple(codes.shape)}")
+        codes, found = dense_codes(codes, self.strides)
+        if lengths is None:
+            lengths = found
         batch, count, frames = codes.shape
         if not 1 <= count <= len(self.codebook_sizes):
             raise ValueError(

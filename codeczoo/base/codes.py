@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from types import EllipsisType
+from typing import Any, BinaryIO, NoReturn
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save, save_file
 from torch import Tensor
 
-from codeczoo.base.audio import check_rate
+from codeczoo.base.codes_file import read_codes, write_codes
+from codeczoo.base.codes_join import PAD, batch_of, describe_weights, frames_of, in_time, indexed, same_values
 from codeczoo.base.deprecated import HidesFormerNames, Renamed, renamed_keyword
 from codeczoo.base.ragged import batch_index, check_lengths
+from codeczoo.base.sample_rate import check_rate
 
-PAD = -1  # fills the frames behind an item's own; no codebook has this index
-CODES_FORMAT = "codeczoo.codes/1"
+__all__ = ["PAD", "Codes", "describe_weights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +27,12 @@ class Codes(HidesFormerNames):
     """The codes of a batch of clips, with what decoding them takes. `codec.encode` makes them.
 
         codes = codec.encode(["a.wav", "b.flac"])
-        codes[0].codes                        # [1, K, N] int64
+        codes[0].tensor                       # [1, K, N] int64
+        codes[0].numpy(0)                     # [K, N] as an array
+        codes[:, :4]                          # the first 4 codebooks; codes[..., 10:20]: 10 frames
         codes.save("codes.safetensors")       # and Codes.load(...)
+
+    Two are equal (`==`) if all their fields are, wherever they lie and whatever fills them behind their lengths.
 
     Attributes:
         codes: [B, K, N] int64; PAD (-1) behind an item's own frames.
@@ -110,6 +112,11 @@ class Codes(HidesFormerNames):
     # -- looking --------------------------------------------------------------------------------
 
     @property
+    def tensor(self) -> Tensor:
+        """[B, K, N] int64: `codes`, under a name that reads well (`clip.codes.tensor`)."""
+        return self.codes
+
+    @property
     def num_codebooks(self) -> int:
         return self.codes.shape[1]
 
@@ -161,8 +168,20 @@ class Codes(HidesFormerNames):
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Codes:
-        """Item(s) of the batch, still `Codes`, cut to the longest that remains."""
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor | EllipsisType | tuple[Any, ...]) -> Codes:
+        """Item(s) of the batch, still `Codes`, cut to the longest that remains.
+
+        A tuple with a slice or `...` in it is an index of the axes [B, K, N]: `codes[:, :4]` is `codes.first(4)`, and
+        `codes[0, :, 10:20]` and `codes[..., 10:20]` are `frames(10, 20)` of one item and of all.
+
+        Raises:
+            IndexError: no such item; codebooks that do not begin with the first.
+            ValueError: as `frames`.
+        """
+        if index is Ellipsis or (
+            isinstance(index, tuple) and any(p is Ellipsis or isinstance(p, slice) for p in index)
+        ):
+            return indexed(self, index if isinstance(index, tuple) else (index,))
         index = batch_index(index, len(self))
         lengths = self.lengths[index]
         longest = int(lengths.max()) if len(lengths) else 0
@@ -181,6 +200,42 @@ class Codes(HidesFormerNames):
         """A list of B `Codes` of one item each, without padding."""
         return list(self)
 
+    def numpy(self, index: int | None = None) -> np.ndarray:
+        """One item's codes without padding, int64 [K, N]; None = of all, [B, K, N] with PAD (-1) behind each."""
+        rows = self.codes if index is None else self[index].codes[0]
+        return rows.detach().cpu().numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError(
+            "Codes are a batch with lengths, not an array: .numpy(index) gives one clip's [K, N], .numpy() all of "
+            "them, padded with -1, and .tensor the same as a tensor"
+        )
+
+    def equal(self, other: Codes) -> bool:
+        """Whether both hold the same, as `==`. Weights that are not known differ from those that are."""
+        return self == other
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Codes):
+            return NotImplemented
+        facts = ("codec", "sample_rate", "codebook_sizes", "frame_rate", "strides", "side_sizes", "weights")
+        if any(getattr(self, name) != getattr(other, name) for name in facts) or len(self) != len(other):
+            return False
+        if self.side_info.keys() != other.side_info.keys():
+            return False
+        other = other.to(self.device)
+        if not (torch.equal(self.lengths, other.lengths) and torch.equal(self.num_samples, other.num_samples)):
+            return False
+        longest = int(self.lengths.max()) if len(self) else 0
+        mine, theirs = self.codes[..., :longest], other.codes[..., :longest]
+        if not bool((mine.eq(theirs) | ~self.mask[..., :longest]).all()):
+            return False
+        return all(same_values(value, other.side_info[name]) for name, value in self.side_info.items())
+
+    def __hash__(self) -> int:
+        # Of what cannot be changed in place, and equals where all else does.
+        return hash((self.codec, self.sample_rate, self.codebook_sizes, len(self)))
+
     def __repr__(self) -> str:
         batch, codebooks, _ = self.codes.shape
         low, high = (int(self.lengths.min()), int(self.lengths.max())) if batch else (0, 0)
@@ -194,17 +249,31 @@ class Codes(HidesFormerNames):
 
     # -- changing -------------------------------------------------------------------------------
 
-    def to(self, device: torch.device | str) -> Codes:
-        return replace(
-            self,
-            codes=self.codes.to(device),
-            lengths=self.lengths.to(device),
-            num_samples=self.num_samples.to(device),
-            side_info={name: value.to(device) for name, value in self.side_info.items()},
-        )
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Codes:
+        """On another device.
+
+        Raises:
+            TypeError: a type: codes are int64 (`save` narrows them).
+        """
+        if isinstance(device, torch.dtype):
+            raise TypeError(f"codes stay int64: codes.tensor.to({device}) is the bare tensor in another type")
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def cpu(self) -> Codes:
         return self.to("cpu")
+
+    def pin_memory(self) -> Codes:
+        """In memory that a GPU copies from asynchronously; a `DataLoader` with pin_memory=True calls it."""
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Codes:
+        return replace(
+            self,
+            codes=change(self.codes),
+            lengths=change(self.lengths),
+            num_samples=change(self.num_samples),
+            side_info={name: change(value) for name, value in self.side_info.items()},
+        )
 
     def first(self, num_codebooks: int) -> Codes:
         """The first `num_codebooks` codebooks: a lower bitrate of a residual codec."""
@@ -217,42 +286,50 @@ class Codes(HidesFormerNames):
             strides=self.strides[:num_codebooks],
         )
 
+    def frames(self, start: int | None = None, stop: int | None = None) -> Codes:
+        """Frames `start` to `stop` of each clip, with the samples that belong to them; as Python's slices, so that a
+        negative number counts from each clip's own end.
+
+            prompt = codes.frames(0, round(3 * codes.frame_rate))   # the first 3 seconds
+
+        Decoded, a stretch differs at its edges from the same stretch of the decoded clip: the network does not see
+        what was beside it.
+
+        Raises:
+            ValueError: frames without a fixed duration (a file's bytes); side values that follow time (EnCodec 48 kHz);
+                in a multi-scale codec, an edge within a frame of the slowest codebook.
+        """
+        return frames_of(self, start, stop)
+
     @staticmethod
     def cat(parts: Sequence[Codes]) -> Codes:
-        """Several `Codes` of one codec as one batch.
+        """Several `Codes` of one codec as one batch. (`concat` joins in time.)
 
         Its weights are known only if those of all parts are.
 
         Raises:
             ValueError: no parts, or parts of different codecs, weights, rates or side values.
         """
-        if not parts:
-            raise ValueError("no codes were given")
-        head = parts[0]
-        known = dict.fromkeys(part.weights for part in parts)
-        if len(known.keys() - {None}) > 1:
-            told = " and ".join(describe_weights(weights) for weights in known if weights)
-            raise ValueError(
-                f"codes of {head.codec} made with different weights do not join: {told}. To join them all the same, "
-                "put one of these (or None) on all: dataclasses.replace(codes, weights=None)"
-            )
-        for part in parts:
-            if (part.codec, part.codebook_sizes, part.sample_rate, part.side_info.keys()) != (
-                head.codec,
-                head.codebook_sizes,
-                head.sample_rate,
-                head.side_info.keys(),
-            ):
-                raise ValueError(f"codes of different codecs, rates or side values do not join: {head!r} and {part!r}")
-        longest = max(part.codes.shape[-1] for part in parts)
-        return replace(
-            head,
-            weights=None if None in known else head.weights,
-            codes=torch.cat([_widen(part.codes, longest, PAD) for part in parts]),
-            lengths=torch.cat([part.lengths for part in parts]),
-            num_samples=torch.cat([part.num_samples for part in parts]),
-            side_info={name: _cat_ragged([part.side_info[name] for part in parts]) for name in head.side_info},
-        )
+        return batch_of(parts)
+
+    @staticmethod
+    def concat(parts: Sequence[Codes], num_samples: Tensor | int | None = None) -> Codes:
+        """Several `Codes` of as many clips end to end in time, clip by clip: the chunks that a stream gives, or
+        stretches (`frames`).
+
+            codes = Codes.concat([stream.encode(chunk) for chunk in chunks] + [stream.flush(rest)])
+
+        A part before another one counts with all samples of its frames. What decodes to audio in one piece is not the
+        audio of the parts end to end: the network sees across the joints.
+
+        Args:
+            num_samples: [B], how long the clips are; None = what the parts say (of a stream's chunks, that of `flush`).
+
+        Raises:
+            ValueError: as `cat`; parts of different numbers of clips; codes whose frames have no fixed duration; side
+                values that follow time or differ; a part that ends within a frame of the slowest codebook.
+        """
+        return in_time(parts, num_samples)
 
     # -- keeping --------------------------------------------------------------------------------
 
@@ -261,143 +338,27 @@ class Codes(HidesFormerNames):
 
         Raises:
             FileNotFoundError: the folder is not there.
+            ValueError: the name's suffix is another format's (.npy, .pt, .ecdc, ...).
         """
-        meta = {
-            "format": CODES_FORMAT,
-            "codec": self.codec,
-            "sample_rate": str(self.sample_rate),
-            "frame_rate": json.dumps(self.frame_rate),
-            "codebook_sizes": json.dumps(self.codebook_sizes),
-            "strides": json.dumps(self.strides),
-            **({"side_sizes": json.dumps(self.side_sizes)} if self.side_sizes else {}),
-            **({} if self.weights is None else {"weights": self.weights}),
-        }
-        tensors = {"codes": self.codes.to(narrowest(self.codebook_sizes)), "lengths": self.lengths}
-        tensors["num_samples"] = self.num_samples
-        for name, value in self.side_info.items():
-            tensors[f"side.{name}"] = value.to(narrowest([size])) if (size := self.side_sizes.get(name)) else value
-        # Copies, because safetensors refuses tensors that share memory.
-        apart = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-        if isinstance(target, str | os.PathLike):
-            folder = Path(target).expanduser().parent
-            if not folder.is_dir():
-                raise FileNotFoundError(f"{target}: there is no folder {str(folder)!r}")
-            if Path(target).is_dir():
-                raise IsADirectoryError(f"{target}: this is a folder; codes are saved into a file")
-            save_file(apart, Path(target).expanduser(), metadata=meta)
-        else:
-            target.write(save(apart, metadata=meta))
+        write_codes(self, target)
 
     @classmethod
     def load(cls, source: str | os.PathLike[str] | bytes | BinaryIO, device: torch.device | str = "cpu") -> Codes:
         """Read what `save` wrote: a file, its bytes, or an open one.
 
         Raises:
-            ValueError: another kind of file, or one cut short.
+            ValueError: another kind of file, or one that is cut short or broken.
         """
-        name = str(source) if isinstance(source, str | os.PathLike) else "<bytes>"
-        if isinstance(source, str | os.PathLike):
-            path = Path(source).expanduser()
-            if not path.is_file():
-                raise FileNotFoundError(f"no codes at {name!r}")
-            source = path.read_bytes()
-        content = source if isinstance(source, bytes) else source.read()
+        fields = read_codes(source)
         try:
-            tensors = load(content)
-        except SafetensorError as error:
-            raise ValueError(f"{name}: not a whole safetensors file ({error})") from error
-        meta = _checked(name, _metadata(content))
-        codes = cls(
-            codes=tensors["codes"].long(),
-            lengths=tensors["lengths"],
-            num_samples=tensors["num_samples"],
-            sample_rate=int(meta["sample_rate"]),
-            codec=meta["codec"],
-            codebook_sizes=tuple(json.loads(meta["codebook_sizes"])),
-            frame_rate=json.loads(meta["frame_rate"]),
-            strides=tuple(json.loads(meta["strides"])),
-            side_info={key.removeprefix("side."): value for key, value in tensors.items() if key.startswith("side.")},
-            side_sizes=json.loads(meta.get("side_sizes", "{}")),
-            weights=meta.get("weights"),
-        )
-        return codes.to(device)
+            return cls(**fields).to(device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            name = source if isinstance(source, str | os.PathLike) else "<bytes>"
+            raise ValueError(f"{name}: broken: {error}") from error
 
 
 Codes.__init__ = renamed_keyword("side", "side_info")(Codes.__init__)  # type: ignore[method-assign]
 
 
-class CodesFile(NamedTuple):
-    """The header of a file of codes, read without the codes."""
-
-    codec: str
-    codebook_sizes: tuple[int, ...]
-    clips: int
-    seconds: float | None  # of the longest clip; None where neither samples nor a frame rate are known
-    weights: str | None = None  # see `Codes`
-
-    @classmethod
-    def of(cls, codes: Codes) -> CodesFile:
-        """The header that `codes` have in a file."""
-        longest = int(codes.num_samples.max()) if len(codes) else -1
-        seconds = _seconds(longest, codes.codes.shape[-1], codes.sample_rate, codes.frame_rate)
-        return cls(codes.codec, codes.codebook_sizes, len(codes), seconds, codes.weights)
-
-    @classmethod
-    def read(cls, path: str | Path) -> CodesFile:
-        """The header of the file at `path`. Raises what `Codes.load` raises."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no codes at {str(path)!r}")
-        try:
-            with safe_open(path, "pt") as file:
-                meta = _checked(str(path), file.metadata())
-                clips, _, frames = file.get_slice("codes").get_shape()
-                longest = int(file.get_tensor("num_samples").max()) if clips else -1
-        except SafetensorError as error:
-            raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-        seconds = _seconds(longest, frames, int(meta["sample_rate"]), json.loads(meta["frame_rate"]))
-        return cls(meta["codec"], tuple(json.loads(meta["codebook_sizes"])), clips, seconds, meta.get("weights"))
-
-
-def describe_weights(weights: str | None) -> str:
-    """`Codes.weights` in a message."""
-    return f"sha256 {weights}" if weights and re.fullmatch("[0-9a-f]{64}", weights) else weights or "not known"
-
-
-def _seconds(samples: int, frames: int, sample_rate: int, frame_rate: float | None) -> float | None:
-    return samples / sample_rate if samples >= 0 else frames / frame_rate if frame_rate else None
-
-
-def _checked(name: str, meta: Mapping[str, str] | None) -> Mapping[str, str]:
-    """A file's metadata, if it is one of codes."""
-    meta = meta or {}
-    if meta.get("format") != CODES_FORMAT:
-        raise ValueError(f"{name}: not a file of codes (its format is {meta.get('format')!r}, not {CODES_FORMAT!r})")
-    return meta
-
-
-def _metadata(content: bytes) -> Mapping[str, str] | None:
-    """The metadata of a safetensors file: 8 bytes of length, then a JSON head. The library gives it for paths only."""
-    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__")
-
-
 def _holds_integers(tensor: Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-
-
-def narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:
-    """The smallest integer type that holds every code and PAD."""
-    largest = max(codebook_sizes, default=1)
-    return torch.int16 if largest <= 2**15 else torch.int32 if largest <= 2**31 else torch.int64
-
-
-def _widen(tensor: Tensor, size: int, value: float) -> Tensor:
-    return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]), value=value)
-
-
-def _cat_ragged(parts: Sequence[Tensor]) -> Tensor:
-    """Side values [B, ...] on one batch axis; a shorter last axis is filled with NaN, of integers with PAD."""
-    if parts[0].ndim == 1:
-        return torch.cat(list(parts))
-    longest = max(part.shape[-1] for part in parts)
-    fill = torch.nan if parts[0].is_floating_point() else PAD
-    return torch.cat([_widen(part, longest, fill) for part in parts])

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 PRECISIONS = ("exact", "fast")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -40,6 +41,39 @@ def available_devices() -> list[str]:
     """Names that `choose_device` accepts on this machine."""
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return [*names, *(["mps"] if _has_mps() else []), "cpu"]
+
+
+def choose_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """A floating point type of torch, by itself or by its name ("float64", "torch.float64").
+
+    Raises:
+        TypeError, ValueError: neither; not floating point.
+    """
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if isinstance(dtype, str) and not isinstance(found, torch.dtype):
+        raise ValueError(f"dtype={dtype!r} is not a type of torch; choose of: {', '.join(DTYPES)}")
+    if not isinstance(found, torch.dtype):
+        raise TypeError(f"dtype must be one of torch or its name, for instance torch.float64; it is {dtype!r}")
+    if not found.is_floating_point:
+        raise ValueError(f"dtype={dtype!r} is not floating point; choose of: {', '.join(DTYPES)}")
+    return found
+
+
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Make tensors as PyTorch does where nobody has changed its defaults: float32, on the CPU.
+
+    So what a model is built of does not depend on `torch.set_default_dtype` and `torch.set_default_device`.
+    """
+    before = torch.get_default_dtype()
+    with torch.device("cpu"):
+        try:
+            if before != torch.float32:  # a setting of the whole process: left alone where it need not change
+                torch.set_default_dtype(torch.float32)
+            yield
+        finally:
+            if before != torch.float32:
+                torch.set_default_dtype(before)
 
 
 def _has_mps() -> bool:

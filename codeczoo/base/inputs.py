@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Number
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,17 +13,20 @@ import torch
 from torch import Tensor
 
 from codeczoo.base import audio_io
-from codeczoo.base.audio import Audio, AudioLike, check_rate, stack
+from codeczoo.base.arrays import channels_first, samples_of
+from codeczoo.base.audio import Audio, AudioLike, stack
+from codeczoo.base.rows import rate_of_wrapping, unwrapped
+from codeczoo.base.sample_rate import check_rate
+from codeczoo.base.sample_values import check_peak, peak_of
 
 FORMS = (
-    "a path or address, an open file, a file's bytes, a NumPy array or torch tensor [T], [C, T] or [B, C, T], an "
-    "Audio, a dict with 'array' and 'sampling_rate', 'path' or 'bytes' (as Hugging Face datasets give), or a list of "
-    "these"
+    "a path or address, an open file, a file's bytes, a NumPy array or torch tensor [T], [C, T] or [B, C, T], a pair of "
+    "one and its rate, an Audio, a dict with 'array' and 'sampling_rate', 'path' or 'bytes' or a row with one (as Hugging "
+    "Face datasets give), or a list of these"
 )
 
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
-CHECK_BLOCK_SAMPLES = 1 << 18  # samples that are checked at once: a block and its mask fit a processor's cache
 
 
 class Clip(NamedTuple):
@@ -38,20 +41,28 @@ def read_clips(audio: AudioLike, sample_rate: int | None = None) -> list[Clip]:
 
     Raises:
         TypeError: a form that `AudioLike` does not name.
-        ValueError: an array without `sample_rate`, wrong shapes, no samples, NaN, an unreadable file.
+        ValueError: an array without `sample_rate`, wrong shapes, no samples, NaN, an unreadable file; a rate beside
+            audio that says another one.
     """
     if sample_rate is not None:
         sample_rate = check_rate(sample_rate)
+        own = audio.sample_rate if isinstance(audio, Audio) else rate_of_wrapping(audio)
+        if own not in (None, sample_rate):
+            kind = "an Audio" if isinstance(audio, Audio) else f"a {type(audio).__name__}"
+            raise ValueError(f"sample_rate={sample_rate} was given for {kind} that says {own} Hz")
+    audio, sample_rate = unwrapped(audio, sample_rate)
+    clips: list[Clip]
     if isinstance(audio, Audio):
-        if sample_rate not in (None, audio.sample_rate):
-            raise ValueError(f"sample_rate={sample_rate} was given for an Audio that says {audio.sample_rate} Hz")
         clips = [Clip(clip, audio.sample_rate) for clip in audio.split()]
-    elif isinstance(audio, str | os.PathLike | Mapping | BytesLike) or _is_file(audio) or _is_decoder(audio):
+    elif isinstance(audio, str | os.PathLike | BytesLike) or _is_file(audio) or _is_decoder(audio):
         clips = [_one(audio, sample_rate)]
+    elif isinstance(audio, Tensor) and audio.is_nested:
+        clips = [_one(item, sample_rate, f"clip {i}: ") for i, item in enumerate(audio.unbind())]
     elif isinstance(audio, Tensor | np.ndarray):
-        batch = _tensor(audio)
+        batch = samples_of(audio)
         if batch.ndim == 3:
-            clips = [Clip(clip, _needs_rate(sample_rate)) for clip in batch]
+            rate = _needs_rate(sample_rate)
+            clips = [Clip(clip, rate) for clip in channels_first(batch, "clip 0: ")]
         else:
             clips = [_one(batch, sample_rate)]
     elif isinstance(audio, Sequence | Iterator) and not isinstance(audio, io.IOBase):
@@ -67,13 +78,16 @@ def read_clips(audio: AudioLike, sample_rate: int | None = None) -> list[Clip]:
     if not clips:
         raise ValueError("no audio was given: the list is empty")
     for i, clip in enumerate(clips):
-        _check_shape(clip, _where(i, clips))
+        if 0 in clip.waveform.shape:
+            shape = tuple(clip.waveform.shape)
+            raise ValueError(f"{_where(i, clips)}the clip has no samples (its shape is {shape})")
     _check_samples(clips)
     return clips
 
 
 def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int | None = None) -> Audio:
     """Clips as one batch at `sample_rate` with `channels`; None = those of the clips, which must then agree."""
+    sample_rate = None if sample_rate is None else check_rate(sample_rate)
     for what, wanted, found in (
         ("sample rate", sample_rate, {clip.sample_rate for clip in clips}),
         ("channel count", channels, {len(clip.waveform) for clip in clips}),
@@ -101,24 +115,23 @@ def collate(clips: Sequence[Clip], sample_rate: int | None = None, channels: int
 def _one(item: Any, sample_rate: int | None, where: str = "") -> Clip:
     """One clip in any form."""
     try:
+        item, sample_rate = unwrapped(item, sample_rate)
         if isinstance(item, str | os.PathLike | BytesLike) or _is_file(item):
             return Clip(*audio_io.read(item))
         if isinstance(item, Audio):
             if len(item) != 1:
                 raise ValueError(f"an Audio inside a list must hold one clip; this one holds {len(item)}")
             return Clip(item.split()[0], item.sample_rate)
-        if isinstance(item, Mapping):
-            return _from_mapping(item)
         if _is_decoder(item):
             samples = item.get_all_samples()
-            return Clip(_tensor(samples.data), check_rate(samples.sample_rate))
+            return Clip(samples_of(samples.data), check_rate(samples.sample_rate))
         if isinstance(item, Tensor | np.ndarray):
-            waveform = _tensor(item)
+            waveform = samples_of(item)
             if waveform.ndim == 1:
                 waveform = waveform[None]
             if waveform.ndim != 2:
                 raise ValueError(f"a clip is [T] or [C, T]; its shape is {tuple(waveform.shape)}")
-            return Clip(waveform, _needs_rate(sample_rate))
+            return Clip(channels_first(waveform), _needs_rate(sample_rate))
     except (TypeError, ValueError) as error:
         if not where:
             raise
@@ -136,43 +149,6 @@ def _is_decoder(item: Any) -> bool:
     return hasattr(item, "get_all_samples")
 
 
-def _from_mapping(item: Mapping[str, Any]) -> Clip:
-    """The three dict forms of Hugging Face datasets."""
-    if item.get("array") is not None:
-        if "sampling_rate" not in item:
-            raise ValueError("a dict with 'array' must have 'sampling_rate' too")
-        return _one(np.asarray(item["array"]), check_rate(item["sampling_rate"]))
-    if item.get("bytes") is not None:
-        return Clip(*audio_io.read(item["bytes"]))
-    if item.get("path") is not None:
-        return Clip(*audio_io.read(item["path"]))
-    raise ValueError(f"a dict of audio has 'array', 'bytes' or 'path'; this one has {sorted(map(str, item))}")
-
-
-def from_numpy(array: np.ndarray) -> Tensor:
-    """An array of any layout, byte order and shape as a tensor; a TypeError if it does not hold numbers."""
-    if array.dtype == object:
-        raise TypeError("an array of objects is not audio; give a list of arrays for clips of different lengths")
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"an array of {array.dtype} is not audio")
-    native = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
-    return torch.from_numpy(native)
-
-
-def _tensor(array: Tensor | np.ndarray) -> Tensor:
-    """A floating point tensor of 1 to 3 axes. Integers are an error: their full scale is not known."""
-    if isinstance(array, np.ndarray):
-        array = from_numpy(array)
-    if not array.is_floating_point():
-        raise TypeError(
-            f"audio must be floating point with full scale 1; its type is {array.dtype}. "
-            "For 16-bit integers: samples / 32768"
-        )
-    if not 1 <= array.ndim <= 3:
-        raise ValueError(f"audio is [T], [C, T] or [B, C, T]; its shape is {tuple(array.shape)}")
-    return array.float() if array.dtype in (torch.float16, torch.bfloat16) else array
-
-
 def _needs_rate(sample_rate: int | None) -> int:
     if sample_rate is None:
         raise ValueError("a bare array has no sample rate: pass sample_rate= (in Hz)")
@@ -183,25 +159,12 @@ def _where(i: int, clips: Sequence[Clip]) -> str:
     return f"clip {i}: " if len(clips) > 1 else ""
 
 
-def _check_shape(clip: Clip, where: str) -> None:
-    channels, samples = clip.waveform.shape
-    if channels == 0 or samples == 0:
-        raise ValueError(f"{where}the clip has no samples (its shape is {(channels, samples)})")
-    if channels > 64 and channels > samples:
-        raise ValueError(
-            f"{where}{channels} channels of {samples} samples: the axes look swapped; a clip is [C, T], channels first"
-        )
-
-
 def _check_samples(clips: Sequence[Clip]) -> None:
     device = clips[0].waveform.device
-    together = device.type != "cpu" and all(clip.waveform.device == device for clip in clips)
-    # One read from the device for all clips: the wait for it takes longer than the check of a clip.
-    if together and bool(torch.stack([clip.waveform.abs().amax() for clip in clips]).isfinite().all()):
-        return
-    for i, clip in enumerate(clips):
-        # In blocks, because the mask of an hour has as many values as the hour.
-        blocks = clip.waveform.split(CHECK_BLOCK_SAMPLES, dim=-1)
-        count = sum(int((~torch.isfinite(block)).sum()) for block in blocks)
-        if count:
-            raise ValueError(f"{_where(i, clips)}{count} of {clip.waveform.numel()} samples are NaN or infinite")
+    if device.type != "cpu" and all(clip.waveform.device == device for clip in clips):
+        # One read from the device for all clips: the wait for it takes longer than the check of a clip.
+        peaks = torch.stack([clip.waveform.abs().amax().double() for clip in clips]).tolist()
+    else:
+        peaks = [peak_of(clip.waveform) for clip in clips]
+    for i, (clip, peak) in enumerate(zip(clips, peaks, strict=True)):
+        check_peak(peak, clip.waveform, _where(i, clips))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from codeczoo.base.audio import Audio, AudioLike
 from codeczoo.base.inputs import collate, read_clips
+from codeczoo.base.warn_once import warn_once
 
 if TYPE_CHECKING:
     from codeczoo.base.key_map import KeyMap
@@ -83,6 +84,12 @@ class Model(nn.Module):
         ]
         counts = {len(clip.waveform) for clip in clips}
         channels = max(count if count in self.channels else min(self.channels) for count in counts)
+        if (most := max(counts)) > max(2, *self.channels):
+            warn_once(
+                f"channels of {self.name}",
+                f"a clip has {most} channels, and {self.name} takes {' or '.join(map(str, self.channels))}: they are "
+                f"mixed. If they are {most} clips, pass [{most}, 1, T], x[:, None], or a list",
+            )
         if channels > 1:
             clips = [
                 clip._replace(waveform=self._with_fewer_channels(clip.waveform, channels))

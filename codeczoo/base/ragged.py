@@ -46,6 +46,20 @@ def padded(items: Sequence[Tensor], value: float = 0) -> Tensor:
     return batch
 
 
+def widen(tensor: Tensor, size: int, value: float) -> Tensor:
+    """[..., T] → [..., size], filled up with `value`."""
+    return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]), value=value)
+
+
+def cat_ragged(parts: Sequence[Tensor]) -> Tensor:
+    """Side values [B, ...] on one batch axis; a shorter last axis is filled with NaN, of integers with -1."""
+    if parts[0].ndim == 1:
+        return torch.cat(list(parts))
+    longest = max(part.shape[-1] for part in parts)
+    fill = torch.nan if parts[0].is_floating_point() else -1
+    return torch.cat([widen(part, longest, fill) for part in parts])
+
+
 def batch_index(index: Any, batch: int) -> Any:
     """The `index` of `x[index]` as one that keeps the batch axis: a number becomes a list of one, a tuple a list."""
     if isinstance(index, slice):

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from numbers import Real
 from typing import Literal, NamedTuple, overload
 
 import numpy as np
@@ -34,6 +33,7 @@ from torch import Tensor
 
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.ragged import check_lengths
+from codeczoo.base.sample_rate import check_rate
 
 Filter = Literal["hann", "julius", "kaiser", "scipy", "sharp"]
 FILTERS: tuple[Filter, ...] = ("hann", "julius", "kaiser", "scipy", "sharp")
@@ -80,11 +80,7 @@ def resample(
         ValueError: a rate that is not a positive whole number, an unknown filter, lengths that do not fit.
         TypeError: a rate that is not a number, a waveform that is not floating point.
     """
-    for name, rate in (("orig_rate", orig_rate), ("new_rate", new_rate)):
-        if isinstance(rate, bool) or not isinstance(rate, Real):
-            raise TypeError(f"{name} must be a number of Hz; it is {rate!r}")
-        if int(rate) != rate or rate <= 0:
-            raise ValueError(f"{name} must be a positive whole number of Hz; it is {rate!r}")
+    orig_rate, new_rate = check_rate(orig_rate, "orig_rate"), check_rate(new_rate, "new_rate")
     if filter not in FILTERS:
         raise ValueError(f"there is no filter {filter!r}; choose of: {', '.join(FILTERS)}")
     if not waveform.is_floating_point():
@@ -96,9 +92,9 @@ def resample(
         lengths = check_lengths(lengths, shape[0], shape[-1], "samples").to(waveform.device)
     if lengths is not None and bool((lengths < shape[-1]).any()):
         ends = lengths.repeat_interleave(len(rows) // max(shape[0], 1))[:, None]
-    out = rows if orig_rate == new_rate else _convert(rows, ends, int(orig_rate), int(new_rate), filter)
+    out = rows if orig_rate == new_rate else _convert(rows, ends, orig_rate, new_rate, filter)
     if ends is not None:
-        new_ends = resampled_length(ends, int(orig_rate), int(new_rate))
+        new_ends = resampled_length(ends, orig_rate, new_rate)
         out = out.masked_fill(torch.arange(out.shape[-1], device=out.device) >= new_ends, 0)
     return out.reshape(*shape[:-1], out.shape[-1])
 

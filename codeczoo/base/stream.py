@@ -26,17 +26,22 @@ A family whose decoder alone is causal has the `_stream_decode_*` alone. Its str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 
 from codeczoo.base.audio import Audio
-from codeczoo.base.codes import PAD, Codes
+from codeczoo.base.codes import PAD, Codes, describe_weights
+from codeczoo.base.codes_forms import CodesLike, dense_codes
 from codeczoo.base.cuda_graph import CapturedSteps, State, Step, where
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.network import CodecNetwork
+from codeczoo.base.sample_values import LOUD, check_peak, peak_of
+
+UNKNOWN = -(1 << 60)  # samples taken; stays negative whatever is added
 
 
 class Stream:
@@ -56,7 +61,7 @@ class Stream:
         batch_size: int,
         num_codebooks: int,
         *,
-        check_codes: Callable[[Codes | Tensor], Codes],
+        check_codes: Callable[[CodesLike], Codes],
         to_codes: Callable[[Tensor, Tensor], Codes],
         cuda_graph: bool = False,
     ) -> None:
@@ -72,8 +77,12 @@ class Stream:
         self.num_codebooks = num_codebooks
         self._check_codes, self._to_codes = check_codes, to_codes
         self._active = torch.ones(batch_size, dtype=torch.bool, device=codec.device)
+        self._any_paused = False  # so that the device need not be asked
         self.encoder_state: State = codec._stream_encode_start(batch_size)
         self.decoder_state: State = codec._stream_decode_start(batch_size)
+        # Of each item, since it began: samples that came in, frames that went out. By them a flush says how long it is.
+        self._taken = torch.zeros(batch_size, dtype=torch.int64, device=codec.device)
+        self._given = torch.zeros_like(self._taken)
         # Whether every item is known to be warm, so that the device need not be asked again.
         self._encoder_is_warm = self._decoder_is_warm = False
         self._encoder_graphs, self._decoder_graphs = (CapturedSteps() if cuda_graph else None for _ in range(2))
@@ -89,11 +98,16 @@ class Stream:
         mask = torch.as_tensor(mask)
         if mask.dtype != torch.bool or mask.shape != (self.batch_size,):
             raise ValueError(f"active must be a bool mask [{self.batch_size}]; it is {mask.dtype} {list(mask.shape)}")
-        self._active = mask.to(self.codec.device)
+        self._active, self._any_paused = mask.to(self.codec.device), not bool(mask.all())
 
     @torch.no_grad()
     def encode(self, chunk: Audio | Tensor) -> Codes:
-        """The next samples of every item, [B, C, T] with T a multiple of the hop → the codes that are complete."""
+        """The next samples of every item, [B, C, T] with T a multiple of the hop → the codes that are complete.
+
+        Raises:
+            TypeError, ValueError: no such chunk; NaN or infinite samples in an active item. The state is then as
+                before.
+        """
         self.codec._require_streaming("encode")
         waveform = self._chunk(chunk)
         hop = self.codec.hop_length or 1
@@ -113,12 +127,19 @@ class Stream:
                     waveform, self.encoder_state, self.num_codebooks
                 )
                 self.encoder_state = self._where_active(state, self.encoder_state)
-        return self._codes(codes, counts)
+        made = self._codes(codes, counts)
+        self._taken = self._taken + torch.where(self.active, waveform.shape[-1], 0)
+        self._given = self._given + made.lengths
+        return made
 
     @torch.no_grad()
     def flush(self, rest: Audio | Tensor | None = None) -> Codes:
         """End every active item: the codes still held back, and those of `rest` (less than a hop of samples, [B, C, R],
-        or an `Audio` with lengths). These items are then at their start again."""
+        or an `Audio` with lengths). These items are then at their start again. Raises as `encode`.
+
+        The codes' `num_samples` is what the clip has beyond the frames before, so that `Codes.concat` of all chunks
+        has the clip's length.
+        """
         self.codec._require_streaming("encode")
         lengths = None
         if isinstance(rest, Audio):
@@ -137,12 +158,22 @@ class Stream:
         start = self.codec._stream_encode_start(self.batch_size)
         self._encoder_is_warm = False
         self.encoder_state = self._where_active(start, self.encoder_state)
-        return self._codes(codes, counts)
+        left = self._taken + lengths - self._given * hop
+        known = (self._taken >= 0) & (left >= 0) & self.active
+        self._taken, self._given = (count.masked_fill(self.active, 0) for count in (self._taken, self._given))
+        return replace(self._codes(codes, counts), num_samples=torch.where(known, left, -1))
 
     @torch.no_grad()
-    def decode(self, codes: Codes | Tensor) -> Audio:
-        """The next frames of every item, [B, K, N] → the audio that is complete."""
-        checked = self._check_codes(codes)
+    def decode(self, codes: CodesLike) -> Audio:
+        """The next frames of every item, [B, K, N] → the audio that is complete.
+
+        Raises:
+            TypeError, ValueError: no codes of this codec, or out of range in an active item. The state is then as
+                before.
+        """
+        if isinstance(codes, Codes) and len(codes) == self.batch_size and not int(codes.lengths.max()):
+            return self._audio(self._nothing(), None)  # of a stream's first chunks, of which it held all frames back
+        checked = self._check_codes(self._without_paused(codes))
         if len(checked) != self.batch_size:
             raise ValueError(f"this stream has {self.batch_size} items; the codes have {len(checked)}")
         if bool(((checked.lengths != checked.codes.shape[-1]) & self.active.to(checked.device)).any()):
@@ -184,6 +215,7 @@ class Stream:
                 raise IndexError(f"items {index.tolist()} are out of range: this stream has {self.batch_size} items")
             mask[index] = True
         self._encoder_is_warm = self._decoder_is_warm = False
+        self._taken, self._given = (count.masked_fill(mask, 0) for count in (self._taken, self._given))
         self.encoder_state = where(mask, self.codec._stream_encode_start(self.batch_size), self.encoder_state)
         self.decoder_state = where(mask, self.codec._stream_decode_start(self.batch_size), self.decoder_state)
 
@@ -194,15 +226,46 @@ class Stream:
             "encoder": copy(self.encoder_state),
             "decoder": copy(self.decoder_state),
             "active": self.active.clone(),
+            "taken": self._taken.clone(),
+            "given": self._given.clone(),
+            "codec": self.codec.name,
+            "weights": self.codec.weights_id,
         }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
+        """Go on where the stream stood that `state` was taken of: of the same codec and weights, with as many items.
+
+        Raises:
+            ValueError: a state of another codec or of other weights or type, of another number of items, or none.
+        """
+        name = self.codec.name
+        if not isinstance(state, Mapping) or not {"encoder", "decoder", "active"} <= state.keys():
+            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise ValueError(f"a stream's state has encoder, decoder and active; this has {found}")
         if len(state["active"]) != self.batch_size:
             raise ValueError(f"this stream has {self.batch_size} items; the state has {len(state['active'])}")
+        if (theirs := state.get("codec", name)) != name:
+            raise ValueError(f"this is the state of a stream of {theirs}; the stream is of {name}")
+        theirs, ours = state.get("weights"), self.codec.weights_id
+        if None not in (theirs, ours) and theirs != ours:
+            raise ValueError(
+                f"{name}: this is the state of a stream with other weights ({describe_weights(theirs)}) than the codec "
+                f"has ({describe_weights(ours)})"
+            )
+        for side, own in (("encoder", self.encoder_state), ("decoder", self.decoder_state)):
+            (leaves, tree), (mine, my_tree) = tree_flatten(state[side]), tree_flatten(own)
+            kinds = [getattr(leaf, "dtype", type(leaf).__name__) for leaf in leaves]
+            if tree != my_tree or kinds != [leaf.dtype for leaf in mine]:
+                raise ValueError(
+                    f"the {side}'s state does not fit {name} in {self.codec.dtype}: it is of another stream"
+                )
         move = lambda tree: tree_map(lambda t: t.to(self.codec.device, copy=True), tree)  # noqa: E731
         self._encoder_is_warm = self._decoder_is_warm = False
         self.encoder_state, self.decoder_state = move(state["encoder"]), move(state["decoder"])
         self.active = state["active"]
+        # (States did not always say how much they had taken: the length of the clip is then not known.)
+        unknown = torch.full_like(self._taken, UNKNOWN)
+        self._taken, self._given = (move(state.get(name, unknown)) for name in ("taken", "given"))
 
     # -- helpers --------------------------------------------------------------------------------
 
@@ -225,7 +288,29 @@ class Stream:
             raise ValueError(
                 f"a chunk must be [{self.batch_size}, {self.codec.channels[0]}, T]; its shape is {tuple(chunk.shape)}"
             )
-        return chunk.to(self.codec.device, self.codec.dtype)
+        chunk = chunk.to(self.codec.dtype)
+        # What is not finite once would be in the state for ever. (Where the chunk lies on a GPU, this waits for it.)
+        peak = peak_of(chunk) if chunk.device.type == "cpu" else float(chunk.abs().amax()) if chunk.numel() else 0.0
+        if not peak <= LOUD:
+            active = self.active.tolist()
+            for i, item in enumerate(chunk):
+                if active[i]:  # the input of paused items is ignored
+                    check_peak(peak_of(item), item, f"item {i}: " if self.batch_size > 1 else "")
+            chunk = chunk.nan_to_num(0, 0, 0)
+        return chunk.to(self.codec.device)
+
+    def _without_paused(self, codes: CodesLike) -> CodesLike:
+        """The codes with valid ones in the place of paused items, whose input is ignored."""
+        if not self._any_paused or len(codes) != self.batch_size:
+            return codes
+        tensor, lengths = (codes.codes, codes.lengths) if isinstance(codes, Codes) else dense_codes(codes)
+        active = self.active.to(tensor.device)
+        tensor = tensor.masked_fill(~active[:, None, None], 0)
+        if lengths is not None:
+            lengths = torch.where(active, lengths, tensor.shape[-1])
+        if isinstance(codes, Codes) and lengths is not None:
+            return replace(codes, codes=tensor, lengths=lengths)
+        return tensor if lengths is None or bool((lengths == tensor.shape[-1]).all()) else codes
 
     def _run(self, step: Step, x: Tensor, state: State, graphs: CapturedSteps | None) -> tuple[Tensor, State]:
         """A step of items that are all warm."""

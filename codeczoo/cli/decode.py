@@ -92,7 +92,8 @@ def _read_heads(inputs: Inputs, codec: str | None) -> tuple[list[CodesEntry], di
     Args:
         codec: that is to decode them; None = the one that made each.
     """
-    from codeczoo.base.codes import Codes, CodesFile
+    from codeczoo.base.codes import Codes
+    from codeczoo.base.codes_file import CodesFile
     from codeczoo.cli.inputs import CodesEntry
     from codeczoo.executor.bisect import reason_of
 

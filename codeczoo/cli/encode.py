@@ -91,7 +91,8 @@ def _describe_kept(clip: InputClip, codec: Mapping[str, Any], outputs: Outputs, 
         ValueError: the codes are of another codec or other weights, or have another number of codebooks.
         UnreadableOutputError: the file is damaged.
     """
-    from codeczoo.base.codes import Codes, CodesFile, describe_weights
+    from codeczoo.base.codes import Codes, describe_weights
+    from codeczoo.base.codes_file import CodesFile
     from codeczoo.base.errors import first_line
     from codeczoo.cli.outputs import UnreadableOutputError
     from codeczoo.executor.record import weights_id

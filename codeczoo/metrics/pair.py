@@ -10,9 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from codeczoo.base.audio import check_rate
 from codeczoo.base.ragged import check_lengths, valid_mask
 from codeczoo.base.resampling import Filter, resample, resampled_length
+from codeczoo.base.sample_rate import check_rate
 
 Undefined = tuple[str, Tensor]  # a reason, and where it holds: bool [B, C], [B · C], [B] or []
 

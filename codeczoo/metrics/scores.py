@@ -13,10 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codeczoo.base.audio import Audio, check_rate, stack
+from codeczoo.base.arrays import channels_first, samples_of
+from codeczoo.base.audio import Audio, stack
 from codeczoo.base.device import choose_device
-from codeczoo.base.inputs import from_numpy
 from codeczoo.base.ragged import pad_stack
+from codeczoo.base.rows import rate_of_wrapping, unwrapped
+from codeczoo.base.sample_rate import check_rate
+from codeczoo.base.sample_values import check_peak, peak_of
+from codeczoo.base.warn_once import warn_once
 from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.pool import PendingMetrics, WorkerPool, shared_pool
 from codeczoo.metrics.table import METRICS, Metric, find_metrics
@@ -38,9 +42,9 @@ def evaluate(
 
     Args:
         reference, estimate: an `Audio`; or floating point samples with full scale 1, torch or NumPy, [T], [C, T] or
-            [B, C, T]; or a list of [T] or [C, T] for clips of different lengths, or of `Audio`. Both with as many
-            clips and channels. Of each clip the longer side is cut to the shorter one; nothing is filled, aligned or
-            normalised.
+            [B, C, T], alone or as a pair with their rate; or a list of [T] or [C, T] for clips of different lengths,
+            or of `Audio`. Both with as many clips and channels. Of each clip the longer side is cut to the shorter
+            one; nothing is filled, aligned or normalised.
         sample_rate: in Hz; needed where one of both is not an `Audio`. Two `Audio` of different rates are compared
             at the reference's: the estimate is resampled, and `Scores.resampled` says so.
         metrics: a name, names or patterns (`"superb/*"`) of `METRICS`; None = `DEFAULT_METRICS`.
@@ -266,6 +270,10 @@ def _audio(name: str, given: Batch, rate: int | None) -> Audio:
         if rate not in (None, given.sample_rate):
             raise ValueError(f"sample_rate={rate} was given, but the {name} is an Audio at {given.sample_rate} Hz")
         return given
+    own = rate_of_wrapping(given)
+    if None not in (rate, own) and rate != own:
+        raise ValueError(f"sample_rate={rate} was given, but the {name} says {own} Hz")
+    given, rate = unwrapped(given, rate)
     if not isinstance(given, Tensor | np.ndarray | list | tuple):
         raise _no_samples(f"the {name}", given)
     if rate is None:
@@ -279,24 +287,33 @@ def _audio(name: str, given: Batch, rate: int | None) -> Audio:
         waveform, lengths = pad_stack(clips)
     else:
         waveform = _tensor(f"the {name}", given)
-        if not 1 <= waveform.ndim <= 3:
-            raise ValueError(f"the {name} must be [T], [C, T] or [B, C, T]; its shape is {tuple(waveform.shape)}")
+        if waveform.ndim > 1:
+            waveform = channels_first(waveform, f"the {name}: ")
+        if waveform.ndim == 2:
+            _warn_of_channels(f"the {name}", len(waveform))
         waveform = waveform.reshape((1,) * (3 - waveform.ndim) + waveform.shape)
         lengths = torch.full((len(waveform),), waveform.shape[-1])
-    if waveform.shape[1] > 64 and waveform.shape[1] > waveform.shape[2]:
-        raise ValueError(
-            f"the {name} has {waveform.shape[1]} channels of {waveform.shape[2]} samples: the axes look swapped; "
-            "channels come before time"
-        )
+    peak = peak_of(waveform)
+    if math.isfinite(peak):  # NaN and infinite samples are the clip's own: its scores are NaN
+        check_peak(peak, waveform, f"the {name}: ")
     return Audio(waveform, lengths, rate)
 
 
 def _clip(what: str, given: Any) -> Tensor:
     """[C, T] of [T] or [C, T]."""
     clip = _tensor(what, given)
-    if not 1 <= clip.ndim <= 2:
+    if clip.ndim > 2:
         raise ValueError(f"{what} must be [T] or [C, T]; its shape is {tuple(clip.shape)}")
-    return clip[None] if clip.ndim == 1 else clip
+    return clip[None] if clip.ndim == 1 else channels_first(clip, f"{what}: ")
+
+
+def _warn_of_channels(what: str, channels: int) -> None:
+    if channels > 2:
+        warn_once(
+            "channels in metrics",
+            f"{what} is one clip of {channels} channels. If they are {channels} clips, pass [{channels}, 1, T], "
+            "x[:, None], or a list",
+        )
 
 
 def _joined(name: str, items: Sequence[Audio]) -> Audio:
@@ -321,12 +338,7 @@ def _tensor(what: str, given: Any) -> Tensor:
     if not isinstance(given, Tensor | np.ndarray):
         raise _no_samples(what, given)
     try:
-        tensor = from_numpy(given) if isinstance(given, np.ndarray) else given
-    except TypeError as error:
-        raise TypeError(f"{what}: {error}") from None
-    if not tensor.is_floating_point():
-        raise TypeError(
-            f"{what} must hold floating point samples with full scale 1; its type is {tensor.dtype}. "
-            "For 16-bit integers: samples / 32768"
-        )
-    return tensor
+        return samples_of(given, what)
+    except (TypeError, ValueError) as error:
+        told = str(error) if str(error).startswith(what) else f"{what}: {error}"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(told) from None

@@ -24,7 +24,7 @@ def load_separator(
     *,
     device: str | torch.device | None = None,
     precision: str = "exact",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     max_batch_seconds: float | None = None,
     revision: str | None = None,
     cache_dir: str | Path | None = None,

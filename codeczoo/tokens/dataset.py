@@ -17,11 +17,12 @@ class TokenSet:
     """The clips of a folder that `codeczoo tokenize` wrote.
 
         tokens = TokenSet("tokens/")
-        tokens[0].codes.codes          # [1, K, N] int64; codec.decode(tokens[0].codes) is audio again
+        tokens[0].codes.tensor         # [1, K, N] int64; codec.decode(tokens[0].codes) is audio again
         for clip in tokens: ...
+        DataLoader(tokens, batch_size=8, collate_fn=codeczoo.collate_rows)
 
-    `torch.utils.data.DataLoader` takes it. One shard is held in memory at a time, so reading in order is fast and
-    random access is slow: shuffle the shards, then the clips of each, or copy the clips into memory.
+    It is a map-style data set of `torch.utils.data`. One shard is held in memory at a time, so reading in order is
+    fast and random access is slow: shuffle the shards, then the clips of each, or copy the clips into memory.
 
     Args:
         folder: with index.json in it.

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from codeczoo.base.codes import PAD, Codes, narrowest
+from codeczoo.base.codes import PAD, Codes
+from codeczoo.base.codes_file import narrowest
+from codeczoo.base.errors import first_line
 
 SHARD_FORMAT = "codeczoo.tokens/1"
 
@@ -62,6 +67,11 @@ class Facts:
         table = json.loads(text) if text else {}
         if table.pop("format", None) != SHARD_FORMAT:
             raise ValueError(f"{path}: not a shard of tokens (its format is not {SHARD_FORMAT!r})")
+        unknown = sorted(table.keys() - cls.__dataclass_fields__.keys())
+        if unknown:
+            raise ValueError(
+                f"{path}: broken, or of a newer version: it says {', '.join(map(repr, unknown))} of its clips"
+            )
         return cls(**{**table, "codebook_sizes": tuple(table["codebook_sizes"]), "strides": tuple(table["strides"])})
 
     def codes(self, codes: Tensor, num_samples: int, side_info: Mapping[str, Tensor]) -> Codes:
@@ -207,6 +217,8 @@ def _read_webdataset(path: Path) -> Iterator[Tokens]:
                 content = b"" if file is None else file.read()
                 if member.name.endswith(".npy"):
                     array = np.load(io.BytesIO(content), allow_pickle=False)
+                    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "iu":
+                        raise ValueError(f"{path}: broken: {member.name} is no array of codes [K, N]")
                 elif array is not None:
                     about = json.loads(content)
                     facts = Facts.from_json(path, json.dumps(about["tokens"]))
@@ -240,15 +252,36 @@ def read_shard(path: str | Path) -> Iterator[Tokens]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is of another kind, or truncated.
+        ValueError: the file is of another kind, truncated or broken.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no shard of tokens at {str(path)!r}")
     for form in FORMS.values():
         if path.name.endswith(form.suffix):
-            return form.read(path)
+            return _naming(path, form.read(path))
     raise ValueError(f"{path}: a shard of tokens is one of {', '.join(form.suffix for form in FORMS.values())}")
+
+
+# What the libraries below, and a table that is not as it should be, raise of a broken file.
+BROKEN = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError, EOFError, OSError,
+    NotImplementedError, SyntaxError, TokenError, tarfile.TarError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+def _naming(path: Path, clips: Iterator[Tokens]) -> Iterator[Tokens]:
+    """The clips; whatever goes wrong in reading them is a ValueError that names the file."""
+    try:
+        yield from clips
+    except ImportError:
+        raise
+    except BROKEN as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
+            raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's or the system's, not the file's
+        raise ValueError(f"{path}: broken: {first_line(error)}") from error
 
 
 __all__ = ["FORMS", "PAD", "Facts", "ShardFormat", "Tokens", "read_shard"]

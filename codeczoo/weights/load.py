@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.catalogue import WeightsSource
-from codeczoo.base.device import PRECISIONS, choose_device
+from codeczoo.base.device import PRECISIONS, choose_device, choose_dtype, torch_defaults
 from codeczoo.base.key_map import KeyMap
 from codeczoo.base.model import Model
 from codeczoo.base.variant import Variant
@@ -45,7 +45,7 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     precision: str = "exact",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
@@ -60,7 +60,9 @@ def load_model(
         raise ValueError(f"precision must be one of {PRECISIONS}; it is {precision!r}")
     place = choose_device(device)
     started = time.perf_counter()
-    model: Model = variant.build().to(dtype)
+    kind = choose_dtype(dtype)
+    with torch_defaults():
+        model: Model = variant.build().to(kind)
     load_weights(
         model,
         weights,
@@ -278,7 +280,8 @@ def _say_licence(name: str, licence: str) -> None:
 
 @torch.no_grad()
 def randomise(model: nn.Module, seed: int = 0) -> None:
-    """Fill every persistent tensor with noise that depends only on `seed` and the tensor's name, not on its dtype.
+    """Fill every persistent tensor with noise that depends only on `seed` and the tensor's name: not on its dtype, and
+    not on PyTorch's default one or the default device.
 
     Signals keep about their size from layer to layer: matrices and kernels are uniform with variance 1 / fan-in, norms
     near 1, layer scales near 0.3, biases small, codebooks standard normal.
@@ -286,7 +289,9 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
     kinds = {f"{name}.weight": type(module) for name, module in model.named_modules()}
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
-            tensor.copy_(_noise(name, tuple(tensor.shape), seed, kinds.get(name, nn.Module)))
+            with torch_defaults():
+                noise = _noise(name, tuple(tensor.shape), seed, kinds.get(name, nn.Module))
+            tensor.copy_(noise)
 
 
 def _noise(name: str, shape: tuple[int, ...], seed: int, kind: type[nn.Module]) -> Tensor:

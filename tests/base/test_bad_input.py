@@ -16,6 +16,7 @@ import torch
 from codeczoo import Audio, Codes, list_codecs, load_codec
 from codeczoo.base import audio_io
 from codeczoo.base.resampling import resample
+from tests.support.small import codec_of
 from tests.support.sound import chirp
 
 T = torch.zeros(100)
@@ -37,6 +38,14 @@ def ulaw() -> Any:
 
 def opus() -> Any:
     return load_codec("opus_24k", device="cpu")
+
+
+def snac() -> Any:
+    return codec_of("snac_24khz", "small", torch.float32)
+
+
+def snac_codes() -> Codes:
+    return snac().codes_from_tensor(torch.zeros(2, 3, 8, dtype=torch.int64))
 
 
 def encode(audio: Any, *args: Any, **options: Any) -> Callable[[Path], Any]:
@@ -73,6 +82,21 @@ def written(name: str, data: bytes) -> Callable[[Path], Path]:
     return make
 
 
+def npy(array: np.ndarray) -> Callable[[Path], Path]:
+    """A `.npy` file, with pickles where NumPy writes them."""
+
+    def make(folder: Path) -> Path:
+        np.save(folder / "a.npy", array)
+        return folder / "a.npy"
+
+    return make
+
+
+HUGE_NPY = b"\x93NUMPY\x01\x00F\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (10**12,), }".replace(
+    b"10**12", b"1" + b"0" * 12
+).ljust(69) + b"\n"  # fmt: skip
+
+
 def cut(suffix: str, keep: float) -> Callable[[Path], Path]:
     """A file of which only the beginning is there."""
 
@@ -106,17 +130,39 @@ CASES = [
     Case("None in a list", encode([T, None], 8000), TypeError, ("clip 1", "NoneType", *FORMS)),
     Case("a list of numbers", encode([0.1, 0.2], 8000), TypeError, ("list of numbers", "numpy.asarray")),
     Case("a list of NumPy's numbers", encode(list(np.zeros(2)), 8000), TypeError, ("numbers", "numpy.asarray")),
-    Case("samples and rate as a pair", encode((T, 8000)), TypeError, ("numbers in it", "sample_rate=")),
+    Case("samples among numbers", encode([T, 8000, 8000]), TypeError, ("numbers in it", "sample_rate=")),
+    Case("a pair against the rate", encode((T, 8000), 16000), ValueError, ("sample_rate=16000", "tuple", "8000 Hz")),
+    Case("a pair of a bool", encode((T, True)), TypeError, ("numbers in it",)),
+    Case("a pair at rate 0", encode([(T, 0)]), ValueError, ("clip 0", "positive", "it is 0")),
     Case("a list of lists", encode([[0.1, 0.2]], 8000), TypeError, ("clip 0", "it is list")),
     Case("a list of lists of arrays", encode([[T, T]], 8000), TypeError, ("clip 0", "it is list")),
-    Case("a list of pairs", encode([(T, 8000)]), TypeError, ("clip 0", "it is tuple")),
     Case("samples one by one", encode([T[0], T[1]], 8000), ValueError, ("clip 0", "[T]", "()")),
     Case("an empty generator", lambda _: ulaw().encode(path for path in ()), ValueError, ("no audio was given",)),
     Case("an empty list", encode([], 8000), ValueError, ("no audio was given",)),
     Case("an array of objects", encode(np.array([[1.0], None], dtype=object), 8000), TypeError, ("objects", "list")),
     Case("an array of strings", encode(np.array(["a.wav"]), 8000), TypeError, ("<U5", "not audio")),
     Case("a dict of nothing", encode({}), ValueError, ("'array'", "'bytes'", "'path'")),
-    Case("a dict of other things", encode({"audio": T}), ValueError, ("['audio']", "'array'")),
+    Case("a dict of other things", encode({"text": "a", 3: T}), ValueError, ("['3', 'text']", "'array'")),
+    Case("a row without rate", encode({"audio": T}), ValueError, ("'audio'", "'sample_rate'")),
+    Case("a row without audio", encode({"audio": None, "text": "a"}), ValueError, ("['audio', 'text']",)),
+    Case("a row with two audios", encode({"clean": {"array": T}, "noisy": {"array": T}}), ValueError,
+         ("['clean', 'noisy']", "row['clean']")),
+    Case("a row against the rate", encode({"audio": {"array": T, "sampling_rate": 8000}}, 16000), ValueError,
+         ("sample_rate=16000", "dict", "8000 Hz")),
+    Case("masked samples", encode(np.ma.masked_array(np.zeros(9), [0, 1] + [0] * 7), 8000), ValueError,
+         ("1 samples are masked", "filled(0)")),
+    Case("a sparse tensor", encode(torch.eye(2).to_sparse(), 8000), TypeError, ("sparse", "to_dense()")),
+    Case("a nested tensor in a list", encode([torch.nested.nested_tensor([T, T])], 8000), TypeError,
+         ("clip 0", "nested", "unbind()")),
+    Case("a tensor without values", encode(torch.zeros(9, device="meta"), 8000), TypeError, ("'meta'",)),
+    Case("Codes", encode(codes_of(with_value(0))), TypeError, ("it is Codes", *FORMS)),
+    Case("an array file missing", encode("nowhere.npy", 8000), FileNotFoundError, ("nowhere.npy",)),
+    Case("an array file without rate", load(npy(np.zeros(9))), ValueError, ("pass sample_rate=",)),
+    Case("an array file of objects", load(npy(np.array([None]))), ValueError, ("a.npy", "objects")),
+    Case("an array file of text", load(written("a.npy", b"RIFF" * 99)), ValueError, ("a.npy", "not a readable .npy")),
+    Case("an array file of integers", lambda folder: ulaw().encode(npy(np.zeros(9, int))(folder), 8000), TypeError,
+         ("int64", "samples / 32768")),
+    Case("an array file that announces too much", load(written("a.npy", HUGE_NPY)), ValueError, ("a.npy",)),
     Case("a dict without rate", encode({"array": T}), ValueError, ("'sampling_rate'",)),
     Case("a batch in a list", encode([Audio.of(torch.zeros(2, 1, 9), 8000)]), ValueError, ("one clip", "holds 2")),
     # -- types and shapes
@@ -132,8 +178,10 @@ CASES = [
     Case("no axis, an array", encode(np.array(0.5), 8000), ValueError, ("[T], [C, T] or [B, C, T]", "()")),
     Case("four axes", encode(torch.zeros(1, 1, 1, 9), 8000), ValueError, ("[B, C, T]", "(1, 1, 1, 9)")),
     Case("a batch inside a list", encode([torch.zeros(2, 1, 9)], 8000), ValueError, ("clip 0", "[C, T]", "(2, 1, 9)")),
-    Case("axes swapped", encode(torch.zeros(16000, 2), 8000), ValueError, ("16000 channels", "swapped", "[C, T]")),
-    Case("axes of a batch swapped", encode(torch.zeros(3, 500, 2), 8000), ValueError, ("clip 0", "500 channels")),
+    Case("axes swapped", encode(torch.zeros(16000, 9), 8000), ValueError, ("16000 channels", "swapped", "[C, T]")),
+    Case("axes of a batch swapped", encode(torch.zeros(3, 500, 9), 8000), ValueError, ("clip 0", "500 channels")),
+    Case("axes of one of a list swapped", encode([T, torch.zeros(20, 10)], 8000), ValueError, ("clip 1", "20 chan")),
+    Case("a sample out of all range", encode([T, T + 1e10], 8000), ValueError, ("clip 1", "1e+10", "full scale is 1")),
     # -- content
     Case("no samples", encode(torch.zeros(0), 8000), ValueError, ("no samples", "(1, 0)")),
     Case("no samples in a list", encode([T, T[:0]], 8000), ValueError, ("clip 1", "no samples")),
@@ -152,7 +200,10 @@ CASES = [
     Case("rate a string", encode(T, "16000"), TypeError, ("number of Hz", "'16000'")),
     Case("rate a bool", encode(T, True), TypeError, ("number of Hz", "True")),
     Case("rate of a dict", encode({"array": T, "sampling_rate": 0}), ValueError, ("positive", "it is 0")),
-    Case("rate a tensor", encode(T, torch.tensor(8000)), TypeError, ("number of Hz", "tensor(8000)")),
+    Case("rate a bool's tensor", encode(T, torch.tensor(True)), TypeError, ("number of Hz", "tensor(True)")),
+    Case("rate a broken tensor", encode(T, torch.tensor(0.5)), ValueError, ("whole number", "tensor(0.5000)")),
+    Case("rates that differ", encode(T, torch.tensor([8000, 16000])), ValueError, ("one rate", "[8000, 16000]")),
+    Case("rate an empty array", encode(T, np.zeros(0)), TypeError, ("number of Hz",)),
     Case("rate complex", encode(T, 8000 + 0j), TypeError, ("number of Hz", "(8000+0j)")),
     Case("rate of a dict missing", encode({"array": T, "sampling_rate": None}), TypeError, ("number of Hz", "None")),
     Case("rate against an Audio's", encode(Audio.of(T, 8000), 16000), ValueError, ("sample_rate=16000", "8000 Hz")),
@@ -178,11 +229,50 @@ CASES = [
     Case("bitrate and codebooks", encode(T, 8000, num_codebooks=1, bitrate=64000), ValueError, ("not both",)),
     Case("bitrate at loading", lambda _: load_codec("opus_24k", bitrate=1), ValueError, ("opus_24k", "24000 bit/s")),
     # -- codes
-    Case("codes None", decode(None), TypeError, ("Codes or an integer tensor [B, K, N]", "NoneType")),
+    Case("codes None", decode(None), TypeError, ("Codes, or integers [B, K, N]", "NoneType")),
     Case("codes complex", decode(torch.zeros(1, 1, 9, dtype=torch.complex64)), TypeError, ("integers", "complex64")),
-    Case("codes in a list", decode([codes_of(with_value(0))]), TypeError, ("was given list", "Codes.cat()")),
+    Case("codes in a list", decode([codes_of(with_value(0))]), TypeError,
+         ("was given list of Codes", "Codes.cat()", "concat()")),
     Case("codes as a path", decode(Path("codes.safetensors")), TypeError, ("[B, K, N]", "PosixPath")),
-    Case("codes an array", decode(np.zeros((1, 1, 9), np.int64)), TypeError, ("integer tensor [B, K, N]", "ndarray")),
+    Case("codes an array of floats", decode(np.zeros((1, 1, 9))), TypeError, ("integers", "float64")),
+    Case("codes an array of bools", decode(np.zeros((1, 1, 9), bool)), TypeError, ("integers", "bool")),
+    Case("codes of one clip", decode(np.zeros((1, 9), int)), ValueError, ("[B, K, N]", "(1, 9)", "codes[None]")),
+    Case("codes as text", decode("codes"), TypeError, ("[B, K, N]", "str")),
+    Case("codes of no list", decode([]), TypeError, ("[B, K, N]", "empty list")),
+    Case("codes as flat numbers", decode([1, 2, 3]), ValueError, ("[K, N]", "[0] axes")),
+    Case("codes as lists of floats", decode([[[0.5]]]), TypeError, ("[B, K, N]", "float64")),
+    Case("codes as unequal lists", decode([[[1, 2], [1]]]), TypeError, ("[B, K, N]", "unequal")),
+    Case("codes of paths", decode(["a.safetensors"]), TypeError, ("[B, K, N]", "<U13")),
+    Case("codes of clips of unequal codebooks", decode([np.zeros((1, 9), int), np.zeros((2, 9), int)]), ValueError,
+         ("codebooks", "[1, 2]")),
+    Case("levels that do not fit", lambda _: snac().decode([torch.zeros(1, n, dtype=torch.int64) for n in (2, 4, 9)]),
+         ValueError, ("(4, 2, 1) frames", "[(1, 3), (1, 5), (1, 9)]", "[(1, 2), (1, 4), (1, 9)]")),
+    Case("levels too many", lambda _: snac().decode([torch.zeros(1, n, dtype=torch.int64) for n in (1, 2, 4, 8)]),
+         ValueError, ("3 codebooks", "4 levels")),
+    Case("one level", lambda _: snac().decode([torch.zeros(1, 2, dtype=torch.int64)]), ValueError, ("[1, K, N]",)),
+    Case("later codebooks alone", lambda _: snac_codes()[:, 1:], IndexError,
+         ("codebooks 1 to 2 alone", "[:, :3]", "codes.tensor[:, 1:]")),
+    Case("one codebook by its number", lambda _: snac_codes()[:, 0], IndexError, ("codebooks", "slice", "not by 0")),
+    Case("every other frame", lambda _: snac_codes()[..., ::2], IndexError, ("frames", "without a step")),
+    Case("more axes than there are", lambda _: snac_codes()[:, :, :, :], IndexError, ("three axes", "has 4")),
+    Case("frames within a slow one", lambda _: snac_codes()[..., 1:5], ValueError, ("frames 1 to 5 of 8", "of 4")),
+    Case("a file's bytes cut in time", lambda _: opus().encode(T, 48000).frames(0, 2), ValueError,
+         ("opus_24k cannot be cut", "no fixed duration")),
+    Case("files joined in time", lambda _: Codes.concat([opus().encode(T, 48000)] * 2), ValueError, ("join in time",)),
+    Case("a batch joined with one in time", lambda _: Codes.concat([codes := codes_of(with_value(0)), codes[0]]),
+         ValueError, ("codes of [1, 3] clips", "Codes.cat")),
+    Case("nothing joined in time", lambda _: Codes.concat([]), ValueError, ("no codes were given",)),
+    Case("codes into another type", lambda _: codes_of(with_value(0)).to(torch.int16), TypeError,
+         ("int64", "codes.tensor.to(torch.int16)")),
+    Case("codes as an array", lambda _: np.asarray(codes_of(with_value(0))), TypeError, (".numpy(index)", ".tensor")),
+    *[
+        Case(f"codes saved as {suffix}",
+             lambda folder, suffix=suffix: codes_of(with_value(0)).save(folder / f"a{suffix}"), ValueError,
+             (f"a{suffix}", "safetensors", suffix.lower()))
+        for suffix in (".npy", ".NPZ", ".pt", ".ecdc", ".wav")
+    ],
+    Case("codes of a .npy file", lambda folder: Codes.load(npy(np.zeros((1, 1, 9), int))(folder)), ValueError,
+         ("a.npy", "codes_from_tensor(numpy.load(path))")),
     Case("codes of floats", decode(torch.zeros(1, 1, 9)), TypeError, ("integers", "torch.float32")),
     Case("codes of bools", decode(torch.zeros(1, 1, 9, dtype=torch.bool)), TypeError, ("integers", "torch.bool")),
     Case("codes [K, N]", decode(torch.zeros(1, 9, dtype=torch.int64)), ValueError, ("[B, K, N]", "(1, 9)")),

@@ -11,7 +11,8 @@ import torch
 from safetensors import safe_open
 
 from codeczoo import Codes, load_codec
-from codeczoo.base.codes import PAD, CodesFile
+from codeczoo.base.codes import PAD
+from codeczoo.base.codes_file import CodesFile
 from codeczoo.base.device import available_devices
 from tests.support.sound import chirp
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from codeczoo import BaseCodec, Codes, load_codec
-from codeczoo.base.codes import CodesFile
+from codeczoo.base.codes_file import CodesFile
 from codeczoo.codecs.formats.ecdc import from_ecdc, to_ecdc
 from codeczoo.tokens import FORMS, TokenSet, read_shard
 from codeczoo.tokens.formats import Facts, Tokens

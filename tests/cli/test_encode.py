@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from codeczoo import Codes, load_codec
-from codeczoo.base.codes import CodesFile
+from codeczoo.base.codes_file import CodesFile
 from codeczoo.cli.inputs import Inputs, open_audio
 from codeczoo.cli.outputs import Outputs
 from codeczoo.data.batching import plan_batches

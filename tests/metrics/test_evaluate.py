@@ -193,8 +193,8 @@ BAD_INPUT: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a function of NumPy": (lambda: mel(X.numpy(), Y, 16_000), TypeError, "reference must be .* tensor.*ndarray"),  # type: ignore[arg-type]
     "None": (lambda: evaluate(None, Y, 16_000), TypeError, "the reference must be an Audio, .* it is NoneType"),  # type: ignore[arg-type]
     "a path and no rate": (lambda: evaluate("a.wav", "b.wav"), TypeError, r"it is str .*Audio.load\(\)"),  # type: ignore[arg-type]
-    "complex": (lambda: evaluate(X, Y + 0j, 16_000), TypeError, "the estimate must hold floating point.*complex64"),
-    "bool": (lambda: evaluate(X > 0, Y, 16_000), TypeError, "the reference must hold floating point.*torch.bool"),
+    "complex": (lambda: evaluate(X, Y + 0j, 16_000), TypeError, "the estimate must be floating point.*complex64"),
+    "bool": (lambda: evaluate(X > 0, Y, 16_000), TypeError, "the reference must be floating point.*torch.bool"),
     "objects": (lambda: evaluate(np.array([1, None]), Y, 16_000), TypeError, "the reference: an array of objects"),
     "a number": (lambda: evaluate(np.array(0.5), Y, 16_000), ValueError, r"its shape is \(\)"),
     "Audio of different rates": (
@@ -214,7 +214,15 @@ BAD_INPUT: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         r"\(2, 1, 16000\) and \(2, 2, 16000\)",
     ),
-    "axes swapped": (lambda: evaluate(X.mT, Y.mT, 16_000), ValueError, "axes look swapped"),
+    "axes swapped": (lambda: evaluate(X[:1].mT.tile(9), Y, 16_000), ValueError, "the reference: .*axes look swapped"),
+    "axes of one swapped": (
+        lambda: evaluate([X[0].mT.tile(9)], Y, 16_000),
+        ValueError,
+        "clip 0 of the reference: .*look",
+    ),
+    "a sparse tensor": (lambda: evaluate(X.to_sparse(), Y, 16_000), TypeError, "the reference must be a dense tensor"),
+    "impossibly loud": (lambda: evaluate(X, Y + 1e12, 16_000), ValueError, r"the estimate: a sample of 1e\+12 is no"),
+    "two rates": (lambda: evaluate((X, 8_000), Y, 16_000), ValueError, "the reference says 8000 Hz"),
     "empty list": (lambda: evaluate([], [], 16_000), ValueError, "the reference is an empty list"),
     "empty batch": (lambda: evaluate(X[:0], Y[:0], 16_000), ValueError, "no clips were given"),
     "mixed channels": (lambda: evaluate([X[0], X[0].tile(2, 1)], list(Y), 16_000), ValueError, "differ in channels"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -92,7 +93,7 @@ class DACFile:
             kinds = {"padding": bool, "chunk_length": int, "original_length": int, "channels": int, "sample_rate": int}
             return cls(codes=codes, input_db=input_db, **{name: kind(metadata[name]) for name, kind in kinds.items()})
         except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
-                MemoryError, RecursionError) as error:  # fmt: skip
+                MemoryError, RecursionError, SyntaxError, TokenError) as error:  # fmt: skip
             raise ValueError(f"{path}: not a readable .dac file ({type(error).__name__}: {error})") from error
 
 

@@ -34,8 +34,8 @@ def read(
     """One file, or a stretch of it, as (waveform [C, T] float32, sample rate in Hz).
 
     A stretch holds the very samples that the whole file has there: round(offset * rate) is its first, and it has
-    round(duration * rate). Formats without loss are read there alone; the others are decoded from their start, in
-    blocks, and only the stretch is kept.
+    round(duration * rate). Formats without loss and MP3 are read there alone; the others are decoded from their
+    start, in blocks, and only the stretch is kept.
 
     Args:
         source: a path, an address (https://, file://, and what fsspec knows), a file's bytes, a file open for reading,

@@ -19,7 +19,7 @@ from codeczoo.base.codes import Codes
 from codeczoo.base.device import choose_device
 from codeczoo.cli.arguments import weights_of
 from codeczoo.cli.inputs import CodesEntry, InputClip, Inputs
-from codeczoo.cli.outputs import Outputs, Writer
+from codeczoo.cli.outputs import Outputs, UnreadableOutputError, Writer
 from codeczoo.cli.progress import Progress
 from codeczoo.data.batching import plan_batches
 from codeczoo.data.read import ReadBatch
@@ -130,7 +130,8 @@ def run_on_audio(
         args: of `add_codec`, `add_audio_inputs` and `add_output`.
         verb: for the last line, in the past tense.
         describe_kept: takes a clip whose output is there, and the codec as `describe_codec` tells of it; returns what
-            --json tells of the clip, or raises a ValueError where that output is not what would be written.
+            --json tells of the clip, or raises a ValueError where that output is not what would be written, and an
+            UnreadableOutputError where it is damaged.
     """
     given = {key: getattr(args, key) for key in ("precision", "num_codebooks", "bitrate")}
     weights = weights_of(args.weights, args.codec)
@@ -159,10 +160,15 @@ class _MissingClips(Source):
             path = self.outputs.path(clip.name)
             if path is not None and _is_input(path, clip):
                 raise ValueError(f"{path} is an input, and would be written over: choose another -o")
-            if self.outputs.is_done(clip.name):
-                self.progress.kept(clip.id, clip.name, self.describe_kept(clip))
-            else:
+            if not self.outputs.is_done(clip.name):
                 yield clip
+                continue
+            try:
+                facts = self.describe_kept(clip)
+            except UnreadableOutputError as error:
+                self.progress.failed(clip.id, str(error))
+            else:
+                self.progress.kept(clip.id, clip.name, facts)
 
     def read(self, entry: Entry) -> Content:
         return self.inputs.read(entry)

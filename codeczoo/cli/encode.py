@@ -89,14 +89,23 @@ def _describe_kept(clip: InputClip, codec: Mapping[str, Any], outputs: Outputs, 
 
     Raises:
         ValueError: the codes are of another codec or other weights, or have another number of codebooks.
+        UnreadableOutputError: the file is damaged.
     """
     from codeczoo.base.codes import Codes, describe_weights
     from codeczoo.base.codes_file import CodesFile
+    from codeczoo.base.errors import first_line
+    from codeczoo.cli.outputs import UnreadableOutputError
     from codeczoo.executor.record import weights_id
 
     path = outputs.path(clip.name)
     assert path is not None
-    head = CodesFile.read(path)
+    try:
+        head = CodesFile.read(path)
+        codes = Codes.load(path) if whole else None
+    except Exception as error:
+        raise UnreadableOutputError(
+            f"{path} is there already and cannot be read ({first_line(error)}): remove it, or --overwrite"
+        ) from error
     if (head.codec, len(head.codebook_sizes)) != (codec["name"], codec["num_codebooks"]):
         raise ValueError(
             f"{path} holds codes of {head.codec} with {len(head.codebook_sizes)} codebooks, not of {codec['name']} "
@@ -107,7 +116,6 @@ def _describe_kept(clip: InputClip, codec: Mapping[str, Any], outputs: Outputs, 
             f"{path} holds codes that {head.codec} made with the weights {describe_weights(head.weights)}; the weights "
             f"given now are {describe_weights(now)}: choose another -o, or --overwrite"
         )
-    if not whole:
+    if codes is None:
         return {}
-    codes = Codes.load(path)
     return _facts(codes, int(codes.num_samples[0]) / codes.sample_rate)

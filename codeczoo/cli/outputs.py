@@ -18,6 +18,10 @@ from codeczoo.base import audio_io
 Writer = Callable[[BinaryIO], None]  # writes one clip into an open file
 
 
+class UnreadableOutputError(ValueError):
+    """An output that is there already cannot be read: one clip's failure."""
+
+
 class Outputs:
     """The places of a command's outputs, one a clip.
 

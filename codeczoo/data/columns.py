@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+<<<<<<< HEAD
 from codeczoo.data.source import (
     CATEGORY_COLUMNS,
     OTHER_IDS,
@@ -19,8 +20,12 @@ from codeczoo.data.source import (
     category_of,
     speaker_of,
 )
+=======
+from codeczoo.data.source import CATEGORY_COLUMNS, OTHER_IDS, ROW, Content, Entry, Segment, category_of
+>>>>>>> manifests
 
 ID_COLUMNS = ("id", "__key__")
+SEGMENT_COLUMNS = ("offset", "duration")
 RATE_COLUMNS = ("sampling_rate", "sample_rate")
 
 
@@ -33,14 +38,22 @@ class Columns:
         rate: the sample rate of bare samples; None if the clip has it.
         id: the clip's id; None = the row's number.
         categories: columns that may name the category, in order of preference.
+<<<<<<< HEAD
         speakers: the same, of the speaker.
+=======
+        segment: the columns of offset and duration in seconds, beside a column of paths.
+>>>>>>> manifests
     """
 
     audio: str
     rate: str | None
     id: str | None
     categories: tuple[str, ...]
+<<<<<<< HEAD
     speakers: tuple[str, ...] = ()
+=======
+    segment: tuple[str, ...] = ()
+>>>>>>> manifests
 
     @property
     def description_columns(self) -> list[str]:
@@ -50,7 +63,7 @@ class Columns:
     @property
     def audio_columns(self) -> list[str]:
         """The columns of the clip itself."""
-        return [self.audio, *([self.rate] if self.rate else [])]
+        return [self.audio, *([self.rate] if self.rate else []), *self.segment]
 
     def entry(self, row: Mapping[str, Any], number: int, key: Any, split: str, several: bool, place: str = "") -> Entry:
         """A row as an entry.
@@ -116,7 +129,11 @@ def choose_columns(
         rate=rate if _holds_samples(types[found[0]]) else None,
         id=id_column if id_column in types else None,
         categories=tuple(c for c in CATEGORY_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
+<<<<<<< HEAD
         speakers=tuple(c for c in SPEAKER_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
+=======
+        segment=SEGMENT_COLUMNS if _is_text(types[found[0]]) and types.keys() >= set(SEGMENT_COLUMNS) else (),
+>>>>>>> manifests
     )
 
 
@@ -143,7 +160,11 @@ def clip_of(row: pa.Table, columns: Columns) -> Content:
         ValueError: there is none in it.
     """
     rate = row.column(columns.rate)[0].as_py() if columns.rate else None
-    return content_of(row.column(columns.audio)[0], rate)
+    content = content_of(row.column(columns.audio)[0], rate)
+    offset, duration = (row.column(name)[0].as_py() for name in columns.segment) if columns.segment else (None, None)
+    if offset is None or not isinstance(content, str):
+        return content
+    return Segment(content, float(offset), None if duration is None else float(duration))
 
 
 def content_of(cell: pa.Scalar, rate: int | None = None) -> Content:
@@ -200,7 +221,11 @@ def _is_list(kind: pa.DataType) -> bool:
 def _is_name(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
+    return _is_text(kind) or pa.types.is_integer(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _short(kind: pa.DataType) -> str:

@@ -11,8 +11,9 @@ import fsspec
 import soundfile as sf
 from huggingface_hub import errors
 
+from codeczoo.base import audio_io
 from codeczoo.base.errors import STOPS, first_line, message_of
-from codeczoo.data.source import Content
+from codeczoo.data.source import Content, Segment
 
 # Errors of reading a file over the network. Those of the HTTP library that huggingface_hub uses are OSErrors, or have
 # the base class `errors.HTTPError`.
@@ -52,6 +53,9 @@ def inline_bytes(key: Any) -> bytes:
 def _bytes(clip: Content) -> bytes:
     if isinstance(clip, bytes):
         return clip
+    if isinstance(clip, Segment):
+        waveform, rate = audio_io.read(clip.recording, offset=clip.offset, duration=clip.duration)
+        return _wav(waveform.numpy(), rate)
     if isinstance(clip, Mapping):
         if clip.get("array") is not None:
             return _wav(clip["array"], clip["sampling_rate"])

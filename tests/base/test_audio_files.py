@@ -618,6 +618,21 @@ def test_a_stretch_is_what_the_whole_file_has_there(kind: str, channels: int, tm
         assert torch.equal(found, whole[:, start : start + count]), (offset, duration)
 
 
+@pytest.mark.parametrize("mode", ["VARIABLE", "CONSTANT"])
+@pytest.mark.parametrize(("rate", "channels"), [(44100, 1), (48000, 2), (16000, 1), (8000, 2)])
+def test_a_stretch_deep_inside_an_mp3_is_exact_without_what_comes_before(rate: int, channels: int, mode: str) -> None:
+    """Frames borrow bits from those before them: decoding begins a few frames earlier, and not at the start."""
+    file = mp3(sound(8 * rate, rate, channels), rate, mode)
+    layer_2 = encoded(sound(8 * rate, rate, channels), rate, "mp2", "mp2") if rate > 8000 else file
+    rng = np.random.default_rng(rate)
+    for data in (file, without_length_frame(file), layer_2):
+        whole = read(data)
+        for start in [*rng.integers(4 * rate, 7 * rate, 6).tolist(), len(whole) - 1, len(whole) - 3000]:
+            waveform, _ = audio_io.read(data, offset=start / rate, duration=0.2 if start < 7 * rate else None)
+            stop = start + round(0.2 * rate) if start < 7 * rate else len(whole)
+            assert np.array_equal(waveform.numpy().T, whole[start:stop]), start
+
+
 def test_audio_load_reads_a_stretch_of_each_file(tmp_path: Path) -> None:
     paths = [tmp_path / "a.wav", tmp_path / "b.flac"]
     for path in paths:

@@ -25,6 +25,7 @@ FILES: dict[str, Callable[[], bytes]] = {
 }
 MORE: dict[str, Callable[[], bytes]] = {
     "flac of no length": lambda: with_flac_length(written(SOUND, RATE, "FLAC"), 0),
+    "mp3 of three seconds": lambda: mp3(sound(3 * RATE, RATE), RATE),
     "mp3 of no length frame": lambda: without_length_frame(mp3(SOUND, RATE)),
     "adpcm": lambda: written(SOUND, RATE, "WAV", "IMA_ADPCM"),
     "w64": lambda: written(SOUND, RATE, "W64"),

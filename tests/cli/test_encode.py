@@ -268,3 +268,15 @@ def test_a_stream_is_walked_once_and_keeps_its_ids(tmp_path: Path) -> None:
     one = {"folder": "x", "inputs": ["rows"], "suffix": ".s", "file_suffixes": (".s",)}
     with pytest.raises(ValueError, match="an unknown number of clips"):
         Outputs("a.s", clips=inputs.count, overwrite=False, json_lines=False, **one)
+
+
+def test_segments_of_a_manifest_are_clips_of_their_own(tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav", 0.5, 8000)
+    rows = ["path,offset,duration", "a.wav,0.1,0.2", "a.wav,0.3,"]
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+    assert run("encode", tmp_path / "m.csv", "--codec", "g711_ulaw", "-o", tmp_path / "out") == 0
+    assert files_below(tmp_path / "out") == ["a.wav@0.1-0.3.codes.safetensors", "a.wav@0.3-.codes.safetensors"]
+    whole = load_codec("g711_ulaw", device="cpu").encode(tmp_path / "a.wav").codes[0, 0]
+    for name, begin, end in (("a.wav@0.1-0.3", 800, 2400), ("a.wav@0.3-", 2400, 4000)):
+        found = Codes.load(tmp_path / "out" / f"{name}.codes.safetensors")
+        assert found.codes[0, 0].tolist() == whole[begin:end].tolist()

@@ -219,6 +219,10 @@ def test_paths_as_people_write_them(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert found == [folder / name for name in there]
     (web,) = entries(folder, "m.csv", "path\nhttps://example.org/a.wav\n")
     assert (web.key, web.origin) == ("https://example.org/a.wav", "a.wav")
+    rows = [{"path": f"file://{folder}/a.wav"}, {"path": f"file://{folder}/a.wav", "offset": 0.1, "duration": 0.2}]
+    whole, segment = held(opened(folder, "m.jsonl", "\n".join(map(json.dumps, rows))))
+    np.testing.assert_array_equal(whole, stretch(0, SECONDS))
+    np.testing.assert_array_equal(segment, stretch(0.1, 0.3))
 
 
 def test_what_utf8_cannot_write_is_escaped_in_ids(folder: Path) -> None:

@@ -177,3 +177,14 @@ def test_a_row_without_an_id_is_one_failure(tmp_path: Path) -> None:
         reason = f"t.parquet, row {number}: the column 'id' is empty; --id-column names another column"
         assert (read[number].failure or "").startswith(reason)
     assert read[0].failure is read[3].failure is None
+
+
+def test_segments_of_recordings_that_a_table_names(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(0))
+    path = str(tmp_path / "a.wav")
+    made = pa.table({"path": [path] * 3, "offset": [0.1, None, 0.4], "duration": [0.2, None, 9.0]})
+    (tmp_path / "t.parquet").write_bytes(parquet(made))
+    first, whole, outside = read_all(open_source(tmp_path / "t.parquet", audio_column="path"))
+    np.testing.assert_array_equal(whole.waveform, samples(0).T)
+    np.testing.assert_array_equal(first.waveform, samples(0).T[:, 1600:4800])
+    assert "the file has 0.500 s" in (outside.failure or "")

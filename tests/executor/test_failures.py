@@ -200,6 +200,22 @@ def test_audio_that_cannot_be_kept_costs_no_result(tmp_path: Path, caplog: pytes
     assert "audio of g711_ulaw is not kept" in caplog.text
 
 
+def test_a_damaged_output_of_before_is_one_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound, faults = write_clips(tmp_path / "clips")
+    out = tmp_path / "out"
+    arguments = ["encode", str(tmp_path / "clips"), "--codec", "g711_ulaw", "-o", str(out)]
+    assert main(arguments) == 0
+    name = sound[0].removesuffix(".wav")
+    (out / f"{name}.codes.safetensors").write_bytes(b"\xff" * 100)
+    for more in ([], ["--json"]):
+        assert main([*arguments, *more]) == 3
+        said = capsys.readouterr().err
+        assert said.count("failed: ") == 1
+        assert f"{name}.codes.safetensors is there already and cannot be read (" in said
+        assert said.splitlines()[-1].startswith(f"encoded 0 clips, {len(sound) + len(faults) - 1} clips there already")
+    assert main([*arguments, "--overwrite"]) == 0
+
+
 def test_names_that_no_file_can_have_fail_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sound, _ = write_clips(tmp_path / "clips")
     paths = {"x" * 300: sound[0], "y": "z" * 300 + ".wav", "w": "\0.wav", "ok": sound[1]}

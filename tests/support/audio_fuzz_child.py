@@ -22,7 +22,9 @@ MEMORY = 1 << 30  # bytes that may be asked for beyond what the process has
 def main(path: str, first: int, count: int) -> None:
     warnings.simplefilter("ignore")
     whole = Path(path).read_bytes()
-    read_samples(whole, Stretch())
+    samples, rate = read_samples(whole, Stretch())
+    seconds = samples.shape[1] / rate
+    stretch = Stretch(0.8 * seconds, 0.1 * seconds)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -31,7 +33,7 @@ def main(path: str, first: int, count: int) -> None:
         sys.stdout.write(f"{seed} ")
         sys.stdout.flush()
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        sys.stdout.write(f"{outcome(damaged(whole, seed), Stretch(0.1, 0.2) if seed % 4 == 3 else Stretch())}\n")
+        sys.stdout.write(f"{outcome(damaged(whole, seed), stretch if seed % 4 == 3 else Stretch())}\n")
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from codeczoo.base.audio_files.mpeg_entry import Frames, encoder_cut
 from codeczoo.base.audio_files.parts import Part, Window, warn
 
 # kbit/s by index, of (MPEG-1 or later, layer)
@@ -47,12 +48,16 @@ class Stream:
     frames: int = 0
     samples: int = 0
     runs: list[list[int]] = field(default_factory=list)  # [start, stop] of frames without a gap
+    starts: list[int] = field(default_factory=list)  # of its frames, in what the runs hold
+    size: int = 0  # bytes that the runs hold
 
     def add(self, start: int, stop: int, samples: int) -> None:
         if self.runs and self.runs[-1][1] == start:
             self.runs[-1][1] = stop
         else:
             self.runs.append([start, stop])
+        self.starts.append(self.size)
+        self.size += stop - start
         self.frames += 1
         self.samples += samples
 
@@ -190,19 +195,38 @@ def _part(data: bytes, stream: Stream, name: str) -> Part:
     if announced is not None and stream.frames < max(announced - 1, 1):
         raise ValueError(f"{name}: truncated: {announced} frames are announced and {stream.frames} are there")
     body = b"".join(data[start:stop] for start, stop in stream.runs)
+    enter = _frames(data, stream, body).enter
     if stream.info is None:
         # More than the length of any file of so many frames, by the first one's length.
         handle = io.BytesIO(body)
         claimed = len(body) + (stream.frames + 2) * LONGEST_FRAME
         window = Window(handle, 0, len(body), claimed=claimed)
-        return Part(window, samples=stream.samples, estimated=True)
+        return Part(window, samples=stream.samples, estimated=True, enter=enter)
     begin, stop, place = stream.info
     frame = bytearray(data[begin:stop])
     if stream.frames != announced:
         frame[place : place + 4] = min(stream.frames, FULL).to_bytes(4, "big")
         if frame[place - 1] & 2:  # the bytes are counted too
             frame[place + 4 : place + 8] = min(len(frame) + len(body), FULL).to_bytes(4, "big")
-    return Part(io.BytesIO(bytes(frame) + body))
+    return Part(io.BytesIO(bytes(frame) + body), enter=enter)
+
+
+def _frames(data: bytes, stream: Stream, body: bytes) -> Frames:
+    found = header(body[:4])
+    cut = None
+    if stream.info is not None:
+        begin, stop, place = stream.info
+        cut = encoder_cut(data[begin:stop], place)
+    return Frames(
+        body,
+        stream.starts,
+        samples=found.samples if found else 0,
+        layer=stream.kind[1],
+        side=found.side if found else 0,
+        longest=LONGEST_FRAME,
+        cut=cut,
+        gapless=stream.info is not None,
+    )
 
 
 def _length_frame(data: bytes, at: int, found: Header, marks: Set[int]) -> tuple[int, int | None] | None:

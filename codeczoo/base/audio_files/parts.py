@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
@@ -55,6 +55,9 @@ class Part:
     most: int | None = None  # samples behind these fill the last block of a codec, and are cut off
     fallback: str | None = None  # FFmpeg's name of the container, for a codec in it that libsndfile lacks
     estimated: bool = False  # the decoder's own number of samples is a guess
+    # From a sample and the number of all: a part that begins before that sample and goes on with the same ones, and the
+    # sample it begins with; or None. Of formats that can be entered only with care.
+    enter: Callable[[int, int], tuple[Part, int] | None] | None = None
     demuxer: str | None = None  # FFmpeg's name of the container; None = libsndfile reads it
 
 

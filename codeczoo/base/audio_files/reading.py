@@ -34,6 +34,9 @@ def read_samples(source: FileLike, stretch: Stretch) -> tuple[np.ndarray, int]:
                     first, last = stretch.bounds(rate, name)
                     kept = Kept(first, last, channels)
                     skipped = kept.position = decoder.skip(first) if first else 0
+                    if first and part.enter and decoder.announced and (entry := part.enter(first, decoder.announced)):
+                        decoder.close()
+                        decoder, kept.position = _decoder(entry[0], name, container), entry[1]
                 agree(name, "rates in Hz", (rate, decoder.sample_rate))
                 agree(name, "channel counts", (channels, decoder.channels))
                 for block in _without_filling(decoder.blocks(skipped), decoder.most, decoder.filling):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-<<<<<<< HEAD
 from codeczoo.data.source import (
     CATEGORY_COLUMNS,
     OTHER_IDS,
@@ -17,12 +16,10 @@ from codeczoo.data.source import (
     SPEAKER_COLUMNS,
     Content,
     Entry,
+    Segment,
     category_of,
     speaker_of,
 )
-=======
-from codeczoo.data.source import CATEGORY_COLUMNS, OTHER_IDS, ROW, Content, Entry, Segment, category_of
->>>>>>> manifests
 
 ID_COLUMNS = ("id", "__key__")
 SEGMENT_COLUMNS = ("offset", "duration")
@@ -38,22 +35,16 @@ class Columns:
         rate: the sample rate of bare samples; None if the clip has it.
         id: the clip's id; None = the row's number.
         categories: columns that may name the category, in order of preference.
-<<<<<<< HEAD
         speakers: the same, of the speaker.
-=======
         segment: the columns of offset and duration in seconds, beside a column of paths.
->>>>>>> manifests
     """
 
     audio: str
     rate: str | None
     id: str | None
     categories: tuple[str, ...]
-<<<<<<< HEAD
     speakers: tuple[str, ...] = ()
-=======
     segment: tuple[str, ...] = ()
->>>>>>> manifests
 
     @property
     def description_columns(self) -> list[str]:
@@ -129,11 +120,8 @@ def choose_columns(
         rate=rate if _holds_samples(types[found[0]]) else None,
         id=id_column if id_column in types else None,
         categories=tuple(c for c in CATEGORY_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
-<<<<<<< HEAD
         speakers=tuple(c for c in SPEAKER_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
-=======
         segment=SEGMENT_COLUMNS if _is_text(types[found[0]]) and types.keys() >= set(SEGMENT_COLUMNS) else (),
->>>>>>> manifests
     )
 
 

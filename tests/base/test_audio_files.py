@@ -144,6 +144,12 @@ def test_what_is_no_frame_is_warned_of() -> None:
         audio_io.read(stream[:half] + b"some text that a server put into the stream ......" + stream[half:])
 
 
+def test_a_few_frames_in_a_file_of_something_else_make_no_mp3() -> None:
+    frames = without_length_frame(mp3(sound(2 * RATE, RATE), RATE, "CONSTANT"))[:1152]
+    noise = np.random.default_rng(0).bytes(20000)
+    refused(b"\x00\x01" + noise[:5000] + frames + noise[5000:], "damaged", "bytes are no MPEG frames")
+
+
 # -- files end to end -----------------------------------------------------------------------------------
 
 CHAINED: dict[str, Callable[[np.ndarray], bytes]] = {

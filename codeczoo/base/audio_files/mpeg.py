@@ -118,10 +118,13 @@ def parts(data: bytes, name: str) -> list[Part]:
     """The streams of an MPEG audio file, each with the number of samples that its frames have.
 
     Raises:
-        ValueError: the last frame is cut, or frames that a length frame announces are missing.
+        ValueError: the last frame is cut, announced frames are missing, or most of the bytes are no frames.
     """
     streams, strange = _streams(data, name)
-    if strange and streams:
+    left_out, sound = sum(stop - start for start, stop in strange), sum(stream.size for stream in streams)
+    if left_out > sound:
+        raise ValueError(f"{name}: damaged: {left_out} bytes are no MPEG frames, and {sound} bytes are")
+    if strange:
         where = ", ".join(f"{a} to {b}" for a, b in strange[:3]) + (" and more" if len(strange) > 3 else "")
         warn(name, f"bytes {where} are neither MPEG frames nor a tag; what they held is left out")
     found = [_part(data, stream, name) for stream in streams if stream.frames or stream.announced]

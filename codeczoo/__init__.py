@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from codeczoo.base.codes import Codes
     from codeczoo.base.collate_rows import collate_rows
     from codeczoo.base.info import CodecInfo
+    from codeczoo.base.latents import Latents
     from codeczoo.base.stream import Stream
     from codeczoo.registry import load_codec
     from codeczoo.separation.registry import list_separators, load_separator
@@ -30,6 +31,7 @@ __all__ = [
     "BaseCodec",
     "CodecInfo",
     "Codes",
+    "Latents",
     "Separator",
     "Stream",
     "__version__",
@@ -49,6 +51,7 @@ _HOMES = {
     "BaseCodec": "base.codec",
     "CodecInfo": "base.info",
     "Codes": "base.codes",
+    "Latents": "base.latents",
     "Separator": "separation.separator",
     "Stream": "base.stream",
     "codec_info": "base.catalogue",

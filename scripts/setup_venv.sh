@@ -38,7 +38,7 @@ choose_python() {
 pip_install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"; }
 
 case $profile in
-    runtime) requirement="." ;;
+    runtime) requirement=".[pesq]" ;;
     dev) requirement=".[dev,mcd,visqol]" ;;
     *) fail "unknown profile $profile: it is runtime or dev" ;;
 esac
@@ -78,3 +78,8 @@ fi
 
 say "installing $requirement into $venv"
 pip_install -e "$requirement"
+
+if [ "$profile" = dev ]; then
+    # Only the weights in these are used, so what they depend on (torchaudio, librosa, transformers) is left out.
+    pip_install --no-deps distillmos Resemblyzer
+fi

@@ -14,7 +14,9 @@ import pytest
 from safetensors.torch import save
 
 from codeczoo import codec_info, list_codecs
+from codeczoo.base.catalogue import find_variant
 from codeczoo.cli.listing import codec_table, family_table
+from codeczoo.weights.download import INSIST
 from tests.support.golden import golden_state_dict
 from tests.support.hub_server import HubServer
 
@@ -39,13 +41,17 @@ def test_the_tables_are_the_generated_ones(page: Path, name: str, made: Callable
 
 def test_its_code_runs(tmp_path: Path) -> None:
     """All blocks in one fresh interpreter; Mimi's weights come through the real hub client from a server of ours,
-    in the published naming and form."""
+    in the published naming and form, at the pinned revision (with other values, so that they must be insisted on)."""
+    source = find_variant("mimi").weights
+    assert source is not None
     blocks = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 4
     (tmp_path / "readme.py").write_text("\n".join(blocks), "utf-8")
     with HubServer() as hub:
-        hub.add("kyutai/mimi", {"model.safetensors": save(golden_state_dict("mimi", "manifest_hf.json"))})
+        weights = save(golden_state_dict("mimi", "manifest_hf.json"))
+        hub.add("kyutai/mimi", {"model.safetensors": weights}, commit=source.revision)
         environment = {**os.environ, **hub.environment(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+        environment[INSIST] = "allow"
         environment.pop("HF_HUB_OFFLINE", None)
         done = subprocess.run(
             [sys.executable, "readme.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from codeczoo.base.info import CodecInfo
     from codeczoo.base.inputs import collate, read_clips
     from codeczoo.base.key_map import KeyMap, Rule, compare_settings, differing
+    from codeczoo.base.latents import Latents
     from codeczoo.base.memory import release_memory_between
-    from codeczoo.base.network import CodecNetwork, Context, Decoded, Encoded, contexts_of
+    from codeczoo.base.network import (
+        CodecNetwork,
+        Context,
+        Decoded,
+        Encoded,
+        Frames,
+        FrameSource,
+        contexts_of,
+        values_in_chunks,
+    )
     from codeczoo.base.ragged import dense_or_none, join_chunks, pad_stack, valid_mask
     from codeczoo.base.resampling import resample
     from codeczoo.base.stream import Stream
@@ -34,8 +44,18 @@ _HOMES = {
     "info": ("CodecInfo",),
     "inputs": ("collate", "read_clips"),
     "key_map": ("KeyMap", "Rule", "compare_settings", "differing"),
+    "latents": ("Latents",),
     "memory": ("release_memory_between",),
-    "network": ("CodecNetwork", "Context", "Decoded", "Encoded", "contexts_of"),
+    "network": (
+        "CodecNetwork",
+        "Context",
+        "Decoded",
+        "Encoded",
+        "FrameSource",
+        "Frames",
+        "contexts_of",
+        "values_in_chunks",
+    ),
     "ragged": ("dense_or_none", "join_chunks", "pad_stack", "valid_mask"),
     "resampling": ("resample",),
     "stream": ("Stream",),
@@ -53,7 +73,10 @@ __all__ = [
     "Context",
     "Decoded",
     "Encoded",
+    "FrameSource",
+    "Frames",
     "KeyMap",
+    "Latents",
     "Rule",
     "State",
     "Stream",
@@ -71,6 +94,7 @@ __all__ = [
     "release_memory_between",
     "resample",
     "valid_mask",
+    "values_in_chunks",
 ]
 
 

@@ -323,12 +323,12 @@ def _catalogue() -> _Catalogue:
 
 
 def _names_of(variant: Variant) -> dict[str, str]:
-    """Every name of a variant → what `Variant.under` takes: the name that codes are to bear, or a copy's repository."""
+    """Every name of a variant → what `Variant.under` takes: the name that codes are to bear, or a copy's place."""
     return {
         variant.name: variant.name,
         **dict.fromkeys(variant.aliases, variant.name),
         **{name: name for name in variant.second_names},
-        **{copy.repo: copy.repo for copy in variant.copies if copy.repo},
+        **{place: place for copy in variant.copies if (place := copy.repo or copy.url)},
     }
 
 

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from codeczoo.base.audio import Audio, AudioLike, clean, stack
-from codeczoo.base.codes import PAD, Codes, describe_weights
+from codeczoo.base.audio import Audio, AudioLike, stack
+from codeczoo.base.codes import Codes, describe_weights
 from codeczoo.base.codes_forms import CodesLike, dense_codes
-from codeczoo.base.deprecated import Renamed, refusal_of
+from codeczoo.base.deprecated import Renamed, decode_latent, encode_latent, refusal_of
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.inputs import collate, read_clips
-from codeczoo.base.long_clips import decode_in_chunks, decode_through_state, encode_in_chunks, encode_through_state
-from codeczoo.base.network import CodecNetwork, Decoded, Encoded
-from codeczoo.base.ragged import groups_within
-from codeczoo.base.resampling import resampled_length
+from codeczoo.base.inside import CodecInside
 from codeczoo.base.stream import Stream
 
-Batch = TypeVar("Batch", Audio, Codes)
-
 CHECK_BLOCK_FRAMES = 1 << 18  # frames whose codes are checked at once
-# Seconds of audio that go through a network at once unless `max_chunk_seconds` is set, by device.
-# (CUDA: DAC's widest activation, 96 channels at 44.1 kHz, stays below 2 ** 31 values, where kernels begin to differ.)
-CHUNK_SECONDS = {"cpu": 30.0, "mps": 60.0, "cuda": 240.0}
-
 # What `dir(codec)` and tab completion offer, beside the network's modules and the methods that the family adds: names
 # for users of a codec, and the usual ones of a module. All other public names are for authors of codecs.
 USER_NAMES = frozenset(
     """
     encode decode reconstruct stream prepare match_input codes_from_tensor is_compatible_with
+    from_pretrained save_pretrained push_to_hub
     info name sample_rate channels hop_length frame_rate num_codebooks codebook_sizes codebook_choices
     nominal_bitrate bitrate_of causal latency supports_decode
     device dtype precision max_chunk_seconds weights_source weights_hash weights_id
+    """.split()  # noqa: SIM905
+)
+# Names that only a codec with latents offers.
+INSIDE_NAMES = frozenset(
+    """
+    latents quantize vectors synthesize straight_through latents_from_tensor codebooks gradients latent_dim vector_dim
     """.split()  # noqa: SIM905
 )
 MODULE_NAMES = frozenset(
@@ -49,7 +49,7 @@ MODULE_NAMES = frozenset(
 )
 
 
-class BaseCodec(CodecNetwork):
+class BaseCodec(CodecInside):
     """A neural (or other) audio codec: what all of them do, with the network that a family gives.
 
     codec = load_codec("mimi")
@@ -61,6 +61,7 @@ class BaseCodec(CodecNetwork):
     restore = Renamed("match_input")
     accepts_codes_of = Renamed("is_compatible_with")
     refusal_of = classmethod(refusal_of)
+    encode_latent, decode_latent = encode_latent, decode_latent
 
     # -- use ------------------------------------------------------------------------------------
 
@@ -106,7 +107,7 @@ class BaseCodec(CodecNetwork):
         """
         self._require_decoder()
         codes = self._check_codes(codes, allow_other_weights).to(self.device)
-        with torch.no_grad(), matmul_precision(self.precision):
+        with self._gradients(), matmul_precision(self.precision):
             decoded = []
             for rows in self._split(codes, codes.codes.shape[-1], self.hop_length or 1):
                 decoded.append(self._decode_batch(rows))
@@ -176,109 +177,6 @@ class BaseCodec(CodecNetwork):
             to_codes=partial(self.codes_from_tensor, weights=self.weights_id),
             cuda_graph=cuda_graph,
         )
-
-    # -- one batch of the network ---------------------------------------------------------------
-
-    def _chunk_seconds(self) -> float:
-        """Seconds of audio that go through the network at once."""
-        return self.max_chunk_seconds or max(CHUNK_SECONDS.get(self.device.type, 30.0), self.min_chunk_seconds)
-
-    def _whole_clip_seconds(self) -> float:
-        """The longest clip, in seconds, that goes through the network whole. Codecs that are approximate in chunks use
-        the same limit on every device, so that their codes do not depend on it."""
-        if self.max_chunk_seconds is None and self.approximate_when_long and self.min_chunk_seconds:
-            return self.min_chunk_seconds
-        return self._chunk_seconds()
-
-    def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
-        """Rows that go through the network together, `_chunk_seconds` at most with padding. `samples_each`: samples
-        in one step of `lengths`."""
-        each = self.sample_rate / samples_each
-        return groups_within(lengths.tolist(), self._chunk_seconds() * each, self._whole_clip_seconds() * each)
-
-    def _split(self, batch: Batch, size: int, samples_each: int) -> Iterable[Batch]:
-        """The batch in groups of rows, each cut to its longest row. `size`: steps of the whole batch."""
-        lengths = batch.lengths.cpu()
-        groups = self._groups(lengths, samples_each)
-        if len(groups) == 1 and int(lengths.max()) == size:
-            return (batch,)  # to index all rows would read their lengths from the device again
-        return (batch[rows] for rows in groups)
-
-    def _encode_batch(self, batch: Audio, num_codebooks: int) -> Codes:
-        longest = batch.waveform.shape[-1]
-        samples = int(self._whole_clip_seconds() * self.sample_rate)
-        if longest <= samples:
-            encoded = self._encode(batch.waveform, batch.lengths, num_codebooks)
-        else:
-            encoded = self._encode_long(batch.waveform, batch.lengths, num_codebooks, samples)
-        codes, lengths = encoded.codes, encoded.lengths.to(batch.device)
-        strides = (self.strides or (1,) * len(self.codebook_sizes))[:num_codebooks]
-        frames = lengths.tolist()
-        codes = codes[..., : max(frames)]
-        if min(frames) < codes.shape[-1] or max(strides) > 1:
-            counts = lengths[:, None]
-            if max(strides) > 1:
-                counts = -(-counts // torch.tensor(strides, device=lengths.device))
-            codes = codes.masked_fill(torch.arange(codes.shape[-1], device=codes.device) >= counts[..., None], PAD)
-        return Codes(
-            codes=codes,
-            lengths=lengths,
-            num_samples=batch.lengths,
-            sample_rate=self.sample_rate,
-            codec=self.name,
-            codebook_sizes=self.codebook_sizes[:num_codebooks],
-            frame_rate=self.frame_rate,
-            strides=strides,
-            side_info=encoded.side_info,
-            side_sizes=self.side_sizes,
-            weights=self.weights_id,
-        )
-
-    def _decode_batch(self, codes: Codes) -> Audio:
-        frames = max(int(self._whole_clip_seconds() * self.sample_rate / (self.hop_length or 1)), 1)
-        # Networks take no PAD. On a CPU, to ask whether there is any takes less time than the copy that replaces it.
-        full = codes.device.type == "cpu" and bool((codes.counts == codes.codes.shape[-1]).all())
-        dense = codes.codes if full else codes.codes.clamp(min=0)
-        rate, num_samples = self.output_sample_rate, codes.num_samples
-        if rate != self.sample_rate:
-            num_samples = torch.where(num_samples < 0, -1, resampled_length(num_samples, self.sample_rate, rate))
-        if dense.shape[-1] <= frames or not self.hop_length:
-            decoded = self._decode(dense, codes.lengths, codes.side_info, num_samples)
-        else:
-            decoded = self._decode_long(dense, codes.lengths, codes.side_info, num_samples, frames)
-        wanted = torch.where(num_samples < 0, decoded.lengths, num_samples)
-        longest, most = torch.stack([wanted.max(), decoded.lengths.max()]).tolist()
-        if longest > most + rate:
-            raise ValueError(
-                f"{self.name}: these codes decode to at most {most} samples, and their num_samples says {longest}"
-            )
-        waveform = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), rate).waveform
-        # Some decoders end a few samples short of the last frame; those samples are zeros.
-        if waveform.shape[-1] < longest:
-            waveform = nn.functional.pad(waveform, (0, longest - waveform.shape[-1]))
-        return Audio(waveform, wanted, rate)
-
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        """One clip of more than `samples`, in chunks: through streaming state where causal, else with context."""
-        if "encode" in self.streams:
-            return encode_through_state(self, waveform, lengths, num_codebooks, samples)
-        if self.encode_context is None:
-            raise NotImplementedError(
-                f"{self.name} has no finite receptive field: it must define encode_context or _encode_long"
-            )
-        return encode_in_chunks(self, waveform, lengths, num_codebooks, samples, self.encode_context)
-
-    def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
-    ) -> Decoded:
-        """As `_encode_long`, for the codes of one clip of more than `frames`."""
-        if "decode" in self.streams:
-            return decode_through_state(self, codes, lengths, frames)
-        if self.decode_context is None:
-            raise NotImplementedError(
-                f"{self.name} has no finite receptive field: it must define decode_context or _decode_long"
-            )
-        return decode_in_chunks(self, codes, lengths, side_info, num_samples, frames, self.decode_context)
 
     # -- codes ----------------------------------------------------------------------------------
 
@@ -379,10 +277,61 @@ class BaseCodec(CodecNetwork):
             weights=weights,
         )
 
+    # -- as a folder, and on the hub -------------------------------------------------------------
+    # (`weights` and `registry` are rooms above this one: they are imported when they are asked for.)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> Self:
+        """A codec from what `save_pretrained` or `push_to_hub` wrote, or from the authors' own repository.
+
+        Args:
+            source: a folder, or a repository of the hub: "owner/name".
+            options: those of `load_codec`: device, precision, dtype, num_codebooks, bitrate, max_chunk_seconds,
+                revision, cache_dir, local_files_only.
+
+        Raises:
+            FileNotFoundError: no such folder or repository.
+            ValueError: it holds no codec of this version of codeczoo, or weights that do not fit.
+            TypeError: it holds a codec of another class than this one.
+        """
+        return import_module("codeczoo.registry").from_pretrained(source, cls, **options)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the codec into a folder: weights as safetensors, config.json and a model card.
+
+        Raises:
+            ValueError: the codec has no weights.
+        """
+        import_module("codeczoo.weights.pretrained").save_pretrained(self, folder)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes to a repository of the hub ("owner/name"), which is made if it is not
+        there; gives the commit's address.
+
+        Args:
+            private: whether a repository that is made is; None = as the owner's default.
+            revision: a branch that exists; None = main. token: None = that of `hf auth login`.
+
+        Raises:
+            ValueError: the codec has no weights.
+            huggingface_hub.errors.HfHubHTTPError: not logged in, or no right to write there.
+        """
+        push = import_module("codeczoo.weights.pretrained").push_to_hub
+        return push(self, repo, private=private, revision=revision, commit_message=commit_message, token=token)
+
     # -- looking --------------------------------------------------------------------------------
 
     def __dir__(self) -> Iterable[str]:
         shown = USER_NAMES | MODULE_NAMES | self._modules.keys() | set(_methods_of_the_family(type(self)))
+        shown |= INSIDE_NAMES if self._has_latents else set()
         return [name for name in super().__dir__() if name.startswith("_") or name in shown]
 
 

@@ -34,6 +34,7 @@ class Key(NamedTuple):
     meaning: str
 
 
+SHA256_DIGITS = 64
 FORMS = {
     "string": "a string",
     "number": "a whole number, 1 or more",
@@ -61,7 +62,7 @@ VARIANT = {
     "aliases": Key("strings", "other spellings, the hub's id among them; results and codes bear the variant's name"),
     "second_names": Key("table", "names of the same weights that results and codes keep, a table for each"),
     "weights": Key("table", "where the published weights lie (default: it needs none)"),
-    "copies": Key("tables", "the same weights in other repositories, in any naming; the id of one is an alias"),
+    "copies": Key("tables", "the same weights in other files, in any naming; the repository or URL of one is an alias"),
 }
 SECOND_NAME = {
     "num_codebooks": Key("number", "codebooks that `encode` uses under this name (default: as the variant)"),
@@ -73,9 +74,12 @@ FILE = {
     "file": Key("string", "path in the repository"),
     "url": Key("string", "address of a file that is in no repository"),
     "member": Key("string", "path in the zip archive at `url`"),
-    "sha256": Key("string", "of the file, or the beginning of it"),
+    "sha256": Key("string", "of the file, or the beginning of it; with a member, of the archive"),
+    "size": Key("number", "of the file in bytes, where its sha256 is not known"),
+    "mirrors": Key("tables", "where else the same file lies, asked if the first place does not give it; needs sha256"),
 }
-COPY = {name: FILE[name] for name in ("repo", "revision", "file", "sha256")}
+MIRROR = {name: FILE[name] for name in ("repo", "revision", "file", "url")}
+COPY = {name: FILE[name] for name in ("repo", "revision", "file", "url", "sha256", "size")}
 WEIGHTS = {**FILE, "more": Key("tables", "further files that belong to it, with the same keys; theirs go first")}
 
 TABLES = {
@@ -84,6 +88,7 @@ TABLES = {
     "[variants.NAME.second_names] OTHER": SECOND_NAME,
     "[variants.NAME.weights]": WEIGHTS,
     "[[variants.NAME.weights.more]]": FILE,
+    "[[variants.NAME.weights.mirrors]]": MIRROR,
     "[[variants.NAME.copies]]": COPY,
 }
 
@@ -135,19 +140,32 @@ def read_family(
         entry["copies"] = tuple(own.get("copies", ()))
         for i, copy in enumerate(entry["copies"]):
             _check(copy, COPY, f"{place}: copies[{i}]")
-            if not ("repo" in copy and "file" in copy):
-                raise ValueError(f"{place}: copies[{i}] needs repo and file")
+            _has_a_place(copy, f"{place}: copies[{i}]")
         out.append(entry)
     return out
 
 
 def _weights(table: Mapping[str, Any], place: str) -> dict[str, Any]:
     _check(table, WEIGHTS, place)
-    if not ("repo" in table and "file" in table) and "url" not in table:
-        raise ValueError(f"{place} needs repo and file, or url")
+    _has_a_place(table, place)
+    _check_mirrors(table, place)
     for i, more in enumerate(table.get("more", ())):
         _check(more, FILE, f"{place}.more[{i}]")
-    return {**table, "more": tuple(table.get("more", ()))}
+        _check_mirrors(more, f"{place}.more[{i}]")
+    return {**table, **{key: tuple(table.get(key, ())) for key in ("more", "mirrors")}}
+
+
+def _has_a_place(table: Mapping[str, Any], place: str) -> None:
+    if not ("repo" in table and "file" in table) and "url" not in table:
+        raise ValueError(f"{place} needs repo and file, or url")
+
+
+def _check_mirrors(table: Mapping[str, Any], place: str) -> None:
+    for i, mirror in enumerate(table.get("mirrors", ())):
+        _check(mirror, MIRROR, f"{place}.mirrors[{i}]")
+        _has_a_place(mirror, f"{place}.mirrors[{i}]")
+        if len(table.get("sha256", "")) != SHA256_DIGITS:
+            raise ValueError(f"{place}.mirrors: another host may hold another file: the whole sha256 is needed")
 
 
 def _check(table: Mapping[str, Any], keys: Mapping[str, Key], place: str) -> None:

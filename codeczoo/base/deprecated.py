@@ -9,6 +9,8 @@ former name                             name
 `BaseCodec.max_seconds_per_pass`        `BaseCodec.max_chunk_seconds`
 `load_codec(max_seconds_per_pass=)`     `load_codec(max_chunk_seconds=)`
 `BaseCodec.refusal_of(name)`            `Variant.decode_unsupported_reason`
+`codec.encode_latent(waveform)`         `codec.latents(audio)`
+`codec.decode_latent(latent)`           `codec.synthesize(latents)`
 `Audio.like`                            `Audio.matched_to`
 `Codes.side`, `Codes(side=)`            `Codes.side_info`, `Codes(side_info=)`
 `Codes.level`                           `Codes.codebook`
@@ -23,7 +25,10 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,6 +65,22 @@ def refusal_of(codec_class: Any, name: str) -> str | None:
     _warn("BaseCodec.refusal_of", "codec.variant.decode_unsupported_reason")
     supported: bool = codec_class.supports_decode
     return None if supported else f"{name} cannot decode: {codec_class.decode_unsupported_reason}"
+
+
+def encode_latent(codec: Any, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """`codec.encode_latent`: [B, C, T] at the codec's rate → what is quantised, [B, D, N]."""
+    _warn("codec.encode_latent", "codec.latents")
+    full = [waveform.shape[-1]] * len(waveform) if lengths is None else lengths.tolist()
+    clips = [clip[:, :n] for clip, n in zip(waveform, full, strict=True)]
+    values: Tensor = codec.latents(clips, codec.sample_rate).values
+    return values
+
+
+def decode_latent(codec: Any, latent: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """`codec.decode_latent`: [B, D, N] → [B, C, T]."""
+    _warn("codec.decode_latent", "codec.synthesize")
+    waveform: Tensor = codec.synthesize(codec.latents_from_tensor(latent, lengths)).waveform
+    return waveform
 
 
 class HidesFormerNames:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import html
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -76,7 +77,7 @@ class CodecInfo:
 
     def table(self, width: int = WIDTH) -> str:
         """A line for each field; longer ones go on below."""
-        rows = self._rows()
+        rows = self.rows()
         margin = max(map(len, rows)) + 2
         lines = []
         for key, value in rows.items():
@@ -86,7 +87,7 @@ class CodecInfo:
             lines += [f"{key:{margin}}{first}", *(" " * margin + more for more in rest)]
         return "\n".join(lines)
 
-    def _rows(self) -> dict[str, str]:
+    def rows(self) -> dict[str, str]:
         """Field → value, in words; without other names where there are none, and without what others say already."""
         left_out = {key for key in ("also", "aliases") if not getattr(self, key)}
         if self.output_sample_rate == self.sample_rate:
@@ -102,7 +103,7 @@ class CodecInfo:
         left = 'style="text-align:left"'
         cells = "".join(
             f"<tr><th {left}>{html.escape(key)}</th><td {left}>{html.escape(value)}</td></tr>"
-            for key, value in self._rows().items()
+            for key, value in self.rows().items()
         )
         return f"<table>{cells}</table>"
 
@@ -123,6 +124,8 @@ def _told(key: str, value: Any) -> str:
     """A value in words, with its unit."""
     if value in (None, "", ()):
         return "-"
+    if key == "weights":  # of a commit, eight digits are enough to read
+        return re.sub(r"@([0-9a-f]{8})[0-9a-f]{32}/", r"@\1/", value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     unit = f" {UNITS[key]}" if key in UNITS else ""

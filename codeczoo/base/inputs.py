@@ -20,9 +20,9 @@ from codeczoo.base.sample_rate import check_rate
 from codeczoo.base.sample_values import check_peak, peak_of
 
 FORMS = (
-    "a path or address, an open file, a file's bytes, a NumPy array or torch tensor [T], [C, T] or [B, C, T], a pair of "
-    "one and its rate, an Audio, a dict with 'array' and 'sampling_rate', 'path' or 'bytes' or a row with one (as Hugging "
-    "Face datasets give), or a list of these"
+    "a path or address, an open file, a file's bytes, a NumPy array or torch tensor [T], [C, T] or [B, C, T], a "
+    "pair of one and its rate, an Audio, a dict with 'array' and 'sampling_rate', 'path' or 'bytes' or a row with one "
+    "(as Hugging Face datasets give), or a list of these"
 )
 
 

@@ -17,6 +17,7 @@ from codeczoo.base.warn_once import warn_once
 if TYPE_CHECKING:
     from codeczoo.base.key_map import KeyMap
     from codeczoo.base.variant import Variant
+    from codeczoo.weights.gguf_layout import GGUFLayout
 
 
 class Model(nn.Module):
@@ -28,6 +29,7 @@ class Model(nn.Module):
     Config: ClassVar[Callable[..., Any]]  # dataclass of the network's numbers; the TOML's [network] fills it
     key_maps: ClassVar[tuple[KeyMap, ...]] = ()
     readers: ClassVar[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {}  # of more checkpoint formats, by suffix
+    gguf: ClassVar[GGUFLayout | None] = None  # how codec.cpp lays it out, where it knows the class; not inherited
     settings_files: ClassVar[tuple[str, ...]] = ("config.json",)  # read where they lie beside a checkpoint
 
     sample_rate: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -25,8 +25,28 @@ class Context(NamedTuple):
     right: int
 
 
+class Frames(NamedTuple):
+    """What `_latents` and `_vectors` return, and `_quantize` and `_synthesize` take. Values behind an item's length are
+    unspecified."""
+
+    values: Tensor  # [B, D, N]
+    lengths: Tensor  # [B] frames
+    side_info: Mapping[str, Tensor] = {}  # [B, ...] each
+
+
+# Frames `first` to `last` of one clip, [1, D, last - first], in memory of their own: where a long clip is decoded, they
+# are made when they are asked for.
+FrameSource = Callable[[int, int], Frames]
+
+
+def values_in_chunks(source: FrameSource, total: int, frames: int) -> Iterator[Tensor]:
+    """The values of a source, `frames` at a time."""
+    for start in range(0, total, frames):
+        yield source(start, min(start + frames, total)).values
+
+
 class Encoded(NamedTuple):
-    """What `_encode` returns. Values behind an item's length are unspecified."""
+    """What `_quantize` and `_encode` return. Values behind an item's length are unspecified."""
 
     codes: Tensor  # [B, K, N] int64
     lengths: Tensor  # [B] frames
@@ -34,7 +54,7 @@ class Encoded(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What `_decode` returns. Values behind an item's length are unspecified."""
+    """What `_synthesize` and `_decode` return. Values behind an item's length are unspecified."""
 
     waveform: Tensor  # [B, C, T]
     lengths: Tensor  # [B] samples
@@ -43,20 +63,29 @@ class Decoded(NamedTuple):
 class CodecNetwork(Model):
     """What a family defines.
 
-    A family sets the class attributes below, sets the instance attributes in `__init__`, and implements `_encode` and
-    `_decode`, which take dense tensors with lengths, on the device, at the codec's rate. They know nothing of files,
-    other rates or lists. A causal family also implements `_stream_*`, one whose decoder alone is causal
-    `_stream_decode_*` (see `base.stream`).
+    A family sets the class attributes below, sets the instance attributes in `__init__`, and implements `_latents` and
+    `_synthesize`, between which stands `self.quantizer` (`nn.quantizer.Quantizer`); where that is not enough,
+    `_quantize` and `_vectors` too. The hooks take dense tensors with lengths, on the device, at the codec's rate. They
+    know nothing of files, other rates or lists. A causal family also implements `_stream_latents_*` and
+    `_stream_synthesize_*`, one whose decoder alone is causal the latter (see `base.stream`).
+
+    A codec without latents implements `_encode` and `_decode` (and `_stream_encode_*`, `_stream_decode_*`) in their
+    place.
     """
 
     supports_decode: ClassVar[bool] = True
     decode_unsupported_reason: ClassVar[str] = ""  # completes "NAME cannot decode: "
+    # completes "NAME has no latents: "
+    latents_unsupported_reason: ClassVar[str] = "its class defines no _latents and _synthesize"
 
     hop_length: int | None  # samples a frame; None where frames have no fixed duration
     codebook_sizes: tuple[int, ...]
     strides: tuple[int, ...] = ()  # frames a code, by codebook; () = all ones
     codebook_choices: tuple[int, ...]  # the numbers of codebooks that `encode` takes
     side_sizes: Mapping[str, int] = {}  # entries of the codebooks that side values index, by their names
+    quantizer: Any  # between latents and codes; `_quantizers` where the sides have one each
+    latent_dim: int = 0  # values a frame of what is quantised; 0 where there are no latents
+    vector_dim: int = 0  # values a frame of what the decoder takes
     causal: bool = False
     causal_decoder: bool = False  # where the encoder looks ahead, whether the decoder does not
     latency: float | None = None  # seconds from a sample to the code that holds it, without computing time
@@ -76,47 +105,113 @@ class CodecNetwork(Model):
 
     # -- hooks ----------------------------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        """[B, C, T] at the codec's rate, zeros behind each item's length → codes."""
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        """[B, C, T] at the codec's rate, zeros behind each item's length → what is quantised."""
         raise NotImplementedError
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        """[B, K, N], zeros behind each item's length → waveform. `num_samples` [B], of decoded audio, is -1 where it
-        is not known; most families ignore it."""
+    def _quantize(self, frames: Frames, num_codebooks: int) -> Encoded:
+        """What is quantised → codes."""
+        return Encoded(self._quantizers()[0].quantize(frames.values, num_codebooks), frames.lengths, frames.side_info)
+
+    def _vectors(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor]) -> Frames:
+        """[B, K, N], zeros behind each item's length → what the decoder takes."""
+        return Frames(self._quantizers()[1].vectors(codes), lengths, side_info)
+
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        """What the decoder takes → waveform. `num_samples` [B], of decoded audio, is -1 where it is not known; most
+        families ignore it."""
         raise NotImplementedError
+
+    def _straight_through(self, frames: Frames, num_codebooks: int) -> Frames:
+        """The values of `_vectors` of `_quantize`, with a gradient for `frames`."""
+        values = self._quantizers()[0].straight_through(frames.values, num_codebooks)
+        return Frames(values, frames.lengths, frames.side_info)
+
+    def _codebooks(self) -> list[Tensor]:
+        """See `codebooks`."""
+        tables: list[Tensor] = self._quantizers()[1].tables()
+        return tables
+
+    def _quantizers(self) -> tuple[Any, Any]:
+        """Those of the encoder and of the decoder."""
+        return self.quantizer, self.quantizer
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        return self._quantize(self._latents(waveform, lengths), num_codebooks)
+
+    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+        return self._synthesize(self._vectors(codes, lengths, side_info), num_samples)
+
+    @property
+    def _has_latents(self) -> bool:
+        """Whether the family defines what lies before its quantiser."""
+        return type(self)._latents is not CodecNetwork._latents
+
+    @property
+    def _has_vectors(self) -> bool:
+        """Whether the family defines what its decoder takes."""
+        return type(self)._synthesize is not CodecNetwork._synthesize
+
+    # -- hooks of streams -----------------------------------------------------------------------
 
     def _stream_encode_start(self, batch_size: int) -> State:
         return ()  # a side that does not stream has no state
 
-    def _stream_encode_warmup(
-        self, waveform: Tensor, state: State, num_codebooks: int
-    ) -> tuple[Tensor, Tensor | None, State]:
+    def _stream_latents_warmup(self, waveform: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
         raise NotImplementedError
 
-    def _stream_encode_flush(
-        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
-    ) -> tuple[Tensor, Tensor | None]:
+    def _stream_latents_flush(self, rest: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
     def _stream_encode_is_warm(self, state: State) -> bool:
         return True
 
+    def _stream_latents_step(self, waveform: Tensor, state: State) -> tuple[Tensor, State]:
+        values, _, state = self._stream_latents_warmup(waveform, state)
+        return values, state
+
+    def _stream_encode_warmup(
+        self, waveform: Tensor, state: State, num_codebooks: int
+    ) -> tuple[Tensor, Tensor | None, State]:
+        values, counts, state = self._stream_latents_warmup(waveform, state)
+        return self._quantizers()[0].quantize(values, num_codebooks), counts, state
+
     def _stream_encode_step(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
-        codes, _, state = self._stream_encode_warmup(waveform, state, num_codebooks)
-        return codes, state
+        if not self._has_latents:
+            codes, _, state = self._stream_encode_warmup(waveform, state, num_codebooks)
+            return codes, state
+        values, state = self._stream_latents_step(waveform, state)
+        return self._quantizers()[0].quantize(values, num_codebooks), state
+
+    def _stream_encode_flush(
+        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
+    ) -> tuple[Tensor, Tensor | None]:
+        values, counts = self._stream_latents_flush(rest, lengths, state)
+        if values.shape[-1] == 0:  # not every quantiser takes no frames
+            return lengths.new_zeros(len(values), num_codebooks, 0), counts
+        return self._quantizers()[0].quantize(values, num_codebooks), counts
 
     def _stream_decode_start(self, batch_size: int) -> State:
         raise NotImplementedError
 
-    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+    def _stream_synthesize_warmup(self, vectors: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
         raise NotImplementedError
+
+    def _stream_synthesize_step(self, vectors: Tensor, state: State) -> tuple[Tensor, State]:
+        waveform, _, state = self._stream_synthesize_warmup(vectors, state)
+        return waveform, state
+
+    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+        return self._stream_synthesize_warmup(self._quantizers()[1].vectors(codes), state)
 
     def _stream_decode_is_warm(self, state: State) -> bool:
         return True
 
     def _stream_decode_step(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
-        waveform, _, state = self._stream_decode_warmup(codes, state)
-        return waveform, state
+        if not self._has_vectors:
+            waveform, _, state = self._stream_decode_warmup(codes, state)
+            return waveform, state
+        return self._stream_synthesize_step(self._quantizers()[1].vectors(codes), state)
 
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError

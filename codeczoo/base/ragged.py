@@ -41,8 +41,8 @@ def padded(items: Sequence[Tensor], value: float = 0) -> Tensor:
     if all(item.shape[-1] == longest for item in items):
         return torch.stack(list(items))
     batch = items[0].new_full((len(items), *items[0].shape[:-1], longest), value)
-    for row, item in zip(batch, items, strict=True):
-        row[..., : item.shape[-1]] = item
+    for i, item in enumerate(items):
+        batch[i, ..., : item.shape[-1]] = item
     return batch
 
 

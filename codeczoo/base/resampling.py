@@ -161,6 +161,7 @@ class _Bank(NamedTuple):
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept for callers who record gradients
 def _bank(orig_rate: int, new_rate: int, name: Filter, dtype: torch.dtype, device: torch.device) -> _Bank:
     divisor = math.gcd(orig_rate, new_rate)
     orig, new = orig_rate // divisor, new_rate // divisor
@@ -214,6 +215,7 @@ def _taps(phase: Tensor, offset: Tensor, orig: int, new: int, name: Filter, dtyp
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept for callers who record gradients
 def _prototype(largest: int, name: Filter) -> Tensor:
     """The low-pass filter at the common multiple of both rates, float64 [2 · half + 1], of sum 1."""
     half, beta, cutoff = 10 * largest, 5.0, 1.0  # scipy; the cutoff is relative to half the lower rate

@@ -3,25 +3,29 @@
 State is explicit: a tree of tensors whose first axis is the batch. So pausing an item is a `torch.where` with the state
 before the step, restarting one is a `torch.where` with the initial state, and saving is a copy. A causal family has:
 
-    _stream_encode_start(batch_size)                        -> state
-    _stream_encode_warmup(waveform, state, num_codebooks)   -> codes [B, K, n], counts, state (waveform [B, C, m * hop])
-    _stream_encode_flush(rest, lengths, state, num_codebooks) -> codes, counts                (rest [B, C, R], R < hop)
-    _stream_decode_start(batch_size)                        -> state
-    _stream_decode_warmup(codes, state)                     -> waveform [B, C, m], counts, state
-    _stream_decode_flush(state)                             -> waveform, counts
+    _stream_encode_start(batch_size)                  -> state
+    _stream_latents_warmup(waveform, state)           -> latents [B, D, n], counts, state     (waveform [B, C, m * hop])
+    _stream_latents_flush(rest, lengths, state)       -> latents, counts                      (rest [B, C, R], R < hop)
+    _stream_decode_start(batch_size)                  -> state
+    _stream_synthesize_warmup(vectors, state)         -> waveform [B, C, m], counts, state    (vectors [B, D, n])
+    _stream_decode_flush(state)                       -> waveform, counts
 
 `counts` [B] is the number of valid frames (samples) of each item, at the left; None = all are valid. A network with
 reflection padding delays its first outputs, so `counts` is smaller at first. Such a family also has:
 
-    _stream_encode_is_warm(state)                           -> whether every item is past its start
-    _stream_encode_step(waveform, state, num_codebooks)     -> codes, state                   (all items are warm)
-    _stream_decode_is_warm(state)                           -> whether every item is past its start
-    _stream_decode_step(codes, state)                       -> waveform, state                (all items are warm)
+    _stream_encode_is_warm(state)                     -> whether every item is past its start
+    _stream_latents_step(waveform, state)             -> latents, state                       (all items are warm)
+    _stream_decode_is_warm(state)                     -> whether every item is past its start
+    _stream_synthesize_step(vectors, state)           -> waveform, state                      (all items are warm)
 
 In other families every item is warm from the start. A step takes and returns tensors of fixed shapes, reads nothing
 back from the device, and writes only what it returns, so it can be captured as a CUDA graph.
 
-A family whose decoder alone is causal has the `_stream_decode_*` alone. Its streams take codes and refuse audio.
+A family whose decoder alone is causal has the hooks of the decoder alone. Its streams take codes and refuse audio.
+
+Codes are made of latents, and vectors of codes, by the quantiser, frame by frame. A codec without latents has
+`_stream_encode_warmup` and `_stream_encode_flush` (and `_step`), which take num_codebooks last and give codes, and
+`_stream_decode_warmup`, which takes codes.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ class WeightsSource:
     url: str | None = None
     member: str | None = None  # of the zip archive at the URL
     sha256: str | None = None  # whole, or its known beginning
-    more: tuple[Mapping[str, str], ...] = ()  # further files (or members) that belong to it
+    size: int | None = None  # bytes, where the sha256 is not known
+    mirrors: tuple[Mapping[str, Any], ...] = ()  # where else the same file lies
+    more: tuple[Mapping[str, Any], ...] = ()  # further files (or members) that belong to it
 
     def __str__(self) -> str:
         pin = f"@{self.revision}" if self.revision else ""
@@ -42,8 +44,8 @@ class Variant:
             class itself.
         second_names: other names of the same weights, with what differs under each ("num_codebooks", "description").
             Codes and results keep the name that was asked for. An alias, in contrast, stands for `name`.
-        copies: the same weights in other repositories of the hub. Such a repository's id is an alias that also replaces
-            `weights`.
+        copies: the same weights in other files, in any naming. The repository's id of one, or its URL, is an alias that
+            also replaces `weights`.
         root: the name of the entry whose weights these are: `name`, unless `name` is a second name of it.
         defined_in: the file, or the package, that says all this.
     """
@@ -77,7 +79,7 @@ class Variant:
     def under(self, name: str) -> Variant:
         """The variant under its own name, under one of its second names, or with the weights of a copy."""
         for copy in self.copies:
-            if name == copy.repo:
+            if name in (copy.repo, copy.url):
                 return dataclasses.replace(self, root=self.root or self.name, weights=copy)
         own = self.second_names.get(name, {})
         return dataclasses.replace(self, name=name, root=self.root or self.name, **own)

@@ -100,6 +100,8 @@ class PendingOutcome(Pending[Outcome]):
         lines = []
         for entry in self.batch.entries:
             head = {"codec": self.codec, "id": entry.id, "path": entry.origin, "category": entry.category}
+            if entry.speaker is not None:
+                head["speaker"] = entry.speaker
             if entry.id in self.failed:
                 stage, reason = self.failed[entry.id]
                 lines.append({**head, "status": "failed", "stage": stage, "reason": reason})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
@@ -179,20 +180,26 @@ class _BenchmarkSession:
         }
 
     def _timing(self, executor: Executor[BenchmarkTask, Outcome]) -> dict[str, Any]:
-        """Everything that depends on the clock. Of a run with several sessions, this session's."""
+        """Everything that depends on the clock: this session's, and seconds of codecs that only earlier ones ran."""
         wall = time.perf_counter() - self.started
+        # A codec that was measured in an earlier session keeps its seconds.
+        path = Path(self.settings.out) / f"timing{self.rank.suffix}.json"
+        before = {} if self.settings.overwrite or not path.exists() else json.loads(path.read_text("utf-8"))["codecs"]
+        kept = {name: spent for name, spent in before.items() if not self.seconds.get(name, {}).get("audio")}
         busy = sum(spent[clock] for spent in self.seconds.values() for clock in ("encode", "decode", "metrics"))
         return {
             "seconds": wall,
             "device_busy": busy / wall / executor.devices,
             "continued": self.already > 0,
-            "codecs": {
+            "codecs": kept
+            | {
                 name: {
                     **spent,
                     "encode_rtf": spent["encode"] / spent["audio"] if spent["audio"] else None,
                     "decode_rtf": spent["decode"] / spent["audio"] if spent["audio"] and spent["decode"] else None,
                 }
                 for name, spent in self.seconds.items()
+                if name not in kept
             },
             "events": self.events,
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

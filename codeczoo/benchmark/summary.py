@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from codeczoo.benchmark.bootstrap import interval, resamples, unit_numbers, unit_sums
 from codeczoo.benchmark.results import Results
 from codeczoo.executor.record import write_atomically
 
@@ -22,7 +23,8 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
     """Read all lines, write summary.json and summary.csv, return the summary.
 
     For each codec, category and metric: the mean over the clips where it is defined and finite, its 95% confidence
-    interval (bootstrap percentiles), and how many values are defined, infinite, and undefined for which reason.
+    interval (bootstrap percentiles), and how many values are defined, infinite, and undefined for which reason. Where
+    clips have speakers, the interval over speakers (`ci95_speakers`) and their number too.
     """
     run = json.loads((results.folder / "run.json").read_text("utf-8"))
     summary: dict[str, Any] = {
@@ -65,7 +67,9 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
     out = {}
     for name in names:
         values = [row["metrics"][name] for row in rows if name in row["metrics"]]
-        finite = [value for value in values if isinstance(value, float | int)]
+        numeric = [row for row in rows if isinstance(row["metrics"].get(name), float | int)]
+        finite = [row["metrics"][name] for row in numeric]
+        speakers = [row.get("speaker") for row in numeric]
         reasons = Counter(row["undefined"][name] for row in rows if name in row["undefined"])
         stand_ins = Counter(r for row in rows if (r := row.get("stand_ins", {}).get(name)) is not None)
         low, high = confidence_interval(finite)
@@ -76,6 +80,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
             "infinite": sum(isinstance(value, str) for value in values),
             "undefined": dict(sorted(reasons.items())),
             **({"stand_ins": dict(sorted(stand_ins.items()))} if stand_ins else {}),
+            **(_over_speakers(finite, speakers) if any(speaker is not None for speaker in speakers) else {}),
         }
     return out
 
@@ -91,6 +96,18 @@ def confidence_interval(values: Sequence[float]) -> tuple[float | None, float | 
     )
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _over_speakers(values: Sequence[float], speakers: Sequence[str | None]) -> dict[str, Any]:
+    """The 95% interval of the mean when whole speakers are drawn: clips of one speaker resemble each other."""
+    units = unit_numbers(speakers)
+    count = int(units.max()) + 1
+    if count < 2:
+        return {"speakers": count, "ci95_speakers": [None, None]}
+    sums = unit_sums(np.column_stack([values, np.ones(len(values))]), units)
+    totals = np.concatenate([weights @ sums for weights in resamples(count, BOOTSTRAP_RESAMPLES)])
+    low, high = interval(totals[:, 0] / totals[:, 1])
+    return {"speakers": count, "ci95_speakers": [rounded(float(low)), rounded(float(high))]}
 
 
 def _code_statistics(results: Results, codec: str, sizes: Sequence[int], seconds: float) -> dict[str, Any] | None:

@@ -30,8 +30,12 @@ COMMANDS = {
     "decode": ("codeczoo.cli.decode", "codes to audio"),
     "reconstruct": ("codeczoo.cli.reconstruct", "audio to codes and back, at its own rate, length and channels"),
     "separate": ("codeczoo.cli.separate", "music to its stems: drums, bass, other, vocals"),
+    "export": ("codeczoo.cli.export", "a codec's weights as GGUF for codec.cpp, or as safetensors"),
+    "pack": ("codeczoo.cli.pack", "a safetensors file, smaller and without loss; load_codec reads it as it is"),
+    "unpack": ("codeczoo.cli.unpack", "the very file that was packed"),
     "tokenize": ("codeczoo.cli.tokenize", "a data set to shards of tokens, for training"),
     "benchmark": ("codeczoo.cli.benchmark", "encode, decode and measure a data set"),
+    "verify": ("codeczoo.cli.verify", "are the weights on this machine the published ones, and do they work?"),
     "report": ("codeczoo.cli.report", "the results of a benchmark as a page, or as CSV, Markdown or JSON"),
 }
 

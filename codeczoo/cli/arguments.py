@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 DATASET = (
@@ -162,7 +163,9 @@ def add_output(parser: argparse.ArgumentParser, what: str, folder: str) -> None:
 
 def add_codec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codec", required=True, metavar="NAME", help="`codeczoo list` shows them")
-    parser.add_argument("--weights", metavar="PATH", help="file, folder, or random (default: the published weights)")
+    parser.add_argument(
+        "--weights", metavar="PATH", help="file, folder, FILE::ENTRY or random (default: the published weights)"
+    )
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
         "--num-codebooks", type=positive_int, metavar="K", help="how many codebooks (default: the codec's own)"
@@ -171,14 +174,35 @@ def add_codec(parser: argparse.ArgumentParser) -> None:
 
 
 def weights_by_codec(given: Sequence[str]) -> dict[str | None, str]:
-    """`PATH` for every codec (under None), `CODEC=PATH` for one."""
+    """What --weights means in every command: `PATH` for every codec (under None), `CODEC=PATH` for one.
+
+    A file whose own name has an equals sign is a path: `epoch=3.ckpt`.
+    """
     from codeczoo.base.catalogue import find_variant
 
     weights: dict[str | None, str] = {}
     for text in given:
         name, found, path = text.partition("=")
-        if found and "/" not in name:
+        if found and not path:
+            raise ValueError(f"--weights takes CODEC=PATH or PATH; it is {text!r}")
+        if found and "/" not in name and not Path(text).exists():
             weights[find_variant(name).name] = path
         else:
             weights[None] = text
     return weights
+
+
+def weights_of(given: str | None, codec: str) -> str | None:
+    """The same, of a command with one codec.
+
+    Raises:
+        ValueError: the weights are for another codec.
+    """
+    from codeczoo.base.catalogue import find_variant
+
+    if given is None:
+        return None
+    ((name, path),) = weights_by_codec([given]).items()
+    if name not in (None, *(wanted := find_variant(codec)).same_weights, wanted.name):
+        raise ValueError(f"--weights {given} is for {name}, and --codec is {codec}")
+    return path

@@ -17,6 +17,7 @@ from codeczoo.base.catalogue import find_variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
 from codeczoo.base.device import choose_device
+from codeczoo.cli.arguments import weights_of
 from codeczoo.cli.inputs import CodesEntry, InputClip, Inputs
 from codeczoo.cli.outputs import Outputs, UnreadableOutputError, Writer
 from codeczoo.cli.progress import Progress
@@ -132,8 +133,9 @@ def run_on_audio(
             --json tells of the clip, or raises a ValueError where that output is not what would be written, and an
             UnreadableOutputError where it is damaged.
     """
-    names = ("weights", "precision", "num_codebooks", "bitrate")
-    job = AudioCommandJob(inputs, {"name": args.codec, **{key: getattr(args, key) for key in names}}, transform)
+    given = {key: getattr(args, key) for key in ("precision", "num_codebooks", "bitrate")}
+    weights = weights_of(args.weights, args.codec)
+    job = AudioCommandJob(inputs, {"name": args.codec, "weights": weights, **given}, transform)
     few = inputs.count is not None and inputs.count <= MAX_CLIPS_WITHOUT_READERS
     executor = local_executor(job, args, readers=0 if few else args.workers)
     codec = executor.describe()["codec"]

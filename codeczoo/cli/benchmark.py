@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from codeczoo.base.catalogue import codec_info
 from codeczoo.base.errors import printable
 from codeczoo.benchmark.protocols import PROTOCOLS
 from codeczoo.benchmark.run import DEFAULT_CODECS, run_benchmark
@@ -20,6 +21,7 @@ from codeczoo.cli.arguments import (
     add_reader_arguments,
     add_source_arguments,
     source_arguments,
+    weights_by_codec,
     work_arguments,
 )
 from codeczoo.metrics import metric_names
@@ -80,13 +82,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="zoo",
         help="how clips are coded and compared (default zoo); superb-2026-05 repeats Codec-SUPERB's choices",
     )
-    parser.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
+    parser.add_argument(
+        "-o", "--out", default="results", metavar="DIR", help="folder of the results (default: results)"
+    )
     parser.add_argument(
         "--weights",
         nargs="+",
         default=[],
-        metavar="CODEC=PATH",
-        help="file, folder, or random (default: the published weights)",
+        metavar="[CODEC=]PATH",
+        help="file, folder, FILE::ENTRY or random (default: the published weights)",
     )
     parser.add_argument(
         "--metric-workers", type=int, metavar="N", help="processes for PESQ and pitch (default: by cores)"
@@ -117,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
             protocol=args.protocol,
             metrics=tuple(dict.fromkeys(args.metrics)),
             out=args.out,
-            weights=parse_weights(args.weights),
+            weights=weights_for(args.codecs, args.weights),
             metric_workers=args.metric_workers,
             save_audio=args.save_audio,
             overwrite=args.overwrite,
@@ -139,13 +143,15 @@ def run(args: argparse.Namespace) -> int:
     return exit_code(summary)
 
 
-def parse_weights(pairs: Sequence[str]) -> dict[str, str]:
-    weights = {}
-    for pair in pairs:
-        name, found, value = pair.partition("=")
-        if not found or not value:
-            raise ValueError(f"--weights takes CODEC=PATH or CODEC=random; it is {pair!r}")
-        weights[name] = value
+def weights_for(codecs: Sequence[str], given: Sequence[str]) -> dict[str, str]:
+    """--weights by codec: `PATH` alone is for every codec that has weights and is not named."""
+    by_codec = weights_by_codec(given)
+    everyone = by_codec.pop(None, None)
+    weights = {name: path for name, path in by_codec.items() if name is not None}
+    for name in codecs if everyone is not None else ():
+        info = codec_info(name)
+        if info.parameters and info.name not in weights:
+            weights[info.name] = str(everyone)
     return weights
 
 

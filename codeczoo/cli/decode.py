@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from codeczoo.cli.arguments import FORMATS, add_device_arguments, add_output, weights_by_codec
+from codeczoo.cli.arguments import FORMATS, add_device_arguments, add_output, positive_int, weights_by_codec
 
 if TYPE_CHECKING:
     from codeczoo.cli.batch_job import DecodeTask
@@ -49,13 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="[CODEC=]PATH",
-        help="file, folder, or random (default: the published weights)",
+        help="file, folder, FILE::ENTRY or random (default: the published weights)",
     )
     parser.add_argument(
         "--allow-other-weights",
         action="store_true",
         help="decode codes that other weights made, too (default: an error)",
     )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N files")
     parser.add_argument("--sample-rate", type=int, metavar="HZ", help="of the audio (default: the codec's own)")
     parser.add_argument("--format", choices=FORMATS, help="default: by OUT's suffix, else wav")
     add_output(parser, "files", "decoded")
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
     wanted = None if args.codec is None else find_variant(args.codec).name
     weights = weights_by_codec(args.weights)
-    files, broken = _read_heads(open_codes(args.codes), wanted)
+    files, broken = _read_heads(open_codes(args.codes), wanted, args.limit)
     clips = sum(len(file.names) for file in files) + len(broken)
     outputs, make_writer = audio_outputs(args, "decoded", args.codes, clips)
     job = DecodeJob(weights, args.precision, args.sample_rate, make_writer, args.allow_other_weights)
@@ -86,11 +88,12 @@ def run(args: argparse.Namespace) -> int:
         return progress.close()
 
 
-def _read_heads(inputs: Inputs, codec: str | None) -> tuple[list[CodesEntry], dict[str, str]]:
+def _read_heads(inputs: Inputs, codec: str | None, limit: int | None) -> tuple[list[CodesEntry], dict[str, str]]:
     """All files of codes; and of those that cannot be read, by id, the reason.
 
     Args:
         codec: that is to decode them; None = the one that made each.
+        limit: only so many files, from the first.
     """
     from codeczoo.base.codes import Codes
     from codeczoo.base.codes_file import CodesFile
@@ -98,7 +101,7 @@ def _read_heads(inputs: Inputs, codec: str | None) -> tuple[list[CodesEntry], di
     from codeczoo.executor.bisect import reason_of
 
     files, broken = [], {}
-    for clip in inputs.entries():
+    for clip in islice(inputs.entries(), limit):
         try:
             head = CodesFile.of(Codes.load(clip.key)) if isinstance(clip.key, bytes) else CodesFile.read(clip.key)
         except Exception as error:  # noqa: BLE001 (whatever it is, it is this file's failure)

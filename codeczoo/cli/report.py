@@ -1,13 +1,17 @@
-"""`codeczoo report`: the results of a benchmark as a page with players, or as a table."""
+"""`codeczoo report`: the results of a benchmark as a page with players, or as tables."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from codeczoo.report.export import EXPORTS
+from codeczoo.report.clip_values import read_clip_values
+from codeczoo.report.comparisons import paired_differences, rate_table
+from codeczoo.report.curves import codec_curves, find_anchor
+from codeczoo.report.export import EXPORTS, pairs_to_csv, rates_to_csv
 from codeczoo.report.results import read_report
 
 EPILOG = """
@@ -18,12 +22,17 @@ examples:
       the codecs of several runs over the same data set in one page
   %(prog)s results/ --format md
       the leaderboard as Markdown, on stdout; csv and json have every number, interval and count
+  %(prog)s results/ --format tex --metrics pesq_wb stoi mel -o table.tex
+      a table for a paper, of those metrics
+  %(prog)s results/ --format bd-rate --anchor opus
+      how much more or less bitrate than Opus each codec takes for the same score
 
 The players need audio: run the benchmark with --save-audio.
 
 exit code: 0 the report is written; 1 wrong usage, no results there, or results that cannot be compared.
 """
-NEEDED = ("jinja2", "matplotlib", "plotly")  # for the page; the other formats need none of them
+COMPARISONS = ("bd-rate", "pairs")
+NEEDED = ("jinja2", "matplotlib", "plotly", "scipy")  # for the page; the other formats need none of them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +46,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="folder of the page (default: report); for other formats a file (default, or -: stdout)",
     )
-    parser.add_argument("--format", choices=("html", *EXPORTS), default="html", help="default: html")
+    parser.add_argument(
+        "--format",
+        choices=("html", *EXPORTS, *COMPARISONS),
+        default="html",
+        help="default: html; bd-rate and pairs: comparisons on the same clips, as CSV",
+    )
     parser.add_argument("--title", metavar="TEXT", help="of the page (default: the data set's name)")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=[],
+        metavar="M",
+        help="of the tables; the page shows these at first (default: all; the page five)",
+    )
+    parser.add_argument(
+        "--anchor",
+        metavar="CODEC",
+        help="that bitrates are compared with (BD-rate): one with two bitrates or more (default: opus, else another "
+        "classical one)",
+    )
     parser.add_argument(
         "--clips",
         type=int,
@@ -68,10 +95,12 @@ def run(args: argparse.Namespace) -> int:
                 clips=args.clips or None,
                 title=args.title,
                 allow_mixed=args.allow_mixed,
+                anchor=args.anchor,
+                metrics=args.metrics,
             )
             sys.stdout.write(f"{index}\n")
         else:
-            text = EXPORTS[args.format](read_report(args.results, args.allow_mixed))
+            text = _text(args)
             if args.out in (None, "-"):
                 sys.stdout.write(text)
             else:
@@ -80,6 +109,23 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
+
+
+def _text(args: argparse.Namespace) -> str:
+    report = read_report(args.results, args.allow_mixed)
+    if missing := [name for name in args.metrics if name not in report.metrics]:
+        raise ValueError(f"not measured: {', '.join(missing)}; there are: {', '.join(report.metrics)}")
+    if args.metrics:
+        report = replace(report, metrics=tuple(dict.fromkeys(args.metrics)))
+    if args.format in EXPORTS:
+        return EXPORTS[args.format](report)
+    values = read_clip_values(report)
+    if args.format == "pairs":
+        return pairs_to_csv(paired_differences(report, values))
+    curves = codec_curves(report)
+    if (anchor := find_anchor(curves, args.anchor)) is None:
+        raise ValueError("no codec has two bitrates in these results, which a BD-rate takes")
+    return rates_to_csv([rate_table(report, values, curves, anchor)])
 
 
 def check_installed() -> None:

@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="htdemucs (default), htdemucs_ft (four times the time), htdemucs_6s (guitar and piano too), hdemucs_mmi",
     )
-    parser.add_argument("--weights", metavar="PATH", help="a file or folder, or random (default: the published ones)")
+    parser.add_argument(
+        "--weights", metavar="PATH", help="file, folder, FILE::ENTRY or random (default: the published ones)"
+    )
     parser.add_argument("--stems", nargs="+", metavar="STEM", help="only these (default: all)")
     parser.add_argument("--format", choices=FORMATS, default="wav", help="default: wav")
     parser.add_argument("--overwrite", action="store_true", help="write stems that are there already once more")

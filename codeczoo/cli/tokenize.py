@@ -14,6 +14,7 @@ from codeczoo.cli.arguments import (
     add_source_arguments,
     positive_int,
     source_arguments,
+    weights_of,
     work_arguments,
 )
 from codeczoo.cli.progress import counted, duration
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("dataset", metavar="DATASET", help=DATASET)
     parser.add_argument("--codec", required=True, metavar="NAME", help="`codeczoo list` shows them")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the shards")
+    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder of the shards")
     parser.add_argument(
         "--format",
         "--form",
@@ -59,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-codebooks", type=int, metavar="K", help="how many codebooks (default: the codec's own)")
     parser.add_argument("--bitrate", type=float, metavar="B", help="the number of codebooks by its bitrate, in bit/s")
-    parser.add_argument("--weights", metavar="PATH", help="file, folder, or random (default: the published weights)")
+    parser.add_argument(
+        "--weights", metavar="PATH", help="file, folder, FILE::ENTRY or random (default: the published weights)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="discard tokens that are there, and start again")
     parser.add_argument(
         "--verify",
@@ -84,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             shard_clips=args.shard_clips,
             num_codebooks=args.num_codebooks,
             bitrate=args.bitrate,
-            weights=args.weights,
+            weights=weights_of(args.weights, args.codec),
             overwrite=args.overwrite,
             verify=args.verify,
             progress=not args.quiet,

@@ -23,7 +23,7 @@ stage after stage, before the codes are made: about four times the work of encod
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -37,7 +37,7 @@ from codeczoo.base import (
     BaseCodec,
     Context,
     Decoded,
-    Encoded,
+    Frames,
     KeyMap,
     Rule,
     Variant,
@@ -212,6 +212,7 @@ class AcademiCodec(BaseCodec):
         self.codebook_choices = tuple(range(config.num_groups, count + 1, config.num_groups))  # whole levels
 
         dim = config.filters * 2 ** len(config.strides)
+        self.latent_dim = self.vector_dim = dim
         self.encoder = Encoder(config)
         self.quantizer = GroupResidualVQ(config.num_groups, config.num_levels, config.codebook_size, dim)
         self.decoder = Generator(dim, dim, config.strides, config.kernel_sizes, self._fused_blocks)
@@ -221,22 +222,19 @@ class AcademiCodec(BaseCodec):
     def _fused_blocks(self, channels: int) -> MultiReceptiveField:
         return MultiReceptiveField(channels, self.config.block_kernels, self.config.dilations)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         waveform, side_info = self._normalise(waveform)
         # A clip shorter than a frame is filled up to one with zeros.
         waveform = F.pad(waveform, (0, max(self.hop_length - waveform.shape[-1], 0)))
         lengths = lengths.clamp(min=self.hop_length)
-        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        return Encoded(self.quantizer.encode(latent, num_codebooks), lengths // self.hop_length, side_info)
+        latent = self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        return Frames(latent, lengths // self.hop_length, side_info)
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T], each item a frame or longer → latent [B, dim, floor(T / hop)]."""
-        return self.encoder(waveform, lengths)
-
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        waveform, _ = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, side_info = frames
+        waveform, _ = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]))
         if "gain" in side_info:
-            waveform = waveform.mul_(side_info["gain"].to(waveform).view(-1, 1, 1))
+            waveform = waveform * side_info["gain"].to(waveform).view(-1, 1, 1)
         return Decoded(waveform, lengths * self.hop_length)
 
     def _normalise(self, waveform: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -249,9 +247,9 @@ class AcademiCodec(BaseCodec):
 
     # -- long clips -----------------------------------------------------------------------------
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
         """One clip, exactly. A stage's norms are known once the moments of its blocks over the whole clip are. So the
-        clip is read once for the moments of each stage, and once more for the codes."""
+        clip is read once for the moments of each stage, and once more for the latents."""
         waveform, side_info = self._normalise(waveform[..., : int(lengths[0])])
         chunks = list(self._chunks(waveform.shape[-1], samples))
         mixtures: list[Tensor] = []
@@ -263,11 +261,10 @@ class AcademiCodec(BaseCodec):
                 branches = stage.branches(self.encoder.first_stages(waveform[..., chunk], mixtures))
                 moments.append(Moments.of([branch[..., _steps(own, hop)] for branch in branches]))
             mixtures.append(stage.mixture(reduce(add, moments)))
-        codes = []
         for chunk, own in release_memory_between(chunks):
             latent = self.encoder.finish(self.encoder.first_stages(waveform[..., chunk], mixtures))
-            codes.append(self.quantizer.encode(latent[..., _steps(own, hop)], num_codebooks))
-        return Encoded(torch.cat(codes, dim=-1), lengths // hop, side_info)
+            latent = latent[..., _steps(own, hop)]
+            yield Frames(latent, lengths.new_tensor([latent.shape[-1]]), side_info)
 
     def _chunks(self, total: int, samples: int) -> Iterator[tuple[slice, slice]]:
         """Chunks of a clip with their context, `samples` in all; and within each the chunk itself, whose outputs see

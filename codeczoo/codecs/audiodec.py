@@ -21,7 +21,7 @@ Upstream starts a clip in three ways, which differ in the first frames only:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant
+from codeczoo.base import BaseCodec, Decoded, Frames, KeyMap, Rule, Variant
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.hifigan import CausalConvTranspose1d, Generator, MultiGroup, MultiReceptiveField
 from codeczoo.nn.padding import mask_tail
@@ -168,42 +168,37 @@ class AudioDec(BaseCodec):
         self.codebook_choices = tuple(range(1, config.num_codebooks + 1))
         self.causal = True
         self.latency = self.hop_length / config.sample_rate
+        self.latent_dim = self.vector_dim = config.dim
 
         self.encoder = Encoder(config)
         self.quantizer = ResidualVQ(config.num_codebooks, config.codebook_size, config.dim)
         self.decoder: Vocoder | SymmetricDecoder = SymmetricDecoder(config) if config.symmetric else Vocoder(config)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent = self.encode_latent(waveform)
-        return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        return Frames(self.encoder(waveform)[0], -(-lengths // self.hop_length))
 
-    def encode_latent(self, waveform: Tensor) -> Tensor:
-        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
-        return self.encoder(waveform)[0]
-
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors = frames.values
         if self.start_from_zeros:
-            waveform, _, _ = self._stream_decode_warmup(codes, self._stream_decode_start(len(codes)))
+            waveform, _, _ = self._stream_synthesize_warmup(vectors, self._stream_decode_start(len(vectors)))
         else:
-            waveform, _ = self.decoder(self.quantizer.decode(codes))
-        return Decoded(waveform, lengths * self.hop_length)
+            waveform, _ = self.decoder(vectors)
+        return Decoded(waveform, frames.lengths * self.hop_length)
 
     # -- streaming ------------------------------------------------------------------------------
 
     def _stream_encode_start(self, batch_size: int) -> State:
         return self.encoder.initial_state(batch_size)
 
-    def _stream_encode_warmup(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
+    def _stream_latents_warmup(self, waveform: Tensor, state: State) -> tuple[Tensor, None, State]:
         latent, state = self.encoder.step(waveform, state)
-        return self.quantizer.encode(latent, num_codebooks), None, state
+        return latent, None, state
 
-    def _stream_encode_flush(
-        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
-    ) -> tuple[Tensor, Tensor]:
+    def _stream_latents_flush(self, rest: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
         samples = rest.shape[-1]
         last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - samples))
-        codes, _, _ = self._stream_encode_warmup(last, state, num_codebooks)
-        return codes[..., : min(samples, 1)], (lengths > 0).long()
+        latent, _ = self.encoder.step(last, state)
+        return latent[..., : min(samples, 1)], (lengths > 0).long()
 
     def _stream_decode_start(self, batch_size: int) -> State:
         state = self.decoder.initial_state(batch_size)
@@ -211,8 +206,8 @@ class AudioDec(BaseCodec):
             state = tree_map(lambda t: torch.ones_like(t) if t.dtype == torch.bool else t, state)
         return state
 
-    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
-        waveform, state = self.decoder.step(self.quantizer.decode(codes), state)
+    def _stream_synthesize_warmup(self, vectors: Tensor, state: State) -> tuple[Tensor, None, State]:
+        waveform, state = self.decoder.step(vectors, state)
         return waveform, None, state
 
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, None]:

@@ -22,13 +22,12 @@ side, which is not exact: attention would see more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, contexts_of, dense_or_none
+from codeczoo.base import BaseCodec, Decoded, Encoded, Frames, KeyMap, Rule, Variant, contexts_of, dense_or_none
 from codeczoo.nn.conformer import Conformer, conformer_rules
 from codeczoo.nn.factorized_vq import FactorizedVQ
 from codeczoo.nn.istft import ISTFTHead
@@ -108,6 +107,7 @@ class AUV(BaseCodec):
         self.codebook_choices = (1,)
         self.encode_context, self.decode_context = contexts_of(CONTEXT_SECONDS, config.sample_rate, config.hop_length)
         dim, sizes = config.dim, (config.num_heads, config.hidden_dim)
+        self.latent_dim = self.vector_dim = dim
         self.stft_head = STFTHead(dim, config.n_fft, config.hop_length)
         self.encoder = Conformer(dim, config.encoder_layers, *sizes)
         self.quantizer = FactorizedVQ(dim, config.codebook_size, config.codebook_dim)
@@ -127,22 +127,29 @@ class AUV(BaseCodec):
             )
         self._wav_type = kind
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        rows = (0, None) if self.wav_type is None else ROWS_BY_WAV_TYPE[self.wav_type]
-        codes = self.quantizer.encode(self.encode_latent(waveform, lengths), *rows)
-        return Encoded(codes[:, None], (lengths // self.hop_length).clamp(min=1))
-
-    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """[B, 1, T] → latent [B, dim, N]."""
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         short = max(self.hop_length - waveform.shape[-1], 0)
         waveform = nn.functional.pad(waveform[:, 0], (0, short))
         lengths = lengths.clamp(min=self.hop_length)
         x = self.stft_head(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        return self.encoder(x, dense_or_none(lengths // self.hop_length, x.shape[1])).mT
+        frames = lengths // self.hop_length
+        return Frames(self.encoder(x, dense_or_none(frames, x.shape[1])).mT, frames)
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        own = dense_or_none(lengths, codes.shape[-1])
-        x = self.decoder(self.quantizer.decode(codes[:, 0]).mT, own)
+    def _quantize(self, frames: Frames, num_codebooks: int) -> Encoded:
+        return Encoded(self.quantizer.encode(frames.values, *self._rows())[:, None], frames.lengths)
+
+    def _straight_through(self, frames: Frames, num_codebooks: int) -> Frames:
+        first, end = self._rows()
+        return Frames(self.quantizer.straight_through(frames.values, first=first, end=end), frames.lengths)
+
+    def _rows(self) -> tuple[int, int | None]:
+        """The rows of the codebook that are searched."""
+        return (0, None) if self.wav_type is None else ROWS_BY_WAV_TYPE[self.wav_type]
+
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        own = dense_or_none(lengths, vectors.shape[-1])
+        x = self.decoder(vectors.mT, own)
         return Decoded(self.istft_head(x, own)[:, None], lengths * self.hop_length)
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ from codeczoo.base import (
     Context,
     Decoded,
     Encoded,
+    Frames,
     KeyMap,
     Rule,
     Variant,
@@ -62,7 +63,8 @@ from codeczoo.nn.rvq import at_least_float32
 from codeczoo.nn.sequential import Linear
 from codeczoo.nn.snake import UNIT_LAYERS, SnakeConv, SnakeUp
 
-GLOBAL = "global_codes"  # the side value
+GLOBAL = "global_codes"  # the side value of codes; of latents, what becomes it, and of vectors, what it stands for:
+VOICE_LATENTS, VOICE = "voice_latents", "voice"
 SHORTEST = 400  # samples that make a frame
 CONTEXT_SECONDS = 5.0  # to each side of a window of a long clip
 N_FFT, WINDOW, HOP, MELS, LOWEST = 1024, 640, 320, 128, 10.0  # of the mel bands; the lowest in Hz
@@ -135,6 +137,7 @@ def mel_bands(x: Tensor, sample_rate: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept for callers who record gradients
 def _constants(sample_rate: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Hann's window and the filters of `mel_bands`."""
     window, filters = torch.hann_window(WINDOW, dtype=torch.float64), mel_filters(sample_rate, N_FFT, MELS, LOWEST)
@@ -155,11 +158,16 @@ class SpeakerEncoder(nn.Module):
         self.quantizer = ProjectedFSQ(dim, config.speaker_digits)
         self.project = Linear(dim * tokens, config.dim)
 
-    def encode(self, mel: Tensor) -> Tensor:
-        return self.quantizer.encode(self.sampler(self.ecapa(mel).mT).mT)
+    def latents(self, mel: Tensor) -> Tensor:
+        """[B, mels, T] → what is quantised, [B, speaker_dim, M]."""
+        return self.sampler(self.ecapa(mel).mT).mT
 
     def decode(self, codes: Tensor) -> Tensor:
         return self.project(self.quantizer.decode(codes).flatten(1))
+
+    def straight_through(self, latents: Tensor) -> Tensor:
+        """[B, speaker_dim, M] → voice [B, dim]."""
+        return self.project(self.quantizer.straight_through(latents).flatten(1))
 
 
 # -- encoder and decoder ------------------------------------------------------------------------------
@@ -258,6 +266,7 @@ class BiCodec(BaseCodec):
         self.codebook_sizes = (config.codebook_size,)
         self.codebook_choices = (1,)
         self.side_sizes = {GLOBAL: math.prod(config.speaker_digits)}
+        self.latent_dim = self.vector_dim = config.dim
         self.semantic = Hubert(
             HubertConfig(
                 max(config.semantic_states),
@@ -281,11 +290,25 @@ class BiCodec(BaseCodec):
 
     # -- encode ---------------------------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         speech, reference, lengths = self.prepared(waveform, lengths)
-        latent = self.encode_latent(speech, dense_or_none(lengths, speech.shape[-1]))
-        frames = self.semantic.out_length(lengths)
-        return Encoded(self.quantizer.encode(latent)[:, None], frames, {GLOBAL: self.encode_voice(reference)})
+        latent = self.semantic_latents(speech, dense_or_none(lengths, speech.shape[-1]))
+        return Frames(latent, self.semantic.out_length(lengths), {VOICE_LATENTS: self.voice_latents(reference)})
+
+    def _quantize(self, frames: Frames, num_codebooks: int) -> Encoded:
+        voice = self.speaker.quantizer.encode(self._voice_of(frames))
+        return Encoded(self.quantizer.encode(frames.values)[:, None], frames.lengths, {GLOBAL: voice[:, None]})
+
+    def _voice_of(self, frames: Frames) -> Tensor:
+        """The voice latents [B, speaker_dim, M]."""
+        found = frames.side_info.get(VOICE_LATENTS)
+        wanted = [len(frames.values), self.config.speaker_dim, self.config.speaker_tokens]
+        if found is None or list(found.shape) != wanted:
+            there = "they have none" if found is None else f"its shape is {list(found.shape)}"
+            raise ValueError(
+                f"{self.name}: latents need the side value {VOICE_LATENTS!r} {wanted}, which holds the voice; {there}"
+            )
+        return found
 
     def prepared(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, 1, T] → what wav2vec 2.0 hears [B, 1, T'], what the voice is made of [B, R], and the lengths of the
@@ -304,35 +327,50 @@ class BiCodec(BaseCodec):
         heard = [state for i, state in enumerate(self.semantic.states(speech, lengths)) if i in wanted]
         return (sum(heard[1:], heard[0]) / len(heard)).mT.contiguous()
 
-    def encode_latent(self, speech: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def semantic_latents(self, speech: Tensor, lengths: Tensor | None = None) -> Tensor:
         """[B, 1, T] → what is quantised, [B, dim, N]."""
         features = self.semantic_features(speech, lengths)
         return self.encoder(features, None if lengths is None else self.semantic.out_length(lengths))
 
+    def voice_latents(self, reference: Tensor) -> Tensor:
+        """[B, R] → [B, speaker_dim, M]."""
+        return self.speaker.latents(mel_bands(reference, self.sample_rate))
+
     def encode_voice(self, reference: Tensor) -> Tensor:
         """[B, R] → [B, 1, M]."""
-        return self.speaker.encode(mel_bands(reference, self.sample_rate))[:, None]
+        return self.speaker.quantizer.encode(self.voice_latents(reference))[:, None]
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
         """One clip; only what wav2vec 2.0 attends to differs from the whole."""
         speech, reference, lengths = self.prepared(waveform[..., : int(lengths[0])], lengths)
         total, hop = self.semantic.out_length(speech.shape[-1]), self.hop_length
         context = round(CONTEXT_SECONDS * self.sample_rate / hop)
         step = max(samples // hop - 2 * context, context)
-        codes = []
+        voice = {VOICE_LATENTS: self.voice_latents(reference)}
         for start in release_memory_between(range(0, total, step)):
             first, last = max(start - context, 0), min(start + step + context, total)
-            latent = self.encode_latent(speech[..., first * hop : (last - 1) * hop + SHORTEST])
-            codes.append(self.quantizer.encode(latent[..., start - first :][..., :step]))
-        joined = torch.cat(codes, dim=-1)[:, None]
-        return Encoded(joined, lengths.new_tensor([total]), {GLOBAL: self.encode_voice(reference)})
+            latent = self.semantic_latents(speech[..., first * hop : (last - 1) * hop + SHORTEST])
+            latent = latent[..., start - first :][..., :step]
+            yield Frames(latent, lengths.new_tensor([latent.shape[-1]]), voice)
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _vectors(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor]) -> Frames:
         voice = self.speaker.decode(self._global_codes(side_info, len(codes)))
-        own = dense_or_none(lengths, codes.shape[-1])
-        x = self.prenet(self.quantizer.decode(codes[:, 0]), voice, own)
+        return Frames(self.quantizer.vectors(codes), lengths, {VOICE: voice})
+
+    def _straight_through(self, frames: Frames, num_codebooks: int) -> Frames:
+        voice = self.speaker.straight_through(self._voice_of(frames))
+        return Frames(self.quantizer.straight_through(frames.values), frames.lengths, {VOICE: voice})
+
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, side_info = frames
+        voice, wanted = side_info.get(VOICE), [len(vectors), self.config.dim]
+        if voice is None or list(voice.shape) != wanted:
+            there = "they have none" if voice is None else f"its shape is {list(voice.shape)}"
+            raise ValueError(f"{self.name}: vectors need the side value {VOICE!r} {wanted}; {there}")
+        own = dense_or_none(lengths, vectors.shape[-1])
+        x = self.prenet(vectors, voice, own)
         return Decoded(self.decoder(x + voice[..., None], own), lengths * self.hop_length)
 
     def _global_codes(self, side_info: Mapping[str, Tensor], batch: int) -> Tensor:

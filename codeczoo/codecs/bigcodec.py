@@ -15,14 +15,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none, join_chunks
+from codeczoo.base import (
+    BaseCodec,
+    Decoded,
+    Frames,
+    FrameSource,
+    KeyMap,
+    Rule,
+    Variant,
+    dense_or_none,
+    join_chunks,
+    values_in_chunks,
+)
 from codeczoo.nn.alias_free import AliasFreeSnake, AliasFreeUnits
 from codeczoo.nn.chunked import padded_chunks, run_chunked
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
@@ -90,42 +100,32 @@ class BigCodec(BaseCodec):
         self.hop_length = math.prod(config.strides)
         self.codebook_sizes = (config.codebook_size,)
         self.codebook_choices = (1,)
+        self.latent_dim = self.vector_dim = config.latent_dim
         self.encoder = convolutional_encoder(config)
         self.quantizer = FactorizedVQ(config.latent_dim, config.codebook_size, config.codebook_dim)
         self.decoder = _decoder(config)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         frames = -(-lengths // self.hop_length)
-        latent = self.encode_latent(waveform, dense_or_none(frames * self.hop_length, self._filled_length(waveform)))
-        return Encoded(self.quantizer.encode(latent)[:, None], frames)
+        waveform = F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))
+        return Frames(self.encoder(waveform, dense_or_none(frames * self.hop_length, waveform.shape[-1])), frames)
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → latent [B, latent_dim, ceil(T / hop)]; `lengths` in samples, whole frames each."""
-        return self.encoder(F.pad(waveform, (0, self._filled_length(waveform) - waveform.shape[-1])), lengths)
-
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        latent = self.quantizer.decode(codes[:, 0])
-        waveform = self.decoder(latent, dense_or_none(lengths, codes.shape[-1])).tanh_()
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        waveform = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1])).tanh_()
         return Decoded(waveform, lengths * self.hop_length)
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from its last state."""
         clip, missing = waveform[..., : int(lengths[0])], -int(lengths[0]) % self.hop_length
         chunks = padded_chunks(clip, max(samples, self.hop_length), missing)
-        latents = run_chunked(self.encoder.layers, chunks)
-        codes = torch.cat([self.quantizer.encode(latent) for latent in latents], dim=-1)
-        return Encoded(codes[:, None], -(-lengths // self.hop_length))
+        for latent in run_chunked(self.encoder.layers, chunks):
+            yield Frames(latent, lengths.new_tensor([latent.shape[-1]]))
 
-    def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
-    ) -> Decoded:
-        latents = (self.quantizer.decode(chunk[:, 0]) for chunk in codes[..., : int(lengths[0])].split(frames, dim=-1))
-        audio = (chunk.tanh_() for chunk in run_chunked(self.decoder.layers, latents))
+    def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:
+        chunks = run_chunked(self.decoder.layers, values_in_chunks(source, int(lengths[0]), frames))
+        audio = (chunk.tanh_() for chunk in chunks)
         return Decoded(join_chunks(audio, int(lengths[0]) * self.hop_length), lengths * self.hop_length)
-
-    def _filled_length(self, waveform: Tensor) -> int:
-        """Samples when it is filled up to whole frames."""
-        return -(-waveform.shape[-1] // self.hop_length) * self.hop_length
 
 
 # -- key map ------------------------------------------------------------------------------------------
@@ -170,7 +170,12 @@ def module_rules(names: Mapping[str, str]) -> tuple[Rule, ...]:
         rule
         for ours, theirs in names.items()
         for rule in (
-            Rule(rf"{re.escape(ours)}\.snake\.(alpha|beta)", rf"{theirs}.act.\1", _per_channel),
+            Rule(
+                rf"{re.escape(ours)}\.snake\.(alpha|beta)",
+                rf"{theirs}.act.\1",
+                _per_channel,
+                lambda alpha: [alpha.flatten()],
+            ),
             Rule(rf"{re.escape(ours)}\.(lstm\.\w+|weight|bias)", rf"{theirs}.\1"),
         )
     )

@@ -44,7 +44,7 @@ from codeczoo.base import (
     BaseCodec,
     Context,
     Decoded,
-    Encoded,
+    Frames,
     KeyMap,
     Rule,
     Variant,
@@ -56,6 +56,7 @@ from codeczoo.base import (
     resample,
 )
 from codeczoo.codecs.formats.dac import DACFile
+from codeczoo.codecs.gguf import dac as gguf
 from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import ResidualFactorizedVQ
@@ -153,20 +154,22 @@ class DAC(BaseCodec):
             config.latent_channels, config.num_codebooks, config.codebook_size, config.codebook_dim
         )
         self.decoder = Decoder(config)
+        self.latent_dim = self.vector_dim = config.latent_channels
         first, last = receptive_span(convolutions_of(self.encoder), 0, 0)
         self.encode_context = Context(-first, max(last - self.hop_length + 1, 0))
         self.latency = (last + 1) / self.sample_rate
         first, last = receptive_span(convolutions_of(self.decoder), 0, self.hop_length - 1)
         self.decode_context = Context(-first, last)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         frames = -(-lengths // self.hop_length)
         waveform = F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))
         latent, _ = self.encoder(waveform, dense_or_none(frames * self.hop_length, waveform.shape[-1]))
-        return Encoded(self.quantizer.encode(latent, num_codebooks), frames)
+        return Frames(latent, frames)
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        waveform, samples = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        waveform, samples = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]))
         return Decoded(waveform, torch.full_like(lengths, waveform.shape[-1]) if samples is None else samples)
 
     # -- upstream's file mode -------------------------------------------------------------------
@@ -416,3 +419,4 @@ def _key_map(name: str, modules: Mapping[str, str]) -> KeyMap:
 
 
 DAC.key_maps = (_key_map("descript", descript_names()), _key_map("transformers", transformers_names()))
+DAC.gguf = gguf.layout(DAC.key_maps[1])

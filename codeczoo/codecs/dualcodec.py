@@ -39,6 +39,7 @@ from codeczoo.base import (
     Context,
     Decoded,
     Encoded,
+    Frames,
     KeyMap,
     Rule,
     Variant,
@@ -46,6 +47,7 @@ from codeczoo.base import (
     dense_or_none,
     resample,
 )
+from codeczoo.base.long_clips import frames_in_chunks
 from codeczoo.codecs.dac import DACConfig, Decoder, Encoder, descript_names
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.convnext import CausalConvNeXtBlock
@@ -149,6 +151,7 @@ class DualCodec(BaseCodec):
         self.codebook_sizes = (config.semantic_size,) + (config.acoustic_size,) * config.num_acoustic
         self.codebook_choices = tuple(range(1, len(self.codebook_sizes) + 1))
         dim, latent = config.semantic_dim, config.dac.latent_channels
+        self.latent_dim, self.vector_dim = config.convnext_dim + latent, latent
 
         self.w2v_bert = W2vBert(
             2 * BANDS, dim, config.semantic_layers, config.semantic_heads, config.semantic_hidden, mask_behind=True
@@ -173,21 +176,48 @@ class DualCodec(BaseCodec):
 
     # -- encode ---------------------------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        waveform = F.pad(waveform, (0, max(self.min_samples - waveform.shape[-1], 0)))
-        lengths = lengths.clamp(min=self.min_samples)
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        """The semantic latent and DAC's, one upon the other: [B, convnext_dim + latent, N]."""
+        waveform, lengths = self._at_least_a_frame(waveform, lengths)
         features, vectors = self.encode_semantic(waveform, lengths)
-        codes = self.encode_codes(features, waveform, lengths, num_codebooks)
+        semantic = self.semantic_latent(features)
+        acoustic = self.acoustic_latent(waveform, lengths)[..., : semantic.shape[-1]]
+        return Frames(torch.cat([semantic, acoustic], dim=1), vectors // self.config.pooling)
+
+    def _quantize(self, frames: Frames, num_codebooks: int) -> Encoded:
+        semantic, acoustic = frames.values.tensor_split((self.config.convnext_dim,), dim=1)
+        codes = self.semantic_quantizer.quantize(semantic)
+        if num_codebooks > 1:
+            rest = acoustic - self.decode_semantic(codes[:, 0])
+            codes = torch.cat([codes, self.quantizer.encode(rest, num_codebooks - 1)], dim=1)
+        return Encoded(codes, frames.lengths)
+
+    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+        """Of one codebook, without DAC's encoder."""
+        if num_codebooks > 1:
+            return super()._encode(waveform, lengths, num_codebooks)
+        features, vectors = self.encode_semantic(*self._at_least_a_frame(waveform, lengths))
+        codes = self.semantic_quantizer.quantize(self.semantic_latent(features))
         return Encoded(codes, vectors // self.config.pooling)
 
-    def encode_codes(self, features: Tensor, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Tensor:
-        """What `encode_semantic` gives [B, dim, N] and the waveform [B, 1, T] → codes [B, K, N]."""
-        codes = self.semantic_quantizer.encode(self.semantic_encoder(self.semantic_in(features)))[:, None]
-        if num_codebooks == 1:
-            return codes
-        latent = self.encode_latent(waveform, lengths)[..., : codes.shape[-1]]
-        rest = latent - self.decode_semantic(codes[:, 0])
-        return torch.cat([codes, self.quantizer.encode(rest, num_codebooks - 1)], dim=1)
+    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+        """Codes of chunks, not of their joined latents: what DAC's codebooks quantise depends on the semantic codes of
+        the frames before."""
+        assert self.encode_context is not None
+        run = lambda x, own: self._encode(x, own, num_codebooks).codes  # noqa: E731
+        codes = torch.cat(list(frames_in_chunks(self, waveform, lengths, samples, self.encode_context, run)), dim=-1)
+        return Encoded(codes, lengths.new_tensor([codes.shape[-1]]))
+
+    def _quantize_long(self, frames: Frames, num_codebooks: int, at_once: int) -> Encoded:
+        return self._quantize(frames, num_codebooks)
+
+    def _at_least_a_frame(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        waveform = F.pad(waveform, (0, max(self.min_samples - waveform.shape[-1], 0)))
+        return waveform, lengths.clamp(min=self.min_samples)
+
+    def semantic_latent(self, features: Tensor) -> Tensor:
+        """What `encode_semantic` gives [B, dim, N] → what the semantic codebook quantises, [B, convnext_dim, N]."""
+        return self.semantic_encoder(self.semantic_in(features))
 
     def encode_semantic(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """[B, 1, T] → normalised and averaged features of w2v-BERT [B, dim, N], and its vectors [B] before that."""
@@ -202,7 +232,7 @@ class DualCodec(BaseCodec):
         samples = -(-lengths * FEATURE_RATE // self.sample_rate)
         return w2v_bert_features(audio, dense_or_none(samples, audio.shape[-1])), frame_count(samples)
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+    def acoustic_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """[B, 1, T] → what DAC's encoder makes of it, [B, latent, ceil(T / hop)]."""
         hop = self.hop_length
         waveform = F.pad(waveform, (0, -waveform.shape[-1] % hop))
@@ -210,14 +240,24 @@ class DualCodec(BaseCodec):
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        waveform, samples = self.decoder(self.decode_latent(codes), dense_or_none(lengths, codes.shape[-1]))
-        return Decoded(waveform, torch.full_like(lengths, waveform.shape[-1]) if samples is None else samples)
-
-    def decode_latent(self, codes: Tensor) -> Tensor:
-        """[B, K, N] → what DAC's decoder takes, [B, latent, N]."""
+    def _vectors(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor]) -> Frames:
         latent = self.decode_semantic(codes[:, 0])
-        return latent if codes.shape[1] == 1 else latent.add_(self.quantizer.decode(codes[:, 1:]))
+        return Frames(latent if codes.shape[1] == 1 else latent.add_(self.quantizer.decode(codes[:, 1:])), lengths)
+
+    def _straight_through(self, frames: Frames, num_codebooks: int) -> Frames:
+        semantic, acoustic = frames.values.tensor_split((self.config.convnext_dim,), dim=1)
+        latent = self.semantic_out(self.semantic_decoder(self.semantic_quantizer.straight_through(semantic)))
+        if num_codebooks > 1:
+            latent = latent + self.quantizer.straight_through(acoustic - latent, num_codebooks - 1)
+        return Frames(latent, frames.lengths)
+
+    def _codebooks(self) -> list[Tensor]:
+        return [*self.semantic_quantizer.tables(), *self.quantizer.tables()]
+
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        waveform, samples = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]))
+        return Decoded(waveform, torch.full_like(lengths, waveform.shape[-1]) if samples is None else samples)
 
     def decode_semantic(self, codes: Tensor) -> Tensor:
         """The first row of codes, [B, N] → its part of the latent, [B, latent, N]."""

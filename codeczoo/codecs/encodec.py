@@ -19,14 +19,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Variant, dense_or_none, pad_stack, release_memory_between
+from codeczoo.base import (
+    BaseCodec,
+    Decoded,
+    Frames,
+    FrameSource,
+    KeyMap,
+    Variant,
+    dense_or_none,
+    pad_stack,
+    release_memory_between,
+)
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules, seanet_rules_transformers
 from codeczoo.nn.stream_warmup import State, StreamWarmup
@@ -73,6 +83,7 @@ class Encodec(BaseCodec):
         self.codebook_choices = tuple(config.codebook_choices)
         self.causal = config.causal
         self.latency = self.hop_length / config.sample_rate
+        self.latent_dim = self.vector_dim = config.dim
 
         options: dict[str, Any] = {"lstm_layers": config.lstm_layers, "causal": config.causal, "norm": config.norm}
         channels, dim, strides = config.channels, config.dim, tuple(config.strides)
@@ -82,57 +93,42 @@ class Encodec(BaseCodec):
         self._encoder_stream = StreamWarmup(self.encoder, channels, self.hop_length)
         self._decoder_stream = StreamWarmup(self.decoder, dim)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        return Encoded(self.quantizer.encode(latent, num_codebooks), self.encoder.out_length(lengths))
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        latent, _ = self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        return Frames(latent, self.encoder.out_length(lengths))
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        waveform = self.decode_latent(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
-        return Decoded(waveform, lengths * self.hop_length)
-
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, C, T] → latent [B, dim, ceil(T / hop)]."""
-        return self.encoder(waveform, lengths)[0]
-
-    def decode_latent(self, latent: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, dim, N] → [B, C, N * hop]."""
-        return self.decoder(latent, lengths)[0]
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        waveform, _ = self.decoder(frames.values, dense_or_none(frames.lengths, frames.values.shape[-1]))
+        return Decoded(waveform, frames.lengths * self.hop_length)
 
     # -- streaming ------------------------------------------------------------------------------
 
     def _stream_encode_start(self, batch_size: int) -> State:
         return self._encoder_stream.initial_state(batch_size)
 
-    def _stream_encode_warmup(
-        self, waveform: Tensor, state: State, num_codebooks: int
-    ) -> tuple[Tensor, Tensor | None, State]:
-        latent, counts, state = self._encoder_stream.warm_up(waveform, state)
-        return self.quantizer.encode(latent, num_codebooks), counts, state
+    def _stream_latents_warmup(self, waveform: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+        return self._encoder_stream.warm_up(waveform, state)
 
     def _stream_encode_is_warm(self, state: State) -> bool:
         return self._encoder_stream.is_warm(state)
 
-    def _stream_encode_step(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
-        latent, state = self._encoder_stream.step(waveform, state)
-        return self.quantizer.encode(latent, num_codebooks), state
+    def _stream_latents_step(self, waveform: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._encoder_stream.step(waveform, state)
 
-    def _stream_encode_flush(
-        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
-    ) -> tuple[Tensor, Tensor]:
-        latent, counts = self._encoder_stream.flush(rest, lengths, state)
-        return self.quantizer.encode(latent, num_codebooks), counts
+    def _stream_latents_flush(self, rest: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        return self._encoder_stream.flush(rest, lengths, state)
 
     def _stream_decode_start(self, batch_size: int) -> State:
         return self._decoder_stream.initial_state(batch_size)
 
-    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
-        return self._decoder_stream.warm_up(self.quantizer.decode(codes), state)
+    def _stream_synthesize_warmup(self, vectors: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+        return self._decoder_stream.warm_up(vectors, state)
 
     def _stream_decode_is_warm(self, state: State) -> bool:
         return self._decoder_stream.is_warm(state)
 
-    def _stream_decode_step(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
-        return self._decoder_stream.step(self.quantizer.decode(codes), state)
+    def _stream_synthesize_step(self, vectors: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._decoder_stream.step(vectors, state)
 
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, Tensor]:
         held, seen = state["held"], state["seen"]
@@ -181,11 +177,20 @@ class SegmentedEncodec(Encodec):
         self.latency = config.segment / config.sample_rate
         self.segment_frames = -(-config.segment // self.hop_length)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         clips = [segments_of_clip(self.config, row, samples) for row, samples in enumerate(lengths.tolist())]
         counts = [sum(segment.frames for segment in clip) for clip in clips]
-        codes = waveform.new_zeros(len(clips), num_codebooks, max(counts), dtype=torch.int64)
+        values = waveform.new_zeros(len(clips), self.latent_dim, max(counts))
         scale = waveform.new_full((len(clips), max(map(len, clips))), torch.nan)
+        for group, latent in self._encoded_segments(waveform, clips, scale):
+            for segment, row in zip(group, latent, strict=True):
+                values[segment.row, :, segment.frame : segment.frame + segment.frames] = row[:, : segment.frames]
+        return Frames(values, lengths.new_tensor(counts), {"scale": scale})
+
+    def _encoded_segments(
+        self, waveform: Tensor, clips: Sequence[Sequence[Segment]], scale: Tensor
+    ) -> Iterator[tuple[list[Segment], Tensor]]:
+        """Segments that go through the network together, and their latents. Fills `scale` [B, S]."""
         for group in release_memory_between(self._segment_batches(clips)):
             starts = [segment.number * self.config.segment_stride for segment in group]
             samples = [
@@ -194,14 +199,18 @@ class SegmentedEncodec(Encodec):
             ]
             x, own = pad_stack(samples)
             level = self.level(x, own)
-            latent = self.encode_latent(x / level[:, None, None], dense_or_none(own, x.shape[-1]))
-            found = self.quantizer.encode(latent, num_codebooks)
-            for segment, value, row in zip(group, level, found, strict=True):
+            for segment, value in zip(group, level, strict=True):
                 scale[segment.row, segment.number] = value
-                codes[segment.row, :, segment.frame : segment.frame + segment.frames] = row[:, : segment.frames]
-        return Encoded(codes, lengths.new_tensor(counts), {"scale": scale})
+            yield group, self.encoder(x / level[:, None, None], dense_or_none(own, x.shape[-1]))[0]
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        return self._decoded_segments(lambda row, first, last: frames.values[row, :, first:last], frames, num_samples)
+
+    def _decoded_segments(
+        self, source: Callable[[int, int, int], Tensor], frames: Frames, num_samples: Tensor
+    ) -> Decoded:
+        """As `_synthesize`, with the values from `source`: row, first and last frame → [D, last - first]."""
+        _, lengths, side_info = frames
         scale = side_info.get("scale")
         clips = [
             self.segments_of(row, frames, None if samples < 0 else samples, None if scale is None else scale[row])
@@ -211,9 +220,8 @@ class SegmentedEncodec(Encodec):
         ends = [(len(clip) - 1) * stride + clip[-1].frames * hop for clip in clips]
         out = self._anchor.new_zeros(len(clips), self.config.channels, max(ends))
         for group in release_memory_between(self._segment_batches(clips)):
-            coded = [codes[segment.row, :, segment.frame : segment.frame + segment.frames] for segment in group]
-            x, own = pad_stack(coded)
-            y = self.decode_latent(self.quantizer.decode(x), dense_or_none(own, x.shape[-1]))
+            x, own = pad_stack([source(one.row, one.frame, one.frame + one.frames) for one in group])
+            y, _ = self.decoder(x, dense_or_none(own, x.shape[-1]))
             for segment, decoded in zip(group, y, strict=True):
                 decoded = decoded[:, : segment.frames * hop]
                 if scale is not None:
@@ -228,13 +236,16 @@ class SegmentedEncodec(Encodec):
 
     # Segments do not see each other, so that long clips are exact in bounded memory.
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        return self._encode(waveform, lengths, num_codebooks)
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
+        clip = segments_of_clip(self.config, 0, int(lengths[0]))
+        scale = waveform.new_full((1, len(clip)), torch.nan)
+        for group, latent in self._encoded_segments(waveform, [clip], scale):
+            values = torch.cat([row[:, : segment.frames] for segment, row in zip(group, latent, strict=True)], dim=-1)
+            yield Frames(values[None], lengths.new_tensor([values.shape[-1]]), {"scale": scale})
 
-    def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
-    ) -> Decoded:
-        return self._decode(codes, lengths, side_info, num_samples)
+    def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:
+        whole = source(0, 1)._replace(lengths=lengths)
+        return self._decoded_segments(lambda row, first, last: source(first, last).values[0], whole, num_samples)
 
     # -- segments -------------------------------------------------------------------------------
 

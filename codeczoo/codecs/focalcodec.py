@@ -36,7 +36,8 @@ from torch.nn import functional as F
 from codeczoo.base import (
     BaseCodec,
     Decoded,
-    Encoded,
+    Frames,
+    FrameSource,
     KeyMap,
     Rule,
     Variant,
@@ -136,6 +137,7 @@ class FocalCodec(BaseCodec):
         else:
             self.approximate_when_long, self.min_chunk_seconds = ("encode",), 60.0
             self.encode_context, _ = contexts_of(CONTEXT_SECONDS, config.sample_rate, self.hop_length)
+        self.latent_dim = self.vector_dim = config.bits
         self.encoder = _wavlm(config)
         kernels = [config.focal_window + level * config.focal_factor for level in range(FOCAL_LEVELS)]
         focal = (kernels + [config.context_window] * self.causal, self.causal)
@@ -159,17 +161,13 @@ class FocalCodec(BaseCodec):
 
     # -- encode ---------------------------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        frames = self.encoder.out_length(lengths)
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        """[B, bits, N], before upstream's normalisation, which keeps the signs."""
+        own, frames = dense_or_none(lengths, waveform.shape[-1]), self.encoder.out_length(lengths)
+        latent = self.compress(self.encoder(waveform, own), None if own is None else frames)
         for layer in self.compressor:
             frames = layer.out_length(frames)
-        return Encoded(self.quantizer.encode(latent)[:, None], frames)
-
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, bits, N], before upstream's normalisation, which keeps the signs."""
-        frames = None if lengths is None else self.encoder.out_length(lengths)
-        return self.compress(self.encoder(waveform, lengths), frames)
+        return Frames(latent, frames)
 
     def compress(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
         """WavLM's last state [B, N', semantic_dim] → [B, bits, N]."""
@@ -177,9 +175,10 @@ class FocalCodec(BaseCodec):
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        own = dense_or_none(lengths, codes.shape[-1])
-        x = self.decompress(self._quantized(codes), own)
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        own = dense_or_none(lengths, vectors.shape[-1])
+        x = self.decompress(vectors, own)
         waveform = self.decoder(x, None if own is None else own * self._frames_per_code)
         return Decoded(waveform[:, None], lengths * self._samples_per_code)
 
@@ -188,13 +187,11 @@ class FocalCodec(BaseCodec):
         x = self.decompressor(self.decompressor_proj(quantized.mT).mT, lengths)
         return x if self.refiner is None else self.refiner(x, lengths)
 
-    def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
-    ) -> Decoded:
+    def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:
         """Without groups: features of the whole clip, whose means need all of it, and samples from them in chunks."""
         if self.causal:
-            return super()._decode_long(codes, lengths, side_info, num_samples, frames)
-        x = self.decompress(self._quantized(codes[..., : int(lengths[0])]))
+            return super()._synthesize_long(source, lengths, num_samples, frames)
+        x = self.decompress(source(0, int(lengths[0])).values)
         reach, hop = self.decoder.reach, self._samples_per_code // self._frames_per_code
 
         def pieces() -> Iterator[Tensor]:
@@ -205,9 +202,6 @@ class FocalCodec(BaseCodec):
                 yield waveform[:, (start - first) * hop : (stop - first) * hop]
 
         return Decoded(join_chunks(pieces(), x.shape[-1] * hop)[:, None], lengths * self._samples_per_code)
-
-    def _quantized(self, codes: Tensor) -> Tensor:
-        return self.quantizer.decode(codes[:, 0], self.dtype)
 
     @property
     def _samples_per_code(self) -> int:
@@ -224,38 +218,34 @@ class FocalCodec(BaseCodec):
         wavlm = cast("CausalWavLM", self.encoder)
         network = {"encoder": wavlm.initial_state(batch_size), "compressor": self.compressor.initial_state(batch_size)}
         x = self.compressor_proj.weight.new_zeros(batch_size, 1, 0)
-        return self.encode_groups.initial_state(network, x, x.long())
+        return self.encode_groups.initial_state(network, x, x.expand(-1, self.latent_dim, -1))
 
-    def _stream_encode_warmup(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, Tensor, State]:
+    def _stream_latents_warmup(self, waveform: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         return self.encode_groups.step(waveform, state, self._encode_groups)
 
     def _stream_encode_is_warm(self, state: State) -> bool:
         return self.encode_groups.is_running(state)
 
-    def _stream_encode_flush(
-        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
-    ) -> tuple[Tensor, Tensor]:
+    def _stream_latents_flush(self, rest: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
         return self.encode_groups.flush(rest, lengths, state, self._encode_groups)
 
     def _encode_groups(self, waveform: Tensor, state: State, own: Tensor | None) -> tuple[Tensor, State]:
         before = state["encoder"]["frames"]
         x, encoder = cast("CausalWavLM", self.encoder).step(waveform, state["encoder"], own)
         y, compressor = self.compressor.step(x.mT, state["compressor"], before)
-        codes = self.quantizer.encode(self.compressor_proj(y.mT).mT)[:, None]
-        return codes, {"encoder": encoder, "compressor": compressor}
+        return self.compressor_proj(y.mT).mT, {"encoder": encoder, "compressor": compressor}
 
     def _stream_decode_start(self, batch_size: int) -> State:
         waveform = self.decompressor_proj.weight.new_zeros(batch_size, 1, 0)
-        codes = waveform.long()
         network = {
-            "frames": torch.zeros(batch_size, dtype=torch.int64, device=codes.device),
+            "frames": torch.zeros(batch_size, dtype=torch.int64, device=waveform.device),
             "decompressor": self.decompressor.initial_state(batch_size),
             "decoder": self.decoder.initial_state(batch_size),
         }
-        return self.decode_groups.initial_state(network, codes, waveform)
+        return self.decode_groups.initial_state(network, waveform.expand(-1, self.vector_dim, -1), waveform)
 
-    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        return self.decode_groups.step(codes, state, self._decode_groups)
+    def _stream_synthesize_warmup(self, vectors: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        return self.decode_groups.step(vectors, state, self._decode_groups)
 
     def _stream_decode_is_warm(self, state: State) -> bool:
         return self.decode_groups.is_running(state)
@@ -264,12 +254,12 @@ class FocalCodec(BaseCodec):
         nothing = state["held"][..., :0]
         return self.decode_groups.flush(nothing, torch.zeros_like(state["frames"]), state, self._decode_groups)
 
-    def _decode_groups(self, codes: Tensor, state: State, own: Tensor | None) -> tuple[Tensor, State]:
+    def _decode_groups(self, vectors: Tensor, state: State, own: Tensor | None) -> tuple[Tensor, State]:
         assert self.refiner is not None
-        x = self.decompressor_proj(self._quantized(codes).mT).mT
+        x = self.decompressor_proj(vectors.mT).mT
         x, decompressor = self.decompressor.step(x, state["decompressor"], state["frames"])
         waveform, decoder = self.decoder.step(self.refiner(x, own), state["decoder"])
-        frames = state["frames"] + codes.shape[-1]
+        frames = state["frames"] + vectors.shape[-1]
         return waveform[:, None], {"frames": frames, "decompressor": decompressor, "decoder": decoder}
 
     # -- weights --------------------------------------------------------------------------------

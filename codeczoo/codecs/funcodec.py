@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,7 +37,8 @@ from torch.nn import functional as F
 from codeczoo.base import (
     BaseCodec,
     Decoded,
-    Encoded,
+    Frames,
+    FrameSource,
     KeyMap,
     Rule,
     Variant,
@@ -46,7 +47,7 @@ from codeczoo.base import (
     release_memory_between,
 )
 from codeczoo.codecs.formats.funcodec_yaml import FunCodecConfig, differences, read_config
-from codeczoo.nn.overlap_add import join, window_starts
+from codeczoo.nn.overlap_add import copied, join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules
 from codeczoo.nn.seanet2d import SEANetDecoder2d, SEANetEncoder2d
@@ -143,6 +144,7 @@ class FunCodec(BaseCodec):
         self.codebook_choices = tuple(range(1, config.num_codebooks + 1))
 
         dim, filters, strides = config.dim, config.filters, tuple(config.strides)
+        self.latent_dim = self.vector_dim = dim
         self.encoder: SEANetEncoder | SpectralEncoder
         self.decoder: SEANetDecoder | SpectralDecoder
         if config.n_fft:
@@ -154,21 +156,21 @@ class FunCodec(BaseCodec):
 
     # -- encode ---------------------------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         level = rms(waveform, lengths)
         scale = level.to(torch.promote_types(self.dtype, torch.float32))
-        window = self._frames_per_window()
-        if waveform.shape[-1] // self.hop_length <= window:
+        if waveform.shape[-1] // self.hop_length <= self._frames_per_window():
             latent, _ = self.encoder(self._at_level(waveform, level), dense_or_none(lengths, waveform.shape[-1]))
         else:
             items = zip(waveform, level[:, None], lengths.tolist(), strict=True)
             latent, _ = pad_stack([self._encode_in_windows(item[None, :, :n], own)[0] for item, own, n in items])
-        codes = [self.quantizer.encode(chunk, num_codebooks) for chunk in latent.split(window, dim=-1)]
         steps = lengths // self.config.stft_hop + 1 if self.config.n_fft else lengths
-        return Encoded(torch.cat(codes, dim=-1), self.encoder.out_length(steps), {"scale": scale})
+        return Frames(latent, self.encoder.out_length(steps), {"scale": scale})
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        return self._encode(waveform, lengths, num_codebooks)
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
+        frames = self._latents(waveform, lengths)
+        for chunk in frames.values.split(self._frames_per_window(), dim=-1):
+            yield Frames(chunk, lengths.new_tensor([chunk.shape[-1]]), frames.side_info)
 
     def _at_level(self, waveform: Tensor, level: Tensor) -> Tensor:
         """[B, 1, T] of RMS `level` [B, 1] → at an RMS of 1; in float64 for the frequency models."""
@@ -192,30 +194,36 @@ class FunCodec(BaseCodec):
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        if codes.shape[-1] <= self._frames_per_window():
-            waveform, _ = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, side_info = frames
+        if vectors.shape[-1] <= self._frames_per_window():
+            waveform, _ = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]))
         else:
-            items = zip(codes, lengths.tolist(), strict=True)
-            waveform, _ = pad_stack([self._decode_in_windows(item[None, :, :n])[0] for item, n in items])
+            items = [
+                self._in_windows(functools.partial(copied, row), n)[0]
+                for row, n in zip(vectors, lengths.tolist(), strict=True)
+            ]
+            waveform, _ = pad_stack(items)
+        return self._at_scale(waveform, lengths, side_info)
+
+    def _at_scale(self, waveform: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor]) -> Decoded:
         if "scale" in side_info:
-            waveform.mul_(side_info["scale"][..., None].to(waveform.dtype))
+            waveform = waveform.mul_(side_info["scale"][..., None].to(waveform.dtype))
         else:
             _say_scale_is_missing(self.name)
         steps = self.decoder.out_length(lengths)
         return Decoded(waveform, (steps - 1) * self.config.stft_hop if self.config.n_fft else steps)
 
-    def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
-    ) -> Decoded:
-        return self._decode(codes, lengths, side_info, num_samples)
+    def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:
+        waveform = self._in_windows(lambda first, last: source(first, last).values, int(lengths[0]))
+        return self._at_scale(waveform, lengths, source(0, 1).side_info)
 
-    def _decode_in_windows(self, codes: Tensor) -> Tensor:
-        """One clip [1, K, N] → [1, 1, T] of RMS 1."""
+    def _in_windows(self, source: Callable[[int, int], Tensor], total: int) -> Tensor:
+        """The frames [1, dim, total] of one clip → [1, 1, T] of RMS 1; at once if one window holds them."""
         window = self._frames_per_window()
-        starts = window_starts(codes.shape[-1], window, self._frames_in(WINDOW_OVERLAP_SECONDS))
-        windows = (codes[..., start : start + window] for start in release_memory_between(starts))
-        audio = (self.decoder(self.quantizer.decode(window))[0] for window in windows)
+        starts = window_starts(total, window, self._frames_in(WINDOW_OVERLAP_SECONDS))
+        windows = (source(start, min(start + window, total)) for start in release_memory_between(starts))
+        audio = (self.decoder(window)[0] for window in windows)
         return join(audio, [start * self.hop_length for start in starts], round(WINDOW_FADE_SECONDS * self.sample_rate))
 
     def _frames_per_window(self) -> int:

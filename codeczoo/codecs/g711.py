@@ -60,6 +60,7 @@ class G711(BaseCodec):
     """
 
     Config = G711Config
+    latents_unsupported_reason = "its codes are the samples themselves, each rounded on a logarithmic scale"
 
     sample_rate = 8000
     channels = (1,)

@@ -28,6 +28,7 @@ from codeczoo.base.resampling import resample, resampled_length
 from codeczoo.codecs.xcodec import MARGIN, SPEECH_RATE, XCodec, XCodecConfig, key_maps
 from codeczoo.nn.conv import Length
 from codeczoo.nn.padding import mask_tail
+from codeczoo.nn.quantizer import Quantizer, passed_through
 from codeczoo.nn.rvq import at_least_float32, nearest
 from codeczoo.nn.sequential import Linear
 
@@ -42,7 +43,7 @@ class HiggsAudioConfig(XCodecConfig):
     codebook_choices: Sequence[int] = (2, 4, 6, 8)
 
 
-class ProjectedLevel(nn.Module):
+class ProjectedLevel(Quantizer):
     """A codebook [size, codebook_dim] between projections from and to `dim`."""
 
     def __init__(self, dim: int, size: int, codebook_dim: int) -> None:
@@ -52,16 +53,31 @@ class ProjectedLevel(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Vectors [n, dim] in float32 or better → the nearest rows [n]; the first on a tie."""
-        projected = F.linear(x, self.in_proj.weight.to(x.dtype), self.in_proj.bias.to(x.dtype))
-        return nearest(projected, self.codebook.to(x.dtype))
+        return nearest(self._projected(x), self.codebook.to(x.dtype))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Rows [...] → [..., dim], in float32 or better."""
-        weight, bias, book = (at_least_float32(p) for p in (self.out_proj.weight, self.out_proj.bias, self.codebook))
-        return F.linear(F.embedding(codes, book), weight, bias)
+        return self._widened(F.embedding(codes, at_least_float32(self.codebook)))
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """[..., dim] → [..., dim]."""
+        projected = self._projected(latent)
+        with torch.no_grad(), matmul_precision("exact"):
+            codes = nearest(projected.flatten(0, -2), self.codebook.to(latent.dtype)).view(latent.shape[:-1])
+            rows = F.embedding(codes, at_least_float32(self.codebook))
+        return self._widened(passed_through(rows, projected))
+
+    def tables(self) -> list[Tensor]:
+        return [self.codebook]
+
+    def _projected(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.in_proj.weight.to(x.dtype), self.in_proj.bias.to(x.dtype))
+
+    def _widened(self, rows: Tensor) -> Tensor:
+        return F.linear(rows, at_least_float32(self.out_proj.weight), at_least_float32(self.out_proj.bias))
 
 
-class ProjectedResidualVQ(nn.Module):
+class ProjectedResidualVQ(Quantizer):
     """`num_codebooks` levels, each of which quantises what the ones before it left over, in all `dim` dimensions."""
 
     def __init__(self, num_codebooks: int, size: int, dim: int, codebook_dim: int) -> None:
@@ -88,6 +104,19 @@ class ProjectedResidualVQ(nn.Module):
             total += level.decode(code)
         return total.to(self.levels[0].codebook.dtype).mT
 
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        first, *others = self.levels[:num_codebooks]
+        residual = at_least_float32(latent).mT
+        vectors = total = first.straight_through(residual)
+        for level in others:
+            residual = residual - vectors
+            vectors = level.straight_through(residual)
+            total = total + vectors
+        return total.to(first.codebook.dtype).mT
+
+    def tables(self) -> list[Tensor]:
+        return [level.codebook for level in self.levels]
+
 
 class HiggsAudio(XCodec):
     """The tokenizer of Higgs Audio v2 (Boson AI, 2025): X-Codec's scheme with HuBERT, for speech, music and sound.
@@ -104,7 +133,7 @@ class HiggsAudio(XCodec):
     margin = 320
     semantic_step = 2
 
-    def make_quantizer(self) -> nn.Module:
+    def make_quantizer(self) -> Quantizer:
         config = self.config
         return ProjectedResidualVQ(config.num_codebooks, config.codebook_size, config.dim, config.codebook_dim)
 

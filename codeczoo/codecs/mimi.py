@@ -16,18 +16,20 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant
+from codeczoo.base import BaseCodec, Decoded, Frames, KeyMap, Rule, Variant
+from codeczoo.codecs.gguf import mimi as gguf
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.padding import mask_tail
+from codeczoo.nn.quantizer import Quantizer
 from codeczoo.nn.rotary import Rotary, qkv_to_halves
 from codeczoo.nn.rvq import ResidualVQ, mean_codebook_rule
 from codeczoo.nn.seanet import SEANetDecoder, SEANetEncoder, seanet_rules, seanet_rules_transformers
@@ -56,7 +58,7 @@ class MimiConfig:
     codebook_dim: int = 256
 
 
-class Branch(nn.Module):
+class Branch(Quantizer):
     """A residual quantiser between two projections."""
 
     def __init__(self, dim: int, num_codebooks: int, codebook_size: int, codebook_dim: int) -> None:
@@ -65,14 +67,20 @@ class Branch(nn.Module):
         self.vq = ResidualVQ(num_codebooks, codebook_size, codebook_dim)
         self.output_proj = Conv1d(codebook_dim, dim, 1, bias=False)
 
-    def encode(self, x: Tensor, num_codebooks: int) -> Tensor:
+    def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
         return self.vq.encode(self.input_proj(x), num_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
         return self.output_proj(self.vq.decode(codes))
 
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        return self.output_proj(self.vq.straight_through(self.input_proj(latent), num_codebooks))
 
-class SplitQuantizer(nn.Module):
+    def tables(self) -> list[Tensor]:
+        return self.vq.tables()
+
+
+class SplitQuantizer(Quantizer):
     """Semantic and acoustic codebooks beside each other: both quantise the same latent."""
 
     def __init__(self, config: MimiConfig) -> None:
@@ -94,6 +102,15 @@ class SplitQuantizer(nn.Module):
         x = self.first.decode(semantic)
         return x + self.rest.decode(acoustic) if acoustic.shape[1] else x
 
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        count = len(self.tables()) if num_codebooks is None else num_codebooks
+        x = self.first.straight_through(latent, min(count, self.num_semantic))
+        acoustic = count - self.num_semantic
+        return x + self.rest.straight_through(latent, acoustic) if acoustic > 0 else x
+
+    def tables(self) -> list[Tensor]:
+        return [*self.first.tables(), *self.rest.tables()]
+
 
 class MimiEncoder(BaseCodec):
     """A codec with a transformer and a convolution behind SEANet, all causal, as in Mimi: how it encodes a stream."""
@@ -108,6 +125,10 @@ class MimiEncoder(BaseCodec):
             "transformer": self.encoder_transformer.initial_state(batch_size),
             "downsample": self.downsample.initial_state(batch_size),
         }
+
+    def _stream_latents_warmup(self, waveform: Tensor, state: State) -> tuple[Tensor, None, State]:
+        latent, state = self._encode_latent_step(waveform, state)
+        return latent, None, state
 
     def _encode_latent_step(
         self, waveform: Tensor, state: State, lengths: Tensor | None = None
@@ -146,6 +167,7 @@ class Mimi(MimiEncoder):
         self.codebook_choices = tuple(range(1, config.num_codebooks + 1))
         self.causal = True
         self.latency = self.hop_length / config.sample_rate
+        self.latent_dim = self.vector_dim = config.dim
 
         seanet: dict[str, Any] = {
             "last_kernel": 3,
@@ -163,38 +185,23 @@ class Mimi(MimiEncoder):
         self.decoder_transformer = _transformer(config)
         self.decoder = SEANetDecoder(1, config.dim, config.filters, config.strides[::-1], **seanet)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent = self.encode_latent(waveform)
-        return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
-
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        return Decoded(self.decode_latent(self.quantizer.decode(codes)), lengths * self.hop_length)
-
-    def encode_latent(self, waveform: Tensor) -> Tensor:
-        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         x, _ = self.encoder(F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length)))
-        return self.downsample(self.encoder_transformer(x.mT).mT)
+        return Frames(self.downsample(self.encoder_transformer(x.mT).mT), -(-lengths // self.hop_length))
 
-    def decode_latent(self, latent: Tensor) -> Tensor:
-        """[B, dim, N] → [B, 1, N * hop]."""
-        x = self.upsample(latent)
-        return self.decoder(self.decoder_transformer(x.mT).mT)[0]
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        x = self.upsample(frames.values)
+        return Decoded(self.decoder(self.decoder_transformer(x.mT).mT)[0], frames.lengths * self.hop_length)
 
     # -- streaming ------------------------------------------------------------------------------
 
-    def _stream_encode_warmup(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
-        latent, state = self._encode_latent_step(waveform, state)
-        return self.quantizer.encode(latent, num_codebooks), None, state
-
-    def _stream_encode_flush(
-        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
-    ) -> tuple[Tensor, Tensor]:
+    def _stream_latents_flush(self, rest: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
         batch, _, samples = rest.shape
         if samples == 0:
-            return lengths.new_zeros(batch, num_codebooks, 0), lengths
+            return rest.new_zeros(batch, self.latent_dim, 0), lengths
         last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - samples))
-        codes, _, _ = self._stream_encode_warmup(last, state, num_codebooks)
-        return codes, (lengths > 0).long()
+        latent, _ = self._encode_latent_step(last, state)
+        return latent, (lengths > 0).long()
 
     def _stream_decode_start(self, batch_size: int) -> State:
         return {
@@ -203,8 +210,8 @@ class Mimi(MimiEncoder):
             "decoder": self.decoder.initial_state(batch_size),
         }
 
-    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
-        x, upsample = self.upsample.step(self.quantizer.decode(codes), state["upsample"])
+    def _stream_synthesize_warmup(self, vectors: Tensor, state: State) -> tuple[Tensor, None, State]:
+        x, upsample = self.upsample.step(vectors, state["upsample"])
         y, transformer = self.decoder_transformer.step(x.mT, state["transformer"])
         waveform, decoder = self.decoder.step(y.mT, state["decoder"])
         return waveform, None, {"upsample": upsample, "transformer": transformer, "decoder": decoder}
@@ -275,7 +282,12 @@ def _transformers(what: str, nested: bool) -> KeyMap:
         (
             *seanet_rules_transformers("encoder", f"{en}encoder{seanet}.layers"),
             *seanet_rules_transformers("decoder", f"{de}decoder{seanet}.layers"),
-            Rule(TRANSFORMER + r"attention\.in_proj\.weight", attention, lambda *qkv: torch.cat(qkv)),
+            Rule(
+                TRANSFORMER + r"attention\.in_proj\.weight",
+                attention,
+                lambda *qkv: torch.cat(qkv),
+                lambda weight: weight.chunk(3),
+            ),
             Rule(TRANSFORMER + r"attention\.out_proj\.weight", f"{layer}self_attn.o_proj.weight"),
             Rule(TRANSFORMER + r"feed_forward\.linear(\d)\.weight", rf"{layer}mlp.fc\3.weight"),
             Rule(TRANSFORMER + r"scale1\.scale", f"{layer}self_attn_layer_scale.scale"),
@@ -293,6 +305,7 @@ def _transformers(what: str, nested: bool) -> KeyMap:
     )
 
 
+Mimi.gguf = gguf.layout(_transformers("", nested=False), CODEBOOKS)
 Mimi.key_maps = (
     *(
         _authors(what, *projections, *sums)

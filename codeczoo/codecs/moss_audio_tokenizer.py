@@ -27,11 +27,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, compare_settings
+from codeczoo.base import BaseCodec, Decoded, Frames, KeyMap, Rule, Variant, compare_settings
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.factorized_vq import ResidualFactorizedVQ
 from codeczoo.nn.padding import mask_tail
+from codeczoo.nn.quantizer import Quantizer as BaseQuantizer
 from codeczoo.nn.rotary import Rotary, qkv_to_halves
 from codeczoo.nn.sequential import Linear
 from codeczoo.nn.transformer import FeedForward, State, Transformer, TransformerLayer
@@ -167,7 +168,7 @@ class Side(nn.ModuleList):
         return x, after
 
 
-class Quantizer(nn.Module):
+class Quantizer(BaseQuantizer):
     """Residual codebooks between projections from and to the latents."""
 
     def __init__(self, config: MossAudioTokenizerConfig) -> None:
@@ -176,13 +177,19 @@ class Quantizer(nn.Module):
         self.rvq = ResidualFactorizedVQ(config.vq_dim, config.num_codebooks, config.codebook_size, config.codebook_dim)
         self.output_proj = Conv1d(config.vq_dim, config.code_dim, 1)
 
-    def encode(self, x: Tensor, num_codebooks: int) -> Tensor:
+    def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
         """[B, code_dim, N] → codes [B, K, N]."""
         return self.rvq.encode(self.input_proj(x), num_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
         """[B, K, N] → [B, code_dim, N]."""
         return self.output_proj(self.rvq.decode(codes))
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        return self.output_proj(self.rvq.straight_through(self.input_proj(latent), num_codebooks))
+
+    def tables(self) -> list[Tensor]:
+        return self.rvq.tables()
 
 
 class MossAudioTokenizer(BaseCodec):
@@ -206,6 +213,7 @@ class MossAudioTokenizer(BaseCodec):
         self.codebook_choices = tuple(range(1, config.num_codebooks + 1))
         self.causal = True
         self.latency = self.hop_length / config.sample_rate
+        self.latent_dim = self.vector_dim = config.code_dim
 
         encoder: list[nn.Module] = [Patch(config.patches[0])]
         decoder: list[nn.Module] = [Unpatch(config.patches[0])]
@@ -219,19 +227,15 @@ class MossAudioTokenizer(BaseCodec):
         self.quantizer = Quantizer(config)
         self.decoder = Side(decoder[::-1])
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        codes = self.quantizer.encode(self.encode_latent(waveform), num_codebooks)
-        return Encoded(codes, (lengths // self.hop_length).clamp(min=1))
-
-    def encode_latent(self, waveform: Tensor) -> Tensor:
-        """[B, C, T] → what is quantised, [B, code_dim, N], of whole frames; 1 at least."""
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        """Those of whole frames; of one at least."""
         samples, hop = waveform.shape[-1], self.hop_length
         waveform = F.pad(waveform, (0, max(samples // hop, 1) * hop - samples))
-        return self.encoder(_interleaved(waveform)).mT
+        return Frames(self.encoder(_interleaved(waveform)).mT, (lengths // hop).clamp(min=1))
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        waveform = self._waveform(self.decoder(self.quantizer.decode(codes).mT))
-        return Decoded(waveform, lengths * self.hop_length)
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        waveform = self._waveform(self.decoder(frames.values.mT))
+        return Decoded(waveform, frames.lengths * self.hop_length)
 
     def _waveform(self, x: Tensor) -> Tensor:
         """The network's one channel [B, C * T, 1] → [B, C, T]."""
@@ -242,28 +246,24 @@ class MossAudioTokenizer(BaseCodec):
     def _stream_encode_start(self, batch_size: int) -> list[State]:
         return self.encoder.initial_state(batch_size)
 
-    def _stream_encode_warmup(
-        self, waveform: Tensor, state: list[State], num_codebooks: int
-    ) -> tuple[Tensor, None, list[State]]:
+    def _stream_latents_warmup(self, waveform: Tensor, state: list[State]) -> tuple[Tensor, None, list[State]]:
         x, state = self.encoder.step(_interleaved(waveform), state)
-        return self.quantizer.encode(x.mT, num_codebooks), None, state
+        return x.mT, None, state
 
-    def _stream_encode_flush(
-        self, rest: Tensor, lengths: Tensor, state: list[State], num_codebooks: int
-    ) -> tuple[Tensor, Tensor]:
+    def _stream_latents_flush(self, rest: Tensor, lengths: Tensor, state: list[State]) -> tuple[Tensor, Tensor]:
         """Nothing, because what fills no frame gives no code; but one of a clip that is shorter than a frame."""
         if rest.shape[-1] == 0:
-            return lengths.new_zeros(len(rest), num_codebooks, 0), lengths
+            return rest.new_zeros(len(rest), self.latent_dim, 0), lengths
         last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - rest.shape[-1]))
-        codes, _, _ = self._stream_encode_warmup(last, state, num_codebooks)
+        latent, _, _ = self._stream_latents_warmup(last, state)
         steps_so_far, _ = state[0]
-        return codes, ((steps_so_far == 0) & (lengths > 0)).long()
+        return latent, ((steps_so_far == 0) & (lengths > 0)).long()
 
     def _stream_decode_start(self, batch_size: int) -> list[State]:
         return self.decoder.initial_state(batch_size)
 
-    def _stream_decode_warmup(self, codes: Tensor, state: list[State]) -> tuple[Tensor, None, list[State]]:
-        x, state = self.decoder.step(self.quantizer.decode(codes).mT, state)
+    def _stream_synthesize_warmup(self, vectors: Tensor, state: list[State]) -> tuple[Tensor, None, list[State]]:
+        x, state = self.decoder.step(vectors.mT, state)
         return self._waveform(x), None, state
 
     def _stream_decode_flush(self, state: list[State]) -> tuple[Tensor, None]:

@@ -28,8 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Context, Decoded, Encoded, KeyMap, Rule, Variant, compare_settings, dense_or_none
+from codeczoo.base import BaseCodec, Context, Decoded, Frames, KeyMap, Rule, Variant, compare_settings, dense_or_none
 from codeczoo.codecs.formats.nemo_archive import read_nemo
+from codeczoo.codecs.gguf import nanocodec as gguf
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.fsq import GroupFSQ
 from codeczoo.nn.hifigan import MultiReceptiveField, widest
@@ -174,6 +175,7 @@ class NanoCodec(BaseCodec):
         self.codebook_sizes = (math.prod(config.levels),) * config.num_codebooks
         self.codebook_choices = (config.num_codebooks,)
         self.causal_decoder = True
+        self.latent_dim = self.vector_dim = config.latent_dim
         self.encoder = Encoder(config)
         self.quantizer = GroupFSQ(config.num_codebooks, config.levels, FSQ_SCALE, shift=torch.tan)
         self.decoder = Decoder(config)
@@ -182,25 +184,21 @@ class NanoCodec(BaseCodec):
         self.latency = (last + 1) / self.sample_rate
         self.decode_context = Context(-self.decoder.receptive_span(self.hop_length)[0], 0)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        return Encoded(self.quantizer.encode(self.encode_latent(waveform, lengths)), -(-lengths // self.hop_length))
-
-    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """[B, 1, T], zeros behind each item → what is quantised, [B, latent_dim, ceil(T / hop)]."""
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        frames = -(-lengths // self.hop_length)
         waveform = F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))
-        samples = -(-lengths // self.hop_length) * self.hop_length
-        return self.encoder(waveform, dense_or_none(samples, waveform.shape[-1]))
+        return Frames(self.encoder(waveform, dense_or_none(frames * self.hop_length, waveform.shape[-1])), frames)
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        return Decoded(self.decoder(self.quantizer.decode(codes, self.dtype)), lengths * self.hop_length)
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        return Decoded(self.decoder(frames.values), frames.lengths * self.hop_length)
 
     # -- streaming ------------------------------------------------------------------------------
 
     def _stream_decode_start(self, batch_size: int) -> State:
         return self.decoder.initial_state(batch_size)
 
-    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
-        waveform, state = self.decoder.step(self.quantizer.decode(codes, self.dtype), state)
+    def _stream_synthesize_warmup(self, vectors: Tensor, state: State) -> tuple[Tensor, None, State]:
+        waveform, state = self.decoder.step(vectors, state)
         return waveform, None, state
 
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, None]:
@@ -286,3 +284,4 @@ NanoCodec.key_maps = (
         ),
     ),
 )
+NanoCodec.gguf = gguf.layout(NanoCodec.key_maps[0])

@@ -24,14 +24,14 @@ Features, attention and group norms see the whole clip: long clips go whole up t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, contexts_of, dense_or_none
+from codeczoo.base import BaseCodec, Decoded, Frames, KeyMap, Rule, Variant, contexts_of, dense_or_none
 from codeczoo.codecs.bigcodec import BigCodecConfig, convolutional_encoder, module_rules
 from codeczoo.codecs.xcodec2 import acoustic_names, transformers_key_map
 from codeczoo.nn.conv import Conv1d
@@ -84,7 +84,7 @@ class NeuCodecConfig:
 
 
 class _Upsampling(BaseCodec):
-    """What the two networks share: quantiser, decoder and facts. The encoders give `encode_latent` and `_frames`."""
+    """What the two networks share: quantiser, decoder and facts. The encoders give `_encoder_output` and `_frames`."""
 
     Config = NeuCodecConfig
     config: NeuCodecConfig
@@ -98,6 +98,7 @@ class _Upsampling(BaseCodec):
         self.codebook_sizes = (math.prod(config.digits),)
         self.codebook_choices = (1,)
         self.encode_context, self.decode_context = contexts_of(CONTEXT_SECONDS, config.sample_rate, hop_length)
+        self.latent_dim = self.vector_dim = config.latent_dim
         self.join = Linear(2 * config.dim, config.latent_dim)
         self.quantizer = ProjectedFSQ(config.latent_dim, config.digits, bounds=2)
         dim, hop = config.decoder_dim, hop_length * config.output_sample_rate // config.sample_rate
@@ -109,10 +110,10 @@ class _Upsampling(BaseCodec):
     def output_sample_rate(self) -> int:
         return self.config.output_sample_rate
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        return Encoded(self.quantizer.encode(self.encode_latent(waveform, lengths))[:, None], self._frames(lengths))
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        return Frames(self._encoder_output(waveform, lengths), self._frames(lengths))
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+    def _encoder_output(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """[B, 1, T] → what is quantised, [B, latent_dim, N]."""
         raise NotImplementedError
 
@@ -127,9 +128,10 @@ class _Upsampling(BaseCodec):
         frames = dense_or_none(own, longest)
         return waveform, frames, None if frames is None else (frames + more) * self.hop_length
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        own = dense_or_none(lengths, codes.shape[-1])
-        x = self.part(self.quantizer.decode(codes[:, 0]).mT).mT.contiguous()
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        own = dense_or_none(lengths, vectors.shape[-1])
+        x = self.part(vectors.mT).mT.contiguous()
         return Decoded(self.head(self.backbone(x, own), own)[:, None], lengths * self.head.hop_length)
 
 
@@ -152,7 +154,7 @@ class NeuCodec(_Upsampling):
             BigCodecConfig(encoder_dim=config.encoder_dim, strides=config.strides, latent_dim=dim, lstm_layers=0)
         )
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+    def _encoder_output(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         waveform, frames, samples = self._filled(waveform, lengths, 1)
         semantic = self.encode_semantic(self.features(waveform, samples), frames)
         acoustic = self.acoustic(waveform, samples)[..., :-1]
@@ -197,7 +199,7 @@ class DistillNeuCodec(_Upsampling):
         self.acoustic = _trend_encoder(config)
         self.widen = Linear(config.local_dim, dim)
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+    def _encoder_output(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         waveform, frames, samples = self._filled(waveform, lengths, 0)
         acoustic = self.widen(self.acoustic(waveform, samples).mT).mT
         semantic = self.encode_semantic(waveform, samples, frames)

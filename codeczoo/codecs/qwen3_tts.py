@@ -27,12 +27,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base import Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none
+from codeczoo.base import Decoded, Frames, KeyMap, Rule, Variant, dense_or_none
+from codeczoo.codecs.gguf import qwen3_tts as gguf
 from codeczoo.codecs.mimi import MimiEncoder
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.convnext import CausalConvNeXtBlock
 from codeczoo.nn.mixture_of_experts import SwiGLU
+from codeczoo.nn.quantizer import Quantizer, passed_through
 from codeczoo.nn.rotary import Rotary
 from codeczoo.nn.rvq import ResidualVQ, mean_codebook_rule
 from codeczoo.nn.seanet import ResidualUnit, SEANetEncoder, SEANetStack, seanet_rules_transformers
@@ -85,7 +87,7 @@ class Branch(nn.Module):
         self.vq = ResidualVQ(num_codebooks, codebook_size, codebook_dim)
 
 
-class SplitQuantizer(nn.Module):
+class SplitQuantizer(Quantizer):
     """Semantic and acoustic codebooks beside each other: both quantise the same latent. One side's half of it."""
 
     def __init__(self, config: Qwen3TTSConfig, in_dim: int, out_dim: int) -> None:
@@ -95,14 +97,20 @@ class SplitQuantizer(nn.Module):
         self.first = Branch(in_dim, out_dim, config.num_semantic, *book)
         self.rest = Branch(in_dim, out_dim, config.num_codebooks - config.num_semantic, *book)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """[B, dim, N] → codes [B, K, N]."""
+    def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """[B, dim, N] → codes [B, K, N], always all of them."""
         return torch.cat([branch.vq.encode(branch.proj(x)) for branch in (self.first, self.rest)], dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """[B, K, N] → [B, dim, N]."""
+        """[B, K, N] of all codebooks → [B, dim, N]."""
+        count = len(self.tables())
+        if codes.shape[1] != count:
+            raise ValueError(f"Qwen3-TTS decodes {count} codebooks; these codes have {codes.shape[1]}")
         semantic, acoustic = codes[:, : self.num_semantic], codes[:, self.num_semantic :]
         return self.first.proj(self.first.vq.decode(semantic)) + self.rest.proj(self.rest.vq.decode(acoustic))
+
+    def tables(self) -> list[Tensor]:
+        return [*self.first.vq.tables(), *self.rest.vq.tables()]
 
 
 def _transformer(
@@ -240,6 +248,7 @@ class Qwen3TTS(MimiEncoder):
         self.codebook_choices = (config.num_codebooks,)
         self.causal = True
         self.latency = self.hop_length / config.sample_rate
+        self.latent_dim = self.vector_dim = config.dim
 
         dim = config.dim
         self.encoder = SEANetEncoder(
@@ -257,25 +266,30 @@ class Qwen3TTS(MimiEncoder):
         self.decoder_quantizer = SplitQuantizer(config, config.codebook_dim, dim)
         self.decoder = Decoder(config)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        return Encoded(self.encoder_quantizer.encode(latent), -(-lengths // self.hop_length))
+    def _quantizers(self) -> tuple[SplitQuantizer, SplitQuantizer]:
+        return self.encoder_quantizer, self.decoder_quantizer
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        return Decoded(self.decoder(self.decode_vectors(codes)), lengths * self.hop_length)
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        x, steps = self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        latent = self.downsample(self.encoder_transformer(x.mT).mT, steps)
+        return Frames(latent, -(-lengths // self.hop_length))
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, dim, ceil(T / hop)]."""
-        x, steps = self.encoder(waveform, lengths)
-        return self.downsample(self.encoder_transformer(x.mT).mT, steps)
+    def _straight_through(self, frames: Frames, num_codebooks: int) -> Frames:
+        """The choice is the encoder's, the rows are the decoder's."""
+        with torch.no_grad():
+            codes = self.encoder_quantizer.encode(frames.values)
+        parts, start = [], 0
+        for name in ("first", "rest"):
+            ours, theirs = getattr(self.encoder_quantizer, name), getattr(self.decoder_quantizer, name)
+            own = codes[:, start : start + len(theirs.vq.codebooks)]
+            with torch.no_grad():
+                rows = theirs.vq.decode(own)
+            parts.append(theirs.proj(passed_through(rows, ours.proj(frames.values))))
+            start += own.shape[1]
+        return Frames(parts[0] + parts[1], frames.lengths)
 
-    def decode_vectors(self, codes: Tensor) -> Tensor:
-        """[B, K, N] → what they stand for, [B, dim, N]."""
-        if codes.shape[1] != self.config.num_codebooks:
-            raise ValueError(
-                f"{self.name} decodes {self.config.num_codebooks} codebooks; these codes have {codes.shape[1]}"
-            )
-        return self.decoder_quantizer.decode(codes)
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        return Decoded(self.decoder(frames.values), frames.lengths * self.hop_length)
 
     def decode_in_chunks(self, codes: Tensor, chunk: int = 300, context: int = 25) -> Tensor:
         """Upstream's `decode`: codes [B, K, N] → [B, 1, N * hop], each `chunk` frames by themselves after the `context`
@@ -291,23 +305,17 @@ class Qwen3TTS(MimiEncoder):
 
     # -- streaming ------------------------------------------------------------------------------
 
-    def _stream_encode_warmup(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, None, State]:
-        latent, state = self._encode_latent_step(waveform, state)
-        return self.encoder_quantizer.encode(latent), None, state
-
-    def _stream_encode_flush(
-        self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
-    ) -> tuple[Tensor, Tensor]:
+    def _stream_latents_flush(self, rest: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor]:
         if rest.shape[-1] == 0:
-            return lengths.new_zeros(len(rest), num_codebooks, 0), lengths
+            return rest.new_zeros(len(rest), self.latent_dim, 0), lengths
         latent, _ = self._encode_latent_step(rest, state, lengths)
-        return self.encoder_quantizer.encode(latent), (lengths > 0).long()
+        return latent, (lengths > 0).long()
 
     def _stream_decode_start(self, batch_size: int) -> State:
         return self.decoder.initial_state(batch_size)
 
-    def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, None, State]:
-        waveform, state = self.decoder.step(self.decode_vectors(codes), state)
+    def _stream_synthesize_warmup(self, vectors: Tensor, state: State) -> tuple[Tensor, None, State]:
+        waveform, state = self.decoder.step(vectors, state)
         return waveform, None, state
 
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, None]:
@@ -335,7 +343,7 @@ def _transformer_rules(ours: str, published: str, feed_forward: Mapping[str, str
     at, to = rf"{ours}\.layers\.(\d+)\.", rf"{published}.layers.\1."
     qkv = tuple(f"{to}self_attn.{x}_proj.weight" for x in "qkv")
     return (
-        Rule(at + r"attention\.in_proj\.weight", qkv, lambda *parts: torch.cat(parts)),
+        Rule(at + r"attention\.in_proj\.weight", qkv, lambda *parts: torch.cat(parts), lambda weight: weight.chunk(3)),
         Rule(at + r"attention\.out_proj\.weight", f"{to}self_attn.o_proj.weight"),
         *(Rule(rf"{at}feed_forward\.{name}\.weight", f"{to}mlp.{x}.weight") for name, x in feed_forward.items()),
         Rule(at + r"scale1\.scale", f"{to}self_attn_layer_scale.scale"),
@@ -364,7 +372,7 @@ def _generator_rules(stages: int) -> tuple[Rule, ...]:
         return Rule(rf"{at}{ours}\.(weight|bias)", rf"{to}{published}.conv.\1")
 
     def snake(ours: str, published: str) -> Rule:
-        return Rule(rf"{at}{ours}\.(alpha|beta)", rf"{to}{published}.\1", _column)
+        return Rule(rf"{at}{ours}\.(alpha|beta)", rf"{to}{published}.\1", _column, lambda values: [values.flatten()])
 
     rules = [conv("0", "0")]
     for stage in range(stages):
@@ -405,3 +413,4 @@ Qwen3TTS.key_maps = (
         ),
     ),
 )
+Qwen3TTS.gguf = gguf.layout(Qwen3TTS.key_maps[0], CODEBOOKS)

@@ -15,7 +15,7 @@ lose up to 2 s of tokens. This one does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,10 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Encoded, KeyMap, Rule, Variant, dense_or_none, release_memory_between
+from codeczoo.base import BaseCodec, Frames, KeyMap, Rule, Variant, dense_or_none, pad_stack, release_memory_between
+from codeczoo.codecs.gguf import s3tokenizer as gguf
 from codeczoo.nn.attention import Attention, AttentionMask, everything
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.log_mel import HOP, whisper_log_mel
+from codeczoo.nn.quantizer import SingleQuantizer
 from codeczoo.nn.rotary import Rotary, Rotation
 from codeczoo.nn.rvq import ResidualVQ
 from codeczoo.nn.sequential import Linear
@@ -118,29 +120,40 @@ class Encoder(nn.Module):
         return self.conv2.out_length(self.conv1.out_length(frames))
 
 
-class DirectionVQ(nn.Module):
+class DirectionVQ(SingleQuantizer):
     """Quantiser of version 1: the vector that is nearest to the latent at length 1."""
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         self.vq = ResidualVQ(1, size, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, dim] → [B, N]."""
-        return self.vq.encode(F.normalize(x, dim=-1, eps=1e-12).mT)[:, 0]
+    def encode(self, latent: Tensor) -> Tensor:
+        """[B, dim, N] → [B, N]."""
+        return self.vq.encode(F.normalize(latent.mT, dim=-1, eps=1e-12).mT)[:, 0]
+
+    def tables(self) -> list[Tensor]:
+        return self.vq.tables()
 
 
-class Ternary(nn.Module):
+class Ternary(SingleQuantizer):
     """Quantiser of version 2: numbers rounded to -1, 0 or 1 are the digits of the code in base 3, the lowest first."""
 
     def __init__(self, dim: int, num_digits: int) -> None:
         super().__init__()
         self.project_down = Linear(dim, num_digits)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, dim] → [B, N]."""
-        digits = (self.project_down(x).tanh() * 0.9990000128746033).round().long() + 1
-        return (digits * 3 ** torch.arange(digits.shape[-1], device=x.device)).sum(-1)
+    def encode(self, latent: Tensor) -> Tensor:
+        """[B, dim, N] → [B, N]."""
+        digits = (self.project_down(latent.mT).tanh() * 0.9990000128746033).round().long() + 1
+        return (digits * self._places(digits.shape[-1])).sum(-1)
+
+    def tables(self) -> list[Tensor]:
+        weight = self.project_down.weight
+        codes = torch.arange(3 ** len(weight), device=weight.device)[:, None]
+        return [(codes // self._places(len(weight)) % 3 - 1).to(weight.dtype)]
+
+    def _places(self, digits: int) -> Tensor:
+        return 3 ** torch.arange(digits, device=self.project_down.weight.device)
 
 
 class S3Tokenizer(BaseCodec):
@@ -168,8 +181,9 @@ class S3Tokenizer(BaseCodec):
         self.sample_rate = config.sample_rate
         self.hop_length = HOP * config.strides[0] * config.strides[1]
         self.codebook_choices = (1,)
+        self.latent_dim = config.dim
         self.encoder = Encoder(config)
-        self.quantizer: nn.Module
+        self.quantizer: DirectionVQ | Ternary
         if config.version == 1:
             self.codebook_sizes = (config.codebook_size,)
             self.quantizer = DirectionVQ(config.codebook_size, config.dim)
@@ -177,21 +191,23 @@ class S3Tokenizer(BaseCodec):
             self.codebook_sizes = (3**config.num_digits,)
             self.quantizer = Ternary(config.dim, config.num_digits)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         frames = (lengths // HOP).clamp(min=1)
         mel = whisper_log_mel(waveform[:, 0], dense_or_none(lengths, waveform.shape[-1]), self.config.mels)
         if mel.shape[-1] <= WINDOW_FRAMES:
             x = self.encoder(mel, dense_or_none(frames, mel.shape[-1]))
-            return Encoded(self.quantizer(x)[:, None], self.encoder.tokens(frames))
+            return Frames(x.mT, self.encoder.tokens(frames))
         items = [self._in_windows(item[:, :n]) for item, n in zip(mel, frames.tolist(), strict=True)]
-        counts = torch.tensor([len(item) for item in items], device=mel.device)
-        return Encoded(nn.utils.rnn.pad_sequence(items, batch_first=True)[:, None], counts)
+        values, counts = pad_stack([torch.cat(list(item), dim=-1) for item in items])
+        return Frames(values, counts)
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        return self._encode(waveform, lengths, num_codebooks)  # which cuts windows as published
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
+        mel = whisper_log_mel(waveform[:, 0, : int(lengths[0])], None, self.config.mels)
+        for latent in self._in_windows(mel[0, :, : max(int(lengths[0]) // HOP, 1)]):  # cut as published
+            yield Frames(latent[None], lengths.new_tensor([latent.shape[-1]]))
 
-    def _in_windows(self, mel: Tensor) -> Tensor:
-        """One clip's mel [mels, F] → tokens [N], in windows that overlap by 4 s."""
+    def _in_windows(self, mel: Tensor) -> Iterator[Tensor]:
+        """One clip's mel [mels, F] → latents [dim, n], in windows that overlap by 4 s."""
         total = mel.shape[-1]
         starts = [0]
         while starts[-1] + WINDOW_FRAMES < total:
@@ -200,16 +216,14 @@ class S3Tokenizer(BaseCodec):
             (WINDOW_FRAMES - WINDOW_STEP) // 2 * HOP // self.hop_length
         )  # tokens at a side that has a neighbour
         together = max(int(self._chunk_seconds() * self.sample_rate / HOP / WINDOW_FRAMES), 1)
-        kept = []
         for first in release_memory_between(range(0, len(starts), together)):
             group = starts[first : first + together]
             lengths = torch.tensor([min(WINDOW_FRAMES, total - start) for start in group], device=mel.device)
             windows = [F.pad(mel[:, s : s + WINDOW_FRAMES], (0, max(s + WINDOW_FRAMES - total, 0))) for s in group]
             batch = torch.stack(windows)[..., : int(lengths.max())]
-            tokens = self.quantizer(self.encoder(batch, dense_or_none(lengths, batch.shape[-1])))
-            for start, row, n in zip(group, tokens, self.encoder.tokens(lengths).tolist(), strict=True):
-                kept.append(row[dropped if start else 0 : n - dropped if start != starts[-1] else n])
-        return torch.cat(kept)
+            latents = self.encoder(batch, dense_or_none(lengths, batch.shape[-1])).mT
+            for start, row, n in zip(group, latents, self.encoder.tokens(lengths).tolist(), strict=True):
+                yield row[:, dropped if start else 0 : n - dropped if start != starts[-1] else n]
 
 
 # -- key maps, and the published ONNX form ------------------------------------------------------------
@@ -221,6 +235,13 @@ def _qkv_bias(query: Tensor, value: Tensor) -> Tensor:
     return torch.cat([query, torch.zeros_like(query), value])  # keys have no bias
 
 
+def _without_key(bias: Tensor) -> tuple[Tensor, Tensor]:
+    query, key, value = bias.chunk(3)
+    if bool(key.any()):
+        raise ValueError("s3tokenizer: these weights have a bias of keys, and published files have none")
+    return query, value
+
+
 def _key_map(name: str, prefix: str = "", unused: Sequence[str] = ()) -> KeyMap:
     theirs = prefix + r"encoder.blocks.\1."
     qkv = tuple(f"{theirs}attn.{x}.weight" for x in ("query", "key", "value"))
@@ -229,8 +250,13 @@ def _key_map(name: str, prefix: str = "", unused: Sequence[str] = ()) -> KeyMap:
         name,
         (
             Rule(r"encoder\.positions", prefix + "encoder.positional_embedding"),
-            Rule(LAYER + r"attention\.in_proj\.weight", qkv, lambda *parts: torch.cat(parts)),
-            Rule(LAYER + r"attention\.in_proj\.bias", biases, _qkv_bias),
+            Rule(
+                LAYER + r"attention\.in_proj\.weight",
+                qkv,
+                lambda *parts: torch.cat(parts),
+                lambda weight: weight.chunk(3),
+            ),
+            Rule(LAYER + r"attention\.in_proj\.bias", biases, _qkv_bias, _without_key),
             Rule(LAYER + r"attention\.out_proj\.(\w+)", rf"{theirs}attn.out.\2"),
             Rule(LAYER + r"attention\.memory\.weight", f"{theirs}attn.fsmn_block.weight"),
             Rule(LAYER + r"norm1\.(\w+)", rf"{theirs}attn_ln.\2"),
@@ -245,8 +271,10 @@ def _key_map(name: str, prefix: str = "", unused: Sequence[str] = ()) -> KeyMap:
     )
 
 
+_PACKAGE = _key_map("s3tokenizer")
+S3Tokenizer.gguf = gguf.layout(_PACKAGE)
 S3Tokenizer.key_maps = (
-    _key_map("s3tokenizer"),
+    _PACKAGE,
     # In a file of Chatterbox (s3gen.safetensors), beside the models that make sound from the tokens.
     _key_map("s3tokenizer in chatterbox", "tokenizer.", (r"tokenizer\.(_mel_filters|window)", r"(?!tokenizer\.).+")),
 )

@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ from torch.nn import functional as F
 from codeczoo.base import (
     BaseCodec,
     Decoded,
-    Encoded,
+    Frames,
+    FrameSource,
     KeyMap,
     Rule,
     Variant,
@@ -38,9 +39,11 @@ from codeczoo.base import (
     join_chunks,
     release_memory_between,
 )
+from codeczoo.codecs.gguf import snac as gguf
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.factorized_vq import FactorizedVQ
+from codeczoo.nn.quantizer import Quantizer
 from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 from codeczoo.nn.rotary import Rotary
 from codeczoo.nn.snake import UNIT_LAYERS, Snake, SnakeDown, SnakeUnits
@@ -151,8 +154,11 @@ class Decoder(nn.Module):
         return self.last(self.snake(x, inplace=True), lengths).tanh_()
 
 
-class MultiScaleVQ(nn.Module):
-    """Residual levels, each on the mean of `stride` frames."""
+class MultiScaleVQ(Quantizer):
+    """Residual levels, each on the mean of `stride` frames.
+
+    Codes are [B, K, N], those of a level at the left of its row.
+    """
 
     def __init__(self, latent_dim: int, config: SNACConfig) -> None:
         super().__init__()
@@ -160,19 +166,34 @@ class MultiScaleVQ(nn.Module):
         sizes = (config.codebook_size, config.codebook_dim)
         self.levels = nn.ModuleList(FactorizedVQ(latent_dim, *sizes) for _ in self.strides)
 
-    def encode(self, latent: Tensor) -> list[Tensor]:
-        """[B, C, N] → a list of codes [B, N / stride]."""
-        codes = []
-        for level, stride in zip(self.levels, self.strides, strict=True):
-            codes.append(level.encode(F.avg_pool1d(latent, stride)))
-            latent = latent - level.decode(codes[-1]).repeat_interleave(stride, dim=-1)
-        return codes
+    def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """[B, C, N], N a multiple of every stride → codes [B, K, N] of the first K levels."""
+        rows, frames = [], latent.shape[-1]
+        for level, stride in self._first(num_codebooks):
+            rows.append(level.encode(F.avg_pool1d(latent, stride)))
+            latent = latent - level.decode(rows[-1]).repeat_interleave(stride, dim=-1)
+        return torch.stack([F.pad(row, (0, frames - row.shape[-1])) for row in rows], dim=1)
 
-    def decode(self, codes: Sequence[Tensor]) -> Tensor:
-        """A list of codes [B, N / stride] of the first levels → [B, C, N]."""
-        pairs = zip(self.levels, codes, self.strides, strict=False)
-        parts = (level.decode(code).repeat_interleave(stride, dim=-1) for level, code, stride in pairs)
+    def decode(self, codes: Tensor) -> Tensor:
+        """[B, K, N] of the first K levels, N a multiple of every stride → [B, C, N]."""
+        parts = (
+            level.decode(row[:, : row.shape[-1] // stride]).repeat_interleave(stride, dim=-1)
+            for (level, stride), row in zip(self._first(codes.shape[1]), codes.unbind(1), strict=True)
+        )
         return functools.reduce(torch.add, parts)
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        parts = []
+        for level, stride in self._first(num_codebooks):
+            parts.append(level.straight_through(F.avg_pool1d(latent, stride)).repeat_interleave(stride, dim=-1))
+            latent = latent - parts[-1]
+        return functools.reduce(torch.add, parts)
+
+    def tables(self) -> list[Tensor]:
+        return [level.codebook for level, _ in self._first(None)]
+
+    def _first(self, count: int | None) -> list[tuple[FactorizedVQ, int]]:
+        return list(zip(cast("Sequence[FactorizedVQ]", self.levels[:count]), self.strides[:count], strict=True))
 
 
 class SNAC(BaseCodec):
@@ -203,6 +224,7 @@ class SNAC(BaseCodec):
         self.codebook_choices = tuple(range(1, len(self.strides) + 1))
         self.window = math.lcm(self.strides[0], config.window or 1)  # frames that a clip is filled up to
         latent_dim = config.encoder_dim << len(config.encoder_rates)
+        self.latent_dim = self.vector_dim = latent_dim
         self.encoder = Encoder(config)
         self.quantizer = MultiScaleVQ(latent_dim, config)
         self.decoder = Decoder(latent_dim, config)
@@ -215,67 +237,62 @@ class SNAC(BaseCodec):
 
     # -- encode ---------------------------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        frames = self._frames(lengths)
-        return Encoded(self._pack(self.encode_levels(waveform, lengths)[:num_codebooks]), frames)
-
-    def encode_levels(self, waveform: Tensor, lengths: Tensor) -> list[Tensor]:
-        """[B, 1, T] → codes [B, N / stride] by level."""
-        return self.quantizer.encode(self.encode_latent(waveform, lengths))
-
-    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """[B, 1, T] → latent [B, C, N]."""
-        unit = self.window * self.hop_length
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        unit, frames = self.window * self.hop_length, self._frames(lengths)
         waveform = F.pad(waveform, (0, -waveform.shape[-1] % unit))
-        whole = self._frames(lengths) * self.hop_length
-        return self.encoder(waveform, dense_or_none(whole, waveform.shape[-1]))
+        return Frames(self.encoder(waveform, dense_or_none(frames * self.hop_length, waveform.shape[-1])), frames)
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
         """One clip, exactly, in chunks of whole windows with the context that they see."""
         total, hop = int(self._frames(lengths)[0]), self.hop_length
         waveform = waveform[..., : int(lengths[0])]
-        chunks: list[list[Tensor]] = []
         for first, start, stop, last in release_memory_between(self._chunks(total, samples // hop, self._reach)):
             own = waveform[..., first * hop : last * hop]
             own = F.pad(own, (0, (last - first) * hop - own.shape[-1]))
-            levels = self.encode_levels(own, lengths.new_tensor([own.shape[-1]]))
-            cuts = zip(levels, self.strides, strict=True)
-            chunks.append([level[:, (start - first) // s : (stop - first) // s] for level, s in cuts])
-        levels = [torch.cat(level, dim=-1) for level in zip(*chunks, strict=True)]
-        return Encoded(self._pack(levels[:num_codebooks]), self._frames(lengths))
-
-    def _pack(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels [B, N / stride] → [B, K, N], each at the left of its row."""
-        frames = levels[0].shape[-1] * self.strides[0]
-        return torch.stack([F.pad(level, (0, frames - level.shape[-1])) for level in levels], dim=1)
+            latent = self._latents(own, lengths.new_tensor([own.shape[-1]])).values
+            yield Frames(latent[..., start - first : stop - first], lengths.new_tensor([stop - start]))
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        latent = self.quantizer.decode(self._unpack(codes))
-        lengths = self._whole_windows(lengths)
-        waveform = self.decoder(latent, dense_or_none(lengths, latent.shape[-1]), self._noise())
+    def _vectors(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor]) -> Frames:
+        """Of whole windows: codes of fewer frames are filled up with code 0."""
+        codes = F.pad(codes, (0, -codes.shape[-1] % self.window))
+        return Frames(self.quantizer.decode(codes), self._whole_windows(lengths))
+
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths = self._filled(frames.values), self._whole_windows(frames.lengths)
+        waveform = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]), self._noise())
         return Decoded(waveform, lengths * self.hop_length)
 
     def _decode_long(
         self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
     ) -> Decoded:
-        levels, total = self._unpack(codes), int(self._whole_windows(lengths)[0])
+        """As `_synthesize_long`: each codebook's codes of a chunk lie at another place of their row."""
+        codes = F.pad(codes, (0, -codes.shape[-1] % self.window))
+        rows = [codes[:, k, : codes.shape[-1] // s] for k, s in enumerate(self.strides[: codes.shape[1]])]
+
+        def source(first: int, last: int) -> Frames:
+            own = [row[:, first // s : last // s] for row, s in zip(rows, self.strides, strict=False)]
+            packed = torch.stack([F.pad(row, (0, last - first - row.shape[-1])) for row in own], dim=1)
+            return Frames(self.quantizer.decode(packed), lengths.new_tensor([last - first]))
+
+        return self._synthesize_long(source, self._whole_windows(lengths), num_samples, frames)
+
+    def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:
+        own, total = int(lengths[0]), int(self._whole_windows(lengths)[0])
 
         def chunks() -> Iterator[Tensor]:
             for first, start, stop, last in release_memory_between(self._chunks(total, frames, self._decoder_reach)):
-                cuts = zip(levels, self.strides, strict=False)
-                latent = self.quantizer.decode([level[:, first // s : last // s] for level, s in cuts])
-                audio = self.decoder(latent, None, self._noise(), first)
+                vectors = self._filled(source(first, min(last, own)).values)
+                audio = self.decoder(vectors, None, self._noise(), first)
                 yield audio[..., (start - first) * self.hop_length : (stop - first) * self.hop_length]
 
         samples = total * self.hop_length
         return Decoded(join_chunks(chunks(), samples), lengths.new_tensor([samples]))
 
-    def _unpack(self, codes: Tensor) -> list[Tensor]:
-        """[B, K, N] → levels [B, N / stride], filled up with code 0 to whole windows."""
-        codes = F.pad(codes, (0, -codes.shape[-1] % self.window))
-        return [codes[:, k, : codes.shape[-1] // stride] for k, stride in enumerate(self.strides[: codes.shape[1]])]
+    def _filled(self, vectors: Tensor) -> Tensor:
+        """[B, C, N] → the same with zeros up to whole windows."""
+        return F.pad(vectors, (0, -vectors.shape[-1] % self.window))
 
     def _noise(self) -> Noise | None:
         return None if self.noise_seed is None else functools.partial(seeded_noise, self.noise_seed)
@@ -369,3 +386,4 @@ def _key_map(attention: bool) -> KeyMap:
 
 
 SNAC.key_maps = (_key_map(attention=False), _key_map(attention=True))
+SNAC.gguf = gguf.layout(SNAC.key_maps[0])

@@ -65,6 +65,7 @@ class SndfileCodec(BaseCodec):
     """Base of `Opus`, `Vorbis` and `Mp3`: codes [B, 1, bytes] are the bytes of a compressed file."""
 
     Config = SndfileConfig
+    latents_unsupported_reason = "its codes are the bytes of a compressed file"
     container: ClassVar[str]  # libsndfile's names
     subtype: ClassVar[str]
 

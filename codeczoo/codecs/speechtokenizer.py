@@ -25,12 +25,14 @@ from codeczoo.base import (
     BaseCodec,
     Context,
     Decoded,
-    Encoded,
+    Frames,
+    FrameSource,
     KeyMap,
     Variant,
     compare_settings,
     dense_or_none,
     join_chunks,
+    values_in_chunks,
 )
 from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
@@ -85,33 +87,27 @@ class SpeechTokenizer(BaseCodec):
         context = round(LSTM_CONTEXT_SECONDS * config.sample_rate)
         self.encode_context = Context(context, context)
 
+        self.latent_dim = self.vector_dim = config.dim
         act = {"elu": elu, "snake": _snake}[config.activation]
         dim, filters, strides = config.dim, config.filters, tuple(config.strides)
         self.encoder = SEANetEncoder(1, dim, filters, strides, causal=False, bidirectional=True, activation=act)
         self.quantizer = ResidualVQ(config.num_codebooks, config.codebook_size, dim)
         self.decoder = SEANetDecoder(1, dim, filters, strides[::-1], causal=False, activation=act)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        return Encoded(self.quantizer.encode(latent, num_codebooks), -(-lengths // self.hop_length))
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        latent, _ = self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        return Frames(latent, -(-lengths // self.hop_length))
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
-        return self.encoder(waveform, lengths)[0]
-
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        return self._decode_vectors(self.quantizer.decode(codes), lengths)
-
-    def _decode_vectors(self, vectors: Tensor, lengths: Tensor) -> Decoded:
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
         waveform, _ = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]))
         return Decoded(waveform, lengths * self.hop_length)
 
-    def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
-    ) -> Decoded:
+    def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from its last state."""
-        latents = (self.quantizer.decode(chunk) for chunk in codes[..., : int(lengths[0])].split(frames, dim=-1))
-        waveform = join_chunks(run_chunked(self.decoder.layers, latents), int(lengths[0]) * self.hop_length)
+        total = int(lengths[0])
+        chunks = run_chunked(self.decoder.layers, values_in_chunks(source, total, frames))
+        waveform = join_chunks(chunks, total * self.hop_length)
         return Decoded(waveform, lengths * self.hop_length)
 
     @torch.no_grad()
@@ -126,8 +122,8 @@ class SpeechTokenizer(BaseCodec):
                 f"{self.name} has codebooks 0 to {len(self.codebook_sizes) - 1}; {first} to {last - 1} given"
             )
         codes = self._check_codes(codes).codes.to(self.device)
-        vectors = self.quantizer.decode(codes, first)
-        return self._decode_vectors(vectors, torch.full((len(codes),), codes.shape[-1], device=self.device)).waveform
+        full = torch.full((len(codes),), codes.shape[-1], device=self.device)
+        return self._synthesize(Frames(self.quantizer.decode(codes, first), full), -torch.ones_like(full)).waveform
 
     def check_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Compare the `config.json` beside a checkpoint with this variant.

@@ -20,14 +20,25 @@ Hence `min_chunk_seconds`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none, join_chunks
+from codeczoo.base import (
+    BaseCodec,
+    Decoded,
+    Frames,
+    FrameSource,
+    KeyMap,
+    Rule,
+    Variant,
+    dense_or_none,
+    join_chunks,
+    values_in_chunks,
+)
 from codeczoo.nn.chunked import padded_chunks, run_chunked
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.fsq import ProjectedFSQ
@@ -200,6 +211,7 @@ class SQCodec(BaseCodec):
         self.hop_length = math.prod(config.strides) * config.merge
         self.codebook_sizes = (math.prod(config.levels),)
         self.codebook_choices = (1,)
+        self.latent_dim = self.vector_dim = config.dim
         self.encoder = _encoder(config)
         self.quantizer = ProjectedFSQ(config.dim, config.levels)
         self.decoder = _decoder(config)
@@ -208,34 +220,28 @@ class SQCodec(BaseCodec):
         """By the lengths that the clips are filled up to."""
         return super()._groups(self._filled(lengths) if samples_each == 1 else lengths, samples_each)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent = self.encode_latent(waveform, lengths)
-        return Encoded(self.quantizer.encode(latent)[:, None], self._filled(lengths) // self.hop_length)
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        waveform, lengths = self._fill(waveform), self._filled(lengths)
+        return Frames(self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1])), lengths // self.hop_length)
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """[B, 1, T] → latent [B, dim, N]."""
-        waveform = self._fill(waveform)
-        return self.encoder(waveform, dense_or_none(self._filled(lengths), waveform.shape[-1]))
-
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        waveform = self.decoder(self.quantizer.decode(codes[:, 0]), dense_or_none(lengths, codes.shape[-1]))
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        waveform = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]))
         return Decoded(waveform, lengths * self.hop_length)
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
         """One clip, exactly: convolutions with the context that they see, attention with the window before."""
         clip, missing = waveform[..., : int(lengths[0])], int((self._filled(lengths) - lengths)[0])
         chunks = padded_chunks(clip, max(samples, self.hop_length), missing)
-        codes = torch.cat([self.quantizer.encode(latent) for latent in run_chunked(self.encoder, chunks)], dim=-1)
-        return Encoded(codes[:, None], self._filled(lengths) // self.hop_length)
+        for latent in run_chunked(self.encoder, chunks):
+            yield Frames(latent, lengths.new_tensor([latent.shape[-1]]))
 
-    def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
-    ) -> Decoded:
+    def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:
         """One clip, exactly: the codes are read once for the statistics of each enhance block, and once for the
         audio."""
 
         def latents() -> Iterator[Tensor]:
-            return (self.quantizer.decode(chunk[:, 0]) for chunk in codes[..., : int(lengths[0])].split(frames, dim=-1))
+            return values_in_chunks(source, int(lengths[0]), frames)
 
         layers = list(self.decoder)
         for i, layer in enumerate(layers):

@@ -17,14 +17,16 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Context, Encoded, KeyMap, Rule, Variant, dense_or_none, matmul_precision
+from codeczoo.base import BaseCodec, Context, Encoded, Frames, KeyMap, Rule, Variant, dense_or_none, matmul_precision
 from codeczoo.codecs.wavtokenizer import WavTokenizer, WavTokenizerConfig
 from codeczoo.nn.attention import Attention
 from codeczoo.nn.convnext import vocos_rules
 from codeczoo.nn.mixture_of_experts import MixtureOfExperts
+from codeczoo.nn.quantizer import passed_through
 from codeczoo.nn.rotary import Rotary, qkv_to_halves
 from codeczoo.nn.rvq import at_least_float32, nearest
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules
@@ -84,16 +86,19 @@ class UniCodec(WavTokenizer):
             rotary=Rotary(config.dim // config.num_heads),
         )
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        return Encoded(self.search(latent), -(-lengths // self.hop_length))
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        x, steps = self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        return Frames(self.transformer(x.mT, steps).mT, -(-lengths // self.hop_length))
 
-    _encode_long = BaseCodec._encode_long  # not WavTokenizer's: this encoder has attention in place of the LSTM
+    _latents_long = BaseCodec._latents_long  # not WavTokenizer's: this encoder has attention in place of the LSTM
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
-        x, lengths = self.encoder(waveform, lengths)
-        return self.transformer(x.mT, lengths).mT
+    def _quantize(self, frames: Frames, num_codebooks: int) -> Encoded:
+        return Encoded(self.search(frames.values), frames.lengths)
+
+    def _straight_through(self, frames: Frames, num_codebooks: int) -> Frames:
+        with torch.no_grad():
+            vectors = self.quantizer.decode(self.search(frames.values))
+        return Frames(passed_through(vectors, frames.values), frames.lengths)
 
     def search(self, latent: Tensor) -> Tensor:
         """[B, dim, N] → codes [B, 1, N]: the nearest vectors in the domain's range."""

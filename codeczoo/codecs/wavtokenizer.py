@@ -23,17 +23,18 @@ signal-to-difference ratio to the clip decoded whole (not measured with the publ
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from codeczoo.base import (
     BaseCodec,
     Decoded,
-    Encoded,
+    Frames,
+    FrameSource,
     KeyMap,
     Rule,
     Variant,
@@ -41,10 +42,11 @@ from codeczoo.base import (
     pad_stack,
     release_memory_between,
 )
+from codeczoo.codecs.gguf import wavtokenizer as gguf
 from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.convnext import VocosBackbone, vocos_rules
 from codeczoo.nn.istft import ISTFTHead
-from codeczoo.nn.overlap_add import join, window_starts
+from codeczoo.nn.overlap_add import copied, join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.seanet import SEANetEncoder, seanet_rules, seanet_rules_transformers
 
@@ -94,52 +96,55 @@ class WavTokenizer(BaseCodec):
         self.quantizer = ResidualVQ(1, config.codebook_size, config.dim)
         self.backbone = VocosBackbone(config.dim, config.decoder_dim, config.hidden_dim, config.num_layers)
         self.head = ISTFTHead(config.decoder_dim, config.windows_per_hop * hop, hop)
+        self.latent_dim = self.vector_dim = config.dim
 
     # -- encode ---------------------------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        return Encoded(self.quantizer.encode(latent), -(-lengths // self.hop_length))
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        latent, _ = self.encoder(waveform, dense_or_none(lengths, waveform.shape[-1]))
+        return Frames(latent, -(-lengths // self.hop_length))
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → latent [B, dim, ceil(T / hop)]."""
-        return self.encoder(waveform, lengths)[0]
-
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
         """One clip, exactly: convolutions with the context that they see, and the LSTM from its last state."""
         chunks = waveform[..., : int(lengths[0])].split(max(samples, self.hop_length), dim=-1)
-        codes = [self.quantizer.encode(latent) for latent in run_chunked(self.encoder.layers, chunks)]
-        return Encoded(torch.cat(codes, dim=-1), -(-lengths // self.hop_length))
+        for latent in run_chunked(self.encoder.layers, chunks):
+            yield Frames(latent, lengths.new_tensor([latent.shape[-1]]))
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        if codes.shape[-1] <= self._frames_per_window():
-            waveform = self.decode_whole(codes, dense_or_none(lengths, codes.shape[-1]))
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        if vectors.shape[-1] <= self._frames_per_window():
+            waveform = self.synthesize_whole(vectors, dense_or_none(lengths, vectors.shape[-1]))
         else:
-            items = [self.decode_in_windows(item[None, :, :n])[0] for item, n in zip(codes, lengths, strict=True)]
+            items = [
+                self._synthesize_in_windows(functools.partial(copied, row), n)[0]
+                for row, n in zip(vectors, lengths.tolist(), strict=True)
+            ]
             waveform, _ = pad_stack(items)
         return Decoded(waveform[:, None], lengths * self.hop_length)
 
-    def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
-    ) -> Decoded:
-        return self._decode(codes, lengths, side_info, num_samples)
+    def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:
+        waveform = self._synthesize_in_windows(lambda first, last: source(first, last).values, int(lengths[0]))
+        return Decoded(waveform[:, None], lengths * self.hop_length)
 
-    def decode_whole(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, N] → [B, N * hop], each clip at once."""
-        return self.head(self.backbone(self.quantizer.decode(codes), lengths), lengths)
+    def synthesize_whole(self, vectors: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[B, dim, N] → [B, N * hop], each clip at once."""
+        return self.head(self.backbone(vectors, lengths), lengths)
 
-    def decode_in_windows(self, codes: Tensor) -> Tensor:
-        """One clip [1, 1, N] → [1, N * hop], in windows of equal length that overlap; at once if one window holds it.
+    def _synthesize_in_windows(self, source: Callable[[int, int], Tensor], total: int) -> Tensor:
+        """The frames [1, dim, total] of one clip → [1, total * hop], in windows of equal length that overlap; at once
+        if one window holds it.
 
         Two windows are faded into each other where both are far enough from their ends that convolutions see real
         frames only. Each window has its own statistics of group norms and its own attention.
         """
         window, fade = self._frames_per_window(), math.ceil(WINDOW_FADE_SECONDS * self.sample_rate / self.hop_length)
         overlap = 2 * (self.backbone.reach + self.config.windows_per_hop // 2) + fade
-        starts = window_starts(codes.shape[-1], window, overlap)
-        audio = (self.decode_whole(codes[..., start : start + window]) for start in release_memory_between(starts))
+        starts = window_starts(total, window, overlap)
+        audio = (
+            self.synthesize_whole(source(start, min(start + window, total))) for start in release_memory_between(starts)
+        )
         return join(audio, [start * self.hop_length for start in starts], fade * self.hop_length)
 
     def _frames_per_window(self) -> int:
@@ -154,7 +159,8 @@ class WavTokenizer(BaseCodec):
         Raises:
             ValueError: the weights have another hop; the message names it.
         """
-        bias = tensors.get("head.out.bias", tensors.get("head.linear.bias"))  # the authors' name; that of transformers
+        names = ("head.out.bias", "head.linear.bias", "dec.head.out.bias")  # of the authors, transformers, codec.cpp
+        bias = next((tensors[name] for name in names if name in tensors), None)
         hop = self.hop_length if bias is None else (len(bias) - 2) // self.config.windows_per_hop
         if hop != self.hop_length:
             raise ValueError(
@@ -193,3 +199,4 @@ WavTokenizer.key_maps = (
         unused=(r"encoder_model\.quantizer\.codebook\.(embed_avg|cluster_size|inited)",),
     ),
 )
+WavTokenizer.gguf = gguf.layout(WavTokenizer.key_maps[0])

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,7 @@ from codeczoo.base import (
     BaseCodec,
     Context,
     Decoded,
-    Encoded,
+    Frames,
     KeyMap,
     Rule,
     Variant,
@@ -43,6 +43,7 @@ from codeczoo.codecs.dac import DACConfig, Encoder, descript_names, transformers
 from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d, Length
 from codeczoo.nn.hubert import Hubert, HubertConfig
+from codeczoo.nn.quantizer import Quantizer
 from codeczoo.nn.receptive_field import convolutions_of, out_length, receptive_span
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
 from codeczoo.nn.sequential import Layers, Linear
@@ -165,6 +166,7 @@ class XCodec(BaseCodec):
                 latent_dim=config.acoustic_dim,
             )
         )
+        self.latent_dim = self.vector_dim = config.dim
         self.join = Linear(config.dim, config.dim)
         self.quantizer = self.make_quantizer()
         self.part = Linear(config.dim, config.acoustic_dim)
@@ -172,24 +174,19 @@ class XCodec(BaseCodec):
         first, last = receptive_span(convolutions_of(self.decoder), 0, self.hop_length - 1)
         self.decode_context = Context(-first, last)
 
-    def make_quantizer(self) -> nn.Module:
+    def make_quantizer(self) -> Quantizer:
         return ResidualVQ(self.config.num_codebooks, self.config.codebook_size, self.config.dim)
 
     # -- encode ---------------------------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         waveform = F.pad(waveform, (0, max(self.shortest - waveform.shape[-1], 0)))
         lengths = lengths.clamp(min=self.shortest)
-        latent = self.encode_latent(waveform, dense_or_none(lengths, waveform.shape[-1]))
-        return Encoded(self.quantizer.encode(latent, num_codebooks), self.frames(lengths))
-
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """[B, 1, T] → what is quantised, [B, dim, N]. Items have `shortest` samples at least, zeros behind them."""
-        speech, speech_lengths = self.speech_input(waveform, lengths)
+        own, frames = dense_or_none(lengths, waveform.shape[-1]), self.frames(lengths)
+        speech, speech_lengths = self.speech_input(waveform, own)
         semantic = self.semantic_features(speech, speech_lengths)
-        acoustic, acoustic_lengths = self.acoustic_input(waveform, lengths)
-        frames = None if lengths is None else self.frames(lengths)
-        return self.latent(semantic, acoustic, frames, acoustic_lengths)
+        acoustic, acoustic_lengths = self.acoustic_input(waveform, own)
+        return Frames(self.latent(semantic, acoustic, None if own is None else frames, acoustic_lengths), frames)
 
     def frames(self, samples: Length) -> Length:
         """Frames of `length` samples: int or tensor."""
@@ -233,7 +230,7 @@ class XCodec(BaseCodec):
         latent, _ = self.encoder(acoustic, samples)
         return self.join(torch.cat([latent[..., : semantic.shape[-1]], semantic], dim=1).mT).mT
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
         """One clip in windows, the acoustic encoder aligned in each as in the whole. Only the speech model, which sees
         no more than a window, makes other features."""
         waveform, hop = waveform[..., : int(lengths[0])], self.hop_length
@@ -242,7 +239,6 @@ class XCodec(BaseCodec):
         speech_hop = hop * SPEECH_RATE // self.sample_rate
         context = round(CONTEXT_SECONDS * self.sample_rate / hop)
         step = max(samples // hop - 2 * context, context)
-        codes = []
         for start in release_memory_between(range(0, total, step)):
             first, last = max(start - context, 0), min(start + step + context, total)
             heard, given = (
@@ -250,14 +246,14 @@ class XCodec(BaseCodec):
                 for x, each, more in ((speech, speech_hop, 2 * MARGIN), (acoustic, hop, 2 * self.margin * moved))
             )
             latent = self.latent(self.semantic_features(heard), given)
-            codes.append(self.quantizer.encode(latent[..., start - first :][..., :step], num_codebooks))
-        return Encoded(torch.cat(codes, dim=-1), lengths.new_tensor([total]))
+            latent = latent[..., start - first :][..., :step]
+            yield Frames(latent, lengths.new_tensor([latent.shape[-1]]))
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        latent = self.part(self.quantizer.decode(codes).mT).mT.contiguous()
-        return Decoded(self.decoder(latent, dense_or_none(lengths, codes.shape[-1])), lengths * self.hop_length)
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        lengths, latent = frames.lengths, self.part(frames.values.mT).mT.contiguous()
+        return Decoded(self.decoder(latent, dense_or_none(lengths, latent.shape[-1])), lengths * self.hop_length)
 
 
 # -- key maps -----------------------------------------------------------------------------------------

@@ -19,14 +19,14 @@ in chunks with context, which is not exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, contexts_of, dense_or_none
+from codeczoo.base import BaseCodec, Decoded, Frames, KeyMap, Rule, Variant, contexts_of, dense_or_none
 from codeczoo.codecs.bigcodec import (
     NUM_STRIDES,
     UNIT_PLACES,
@@ -35,6 +35,7 @@ from codeczoo.codecs.bigcodec import (
     encoder_stages,
     module_rules,
 )
+from codeczoo.codecs.gguf import xcodec2 as gguf
 from codeczoo.nn.fbank import BANDS, HOP, w2v_bert_features
 from codeczoo.nn.fsq import ProjectedFSQ
 from codeczoo.nn.istft import ISTFTHead
@@ -93,6 +94,7 @@ class XCodec2(BaseCodec):
         self.codebook_choices = (1,)
         self.encode_context, self.decode_context = contexts_of(CONTEXT_SECONDS, config.sample_rate, self.hop_length)
         dim = config.dim
+        self.latent_dim = self.vector_dim = 2 * dim
         self.semantic = W2vBert(2 * BANDS, dim, config.semantic_layers, config.semantic_heads, config.semantic_hidden)
         self.adapter = SemanticAdapter(dim)
         self.acoustic = convolutional_encoder(
@@ -104,11 +106,7 @@ class XCodec2(BaseCodec):
         self.backbone = ResNetTransformer(dim, config.decoder_layers, config.decoder_heads, config.decoder_hidden)
         self.head = ISTFTHead(dim, config.windows_per_hop * self.hop_length, self.hop_length)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        return Encoded(self.quantizer.encode(self.encode_latent(waveform, lengths))[:, None], self._frames(lengths))
-
-    def encode_latent(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """[B, 1, T] → latent [B, 2 * dim, N]."""
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         frames = self._frames(lengths)
         longest = waveform.shape[-1] // self.hop_length + 1
         waveform = F.pad(waveform, (0, longest * self.hop_length - waveform.shape[-1]))
@@ -116,7 +114,7 @@ class XCodec2(BaseCodec):
         samples = None if own is None else own * self.hop_length
         semantic = self.encode_semantic(self.features(waveform, samples), own)
         acoustic = self.acoustic(waveform, samples)
-        return self.join(torch.cat([semantic, acoustic], dim=1).mT).mT
+        return Frames(self.join(torch.cat([semantic, acoustic], dim=1).mT).mT, frames)
 
     def features(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """[B, 1, T] → [B, N, 160], T and `lengths` whole frames."""
@@ -130,9 +128,10 @@ class XCodec2(BaseCodec):
     def _frames(self, samples: Tensor) -> Tensor:
         return samples // self.hop_length + 1
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        own = dense_or_none(lengths, codes.shape[-1])
-        x = self.part(self.quantizer.decode(codes[:, 0]).mT).mT.contiguous()
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        own = dense_or_none(lengths, vectors.shape[-1])
+        x = self.part(vectors.mT).mT.contiguous()
         return Decoded(self.head(self.backbone(x, own), own)[:, None], lengths * self.hop_length)
 
 
@@ -203,3 +202,4 @@ def transformers_key_map(name: str, unused: tuple[str, ...] = ()) -> KeyMap:
 
 
 XCodec2.key_maps = (_authors(), transformers_key_map("xcodec2 of transformers"))
+XCodec2.gguf = gguf.layout(XCodec2.key_maps[0])

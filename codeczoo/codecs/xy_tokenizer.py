@@ -20,18 +20,29 @@ here each clip has zeros behind its own mel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Rule, Variant, release_memory_between
+from codeczoo.base import (
+    BaseCodec,
+    Decoded,
+    Frames,
+    FrameSource,
+    KeyMap,
+    Rule,
+    Variant,
+    pad_stack,
+    release_memory_between,
+)
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.convnext import DEPTHWISE_KERNEL, ConvNeXtBlock
 from codeczoo.nn.istft import ISTFTHead
 from codeczoo.nn.log_mel import HOP, whisper_log_mel
+from codeczoo.nn.quantizer import Quantizer as BaseQuantizer
 from codeczoo.nn.resnet1d import EPS
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32, codebook_rule
 from codeczoo.nn.sequential import Linear
@@ -85,7 +96,7 @@ class Downsample(nn.Module):
         return self.norm(self.down(y).add_(x.unflatten(1, (-1, self.stride)).flatten(2)))
 
 
-class Quantizer(nn.Module):
+class Quantizer(BaseQuantizer):
     """Residual codebooks between projections from and to `latent_dim`."""
 
     def __init__(self, config: XYTokenizerConfig) -> None:
@@ -94,13 +105,19 @@ class Quantizer(nn.Module):
         self.vq = ResidualVQ(config.num_codebooks, config.codebook_size, config.codebook_dim)
         self.output_proj = Conv1d(config.codebook_dim, config.latent_dim, 1)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, num_codebooks: int | None = None) -> Tensor:
         """[B, latent_dim, N] → codes [B, K, N]."""
-        return self.vq.encode(self.input_proj(x))
+        return self.vq.encode(self.input_proj(x), num_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
         """[B, K, N] → [B, latent_dim, N]."""
         return self.output_proj(self.vq.decode(codes))
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        return self.output_proj(self.vq.straight_through(self.input_proj(latent), num_codebooks))
+
+    def tables(self) -> list[Tensor]:
+        return self.vq.tables()
 
 
 class MelDecoder(nn.Module):
@@ -155,6 +172,7 @@ class XYTokenizer(BaseCodec):
         self.sample_rate, self.hop_length = config.sample_rate, per_frame * HOP
         self.codebook_sizes = (config.codebook_size,) * config.num_codebooks
         self.codebook_choices = (config.num_codebooks,)
+        self.latent_dim = self.vector_dim = config.latent_dim
 
         dim, steps = config.dim, WINDOW * config.stride
         layers = (config.num_layers, config.num_heads, config.hidden)
@@ -179,24 +197,23 @@ class XYTokenizer(BaseCodec):
 
     # -- encode ---------------------------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         hop, samples = self.hop_length, [max(n, self.hop_length) for n in lengths.tolist()]
         counts = [n // hop for n in samples]
         waveform = F.pad(waveform, (0, max(hop - waveform.shape[-1], 0)))
-        codes = lengths.new_zeros(len(samples), num_codebooks, max(counts))
+        values = waveform.new_zeros(len(samples), self.latent_dim, max(counts))
         for windows in self._passes(counts):
             ends = [min(samples[item] - start * hop, WINDOW * hop) for item, start in windows]
             parts = [waveform[item, :, start * hop :][:, : max(ends)] for item, start in windows]
             batch = torch.stack([F.pad(part, (0, max(ends) - part.shape[-1])) for part in parts])
             own = None if min(ends) == max(ends) else torch.tensor(ends, device=waveform.device)
-            found = self.quantizer.encode(self.encode_latent(batch, own))
-            for row, (item, start) in zip(found, windows, strict=True):
+            for row, (item, start) in zip(self.window_latents(batch, own), windows, strict=True):
                 count = min(counts[item] - start, STEP)
-                codes[item, :, start : start + count] = row[:, :count]
-        return Encoded(codes, (lengths // hop).clamp(min=1))
+                values[item, :, start : start + count] = row[:, :count]
+        return Frames(values, (lengths // hop).clamp(min=1))
 
-    def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
-        return self._encode(waveform, lengths, num_codebooks)  # its windows are its definition
+    def _latents_long(self, waveform: Tensor, lengths: Tensor, samples: int) -> Iterator[Frames]:
+        yield self._latents(waveform, lengths)  # its windows are its definition
 
     def _passes(self, counts: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
         """Windows that go through the network together: item and first frame of each. `counts`: frames of the items."""
@@ -206,7 +223,7 @@ class XYTokenizer(BaseCodec):
         for first in release_memory_between(range(0, len(windows), together)):
             yield windows[first : first + together]
 
-    def encode_latent(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def window_latents(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """One window: [B, 1, T], zeros behind each item's length, T the longest → what is quantised, [B, D, N]."""
         mel = self.features(waveform)
         longest = -(-waveform.shape[-1] // HOP) // HALVES
@@ -226,29 +243,31 @@ class XYTokenizer(BaseCodec):
 
     # -- decode ---------------------------------------------------------------------------------
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        return self._synthesize_windows(lambda item, first, last: frames.values[item, :, first:last], frames.lengths)
+
+    def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:
+        return self._synthesize_windows(lambda item, first, last: source(first, last).values[0], lengths)
+
+    def _synthesize_windows(self, source: Callable[[int, int, int], Tensor], lengths: Tensor) -> Decoded:
+        """`source`: item, first and last frame → vectors [D, last - first]."""
         counts, hop = lengths.tolist(), self.output_hop_length or 1
-        waveform = torch.zeros(len(codes), 1, max(counts) * hop, device=self.device, dtype=self.dtype)
+        waveform = torch.zeros(len(lengths), 1, max(counts) * hop, device=self.device, dtype=self.dtype)
         for windows in self._passes(counts):
             ends = [min(counts[item] - start, WINDOW) for item, start in windows]
-            parts = [codes[item, :, start:][:, : max(ends)] for item, start in windows]
-            batch = torch.stack([F.pad(part, (0, max(ends) - part.shape[-1])) for part in parts])
-            own = None if min(ends) == max(ends) else torch.tensor(ends, device=codes.device)
-            found = self.decode_window(batch, own)
+            parts = [source(item, start, start + end) for (item, start), end in zip(windows, ends, strict=True)]
+            batch = pad_stack(parts)[0]
+            own = None if min(ends) == max(ends) else torch.tensor(ends, device=batch.device)
+            found = self.synthesize_window(batch, own)
             for row, (item, start), end in zip(found, windows, ends, strict=True):
                 count = min(end, STEP) * hop
                 waveform[item, :, start * hop : start * hop + count] = row[:, :count]
         return Decoded(waveform, lengths * hop)
 
-    def _decode_long(
-        self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor, frames: int
-    ) -> Decoded:
-        return self._decode(codes, lengths, side_info, num_samples)
-
-    def decode_window(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """One window: [B, K, N] → [B, 1, N * output_hop_length]."""
+    def synthesize_window(self, vectors: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """One window: [B, latent_dim, N] → [B, 1, N * output_hop_length]."""
         stride = self.config.stride
-        x = self.widen(self.decoder_adapter(self.narrow(self.quantizer.decode(codes).mT), lengths))
+        x = self.widen(self.decoder_adapter(self.narrow(vectors.mT), lengths))
         x = self.upsample(x.mT.contiguous()).mT
         mel = self.decoder(x, None if lengths is None else lengths * stride)
         return self.vocoder(mel, None if lengths is None else lengths * stride * HALVES)[:, None]

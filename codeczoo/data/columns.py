@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codeczoo.data.source import CATEGORY_COLUMNS, OTHER_IDS, ROW, Content, Entry, Segment, category_of
+from codeczoo.data.source import (
+    CATEGORY_COLUMNS,
+    OTHER_IDS,
+    ROW,
+    SPEAKER_COLUMNS,
+    Content,
+    Entry,
+    Segment,
+    category_of,
+    speaker_of,
+)
 
 ID_COLUMNS = ("id", "__key__")
 SEGMENT_COLUMNS = ("offset", "duration")
@@ -25,6 +35,7 @@ class Columns:
         rate: the sample rate of bare samples; None if the clip has it.
         id: the clip's id; None = the row's number.
         categories: columns that may name the category, in order of preference.
+        speakers: the same, of the speaker.
         segment: the columns of offset and duration in seconds, beside a column of paths.
     """
 
@@ -32,12 +43,13 @@ class Columns:
     rate: str | None
     id: str | None
     categories: tuple[str, ...]
+    speakers: tuple[str, ...] = ()
     segment: tuple[str, ...] = ()
 
     @property
     def description_columns(self) -> list[str]:
-        """The columns of id and category."""
-        return list(dict.fromkeys([*([self.id] if self.id else []), *self.categories]))
+        """The columns of id, category and speaker."""
+        return list(dict.fromkeys([*([self.id] if self.id else []), *self.categories, *self.speakers]))
 
     @property
     def audio_columns(self) -> list[str]:
@@ -66,7 +78,7 @@ class Columns:
         else:
             id_ = f"{split}/{row[self.id]}" if several else str(row[self.id])
         category = category_of(row) if self.categories else split if several else None
-        return Entry(id_, key, category, place, failure=failure)
+        return Entry(id_, key, category, place, failure=failure, speaker=speaker_of(row))
 
 
 def choose_columns(
@@ -108,6 +120,7 @@ def choose_columns(
         rate=rate if _holds_samples(types[found[0]]) else None,
         id=id_column if id_column in types else None,
         categories=tuple(c for c in CATEGORY_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
+        speakers=tuple(c for c in SPEAKER_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
         segment=SEGMENT_COLUMNS if _is_text(types[found[0]]) and types.keys() >= set(SEGMENT_COLUMNS) else (),
     )
 

@@ -16,7 +16,16 @@ from typing import Any
 
 from codeczoo.base.audio_files.containers import SUFFIXES
 from codeczoo.data.manifest_text import Row, lines_of, read_json, read_table, read_text
-from codeczoo.data.source import CATEGORY_COLUMNS, OTHER_IDS, ROW, Entry, Segment, category_of
+from codeczoo.data.source import (
+    CATEGORY_COLUMNS,
+    OTHER_IDS,
+    ROW,
+    SPEAKER_COLUMNS,
+    Entry,
+    Segment,
+    category_of,
+    speaker_of,
+)
 
 TABLES = (".csv", ".tsv")
 JSON = (".jsonl", ".json")
@@ -50,6 +59,7 @@ class Listed:
     key: Any = None
     text: str = ""
     category: str | None = None
+    speaker: str | None = None
     failure: str | None = None
 
 
@@ -87,9 +97,11 @@ def read_manifest(path: Path, audio_column: str | None = None, id_column: str | 
         places[id_] = clip.place
         place = f"{path.name}, {clip.place}"
         if clip.failure is not None:
-            entries.append(Entry(id_, None, clip.category, place, failure=f"{place}: {clip.failure}"))
+            failure = f"{place}: {clip.failure}"
+            entries.append(Entry(id_, None, clip.category, place, speaker=clip.speaker, failure=failure))
         else:
-            entries.append(Entry(id_, clip.key, clip.category, re.split(r"[/\\]", clip.text)[-1] or place))
+            origin = re.split(r"[/\\]", clip.text)[-1] or place
+            entries.append(Entry(id_, clip.key, clip.category, origin, speaker=clip.speaker))
     return entries
 
 
@@ -139,7 +151,7 @@ def _of_rows(path: Path, audio_column: str | None, id_column: str | None) -> lis
             "duration, or start and end, in seconds"
         )
     ids = names.get("id") if id_column is None else None if id_column == ROW else id_column
-    others = (*OFFSETS, *DURATIONS, *ENDS, *STARTS, *CATEGORY_COLUMNS)
+    others = (*OFFSETS, *DURATIONS, *ENDS, *STARTS, *CATEGORY_COLUMNS, *SPEAKER_COLUMNS)
     columns = _Columns(paths, ids, {name: names[name] for name in others if name in names})
     folder = _Folder(path.parent, clips_of_common_voice="client_id" in names and "path" in names)
     return [_listed(row, columns, folder) for row in rows]
@@ -165,25 +177,26 @@ def _listed(row: Row, columns: _Columns, folder: _Folder) -> Listed:
     id_ = values.get(columns.id) if columns.id else None
     id_ = "" if id_ is None else str(id_)
     others = {name: values.get(spelt) for name, spelt in columns.others.items()}
-    category = category_of(others)
+    category, speaker = category_of(others), speaker_of(others)
     column = next((name for name in columns.paths if values.get(name) not in (None, "", {}, [])), None)
     value = None if column is None else values[column]
     if column is None or (isinstance(value, str) and not value.strip()):
-        return Listed(row.place, id_, category=category, failure=f"no path in the column {' or '.join(columns.paths)}")
+        failure = f"no path in the column {' or '.join(columns.paths)}"
+        return Listed(row.place, id_, category=category, speaker=speaker, failure=failure)
     if isinstance(value, dict) and value.get("array") is not None and "sampling_rate" in value:
-        return Listed(row.place, id_, value, category=category)
+        return Listed(row.place, id_, value, category=category, speaker=speaker)
     text = value.get("path") if isinstance(value, dict) else value
     if not isinstance(text, str) or not text:
         failure = f"the column {column!r} holds no path but {_short(value)}"
-        return Listed(row.place, id_, category=category, failure=failure)
+        return Listed(row.place, id_, category=category, speaker=speaker, failure=failure)
     key: Any = folder.find(text)
     try:
         segment = _segment_of(others, _plain(column) == OF_NEMO)
     except ValueError as error:
-        return Listed(row.place, id_, None, text, category, str(error))
+        return Listed(row.place, id_, None, text, category, speaker, str(error))
     if segment is not None:
         key = Segment(key, *segment)
-    return Listed(row.place, id_, key, text, category)
+    return Listed(row.place, id_, key, text, category, speaker)
 
 
 def _short(value: Any) -> str:

@@ -35,6 +35,7 @@ class Segment:
 
 # One clip: a segment, or a form that `base.inputs.read_clips` takes (bytes are those of a file).
 Content = str | Path | bytes | Mapping[str, Any] | Segment
+SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Entry:
         origin: a human-readable place: a file's name, or an archive and a member.
         position: in the order of the data set; `data.batching` counts it.
         failure: why it cannot be read, where the data set itself says so (a row without a path); else None.
+        speaker: of the clip, where the data set names speakers.
     """
 
     id: str
@@ -56,10 +58,11 @@ class Entry:
     category: str | None = None
     origin: str = ""
     position: int = -1
+    speaker: str | None = None
     failure: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("id", "category", "origin"):
+        for name in ("id", "category", "origin", "speaker"):
             text = getattr(self, name)
             if text and not text.isascii():
                 object.__setattr__(self, name, printable(text))
@@ -151,6 +154,11 @@ def check_ids(name: str, entries: Sequence[Entry], way_out: str = "") -> None:
 def category_of(row: Mapping[str, Any]) -> str | None:
     """The category that a row of a manifest or a data set names."""
     return next((str(row[c]) for c in CATEGORY_COLUMNS if row.get(c) not in (None, "")), None)
+
+
+def speaker_of(row: Mapping[str, Any]) -> str | None:
+    """The speaker that a row of a manifest or a data set names."""
+    return next((str(row[c]) for c in SPEAKER_COLUMNS if row.get(c) not in (None, "")), None)
 
 
 def interleave(parts: Sequence[Iterable[Entry]]) -> Iterator[Entry]:

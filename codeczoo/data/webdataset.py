@@ -24,7 +24,7 @@ from codeczoo.base.errors import first_line
 from codeczoo.data.archives import ArchiveSource, archive_names
 from codeczoo.data.files import SUFFIXES
 from codeczoo.data.inline import to_inline_bytes
-from codeczoo.data.source import OTHER_IDS, ROW, Content, Entry, category_of
+from codeczoo.data.source import OTHER_IDS, ROW, Content, Entry, category_of, speaker_of
 
 log = logging.getLogger(__name__)
 
@@ -129,12 +129,14 @@ def _entry(shard: Path, sample: TarSample, audio_column: str | None, id_column: 
     if category is None and "cls" in sample.notes:
         category = sample.notes["cls"].decode("utf-8", "replace").strip()
     key = (shard, sample.members[audio[0]] if audio else None)
+    speaker = speaker_of(row)
     named = row.get("id" if id_column in (None, ROW) else id_column)
     if named not in (None, ""):
-        return Entry(str(named), key, category, origin)
+        return Entry(str(named), key, category, origin, speaker=speaker)
     if id_column in (None, ROW):
-        return Entry(sample.key, key, category, origin)
-    return Entry(sample.key, key, category, origin, failure=f"{origin}: its .json has no {id_column!r}; {OTHER_IDS}")
+        return Entry(sample.key, key, category, origin, speaker=speaker)
+    failure = f"{origin}: its .json has no {id_column!r}; {OTHER_IDS}"
+    return Entry(sample.key, key, category, origin, failure=failure, speaker=speaker)
 
 
 def _samples(shard: Path) -> Iterator[TarSample]:

@@ -13,12 +13,14 @@
 from codeczoo.metrics.cepstral import mcd
 from codeczoo.metrics.codes import CodeStatistics, CodeSummary, LevelSummary, code_statistics
 from codeczoo.metrics.intelligibility import estoi, stoi
+from codeczoo.metrics.opinion import distillmos, dnsmos_bak, dnsmos_ovrl, dnsmos_p808, dnsmos_sig, utmos
 from codeczoo.metrics.pair import Result
 from codeczoo.metrics.perceptual import pesq_nb, pesq_wb, visqol
 from codeczoo.metrics.pitch import f0_corr, f0_ffe, f0_gpe, f0_rmse, vuv_error
 from codeczoo.metrics.pool import WorkerPool
 from codeczoo.metrics.samples import si_sdr, snr, waveform
 from codeczoo.metrics.scores import Evaluation, Scores, Summary, evaluate, start_evaluation
+from codeczoo.metrics.speaker import sim_resemblyzer, sim_wavlm
 from codeczoo.metrics.spectral import lsd, mel, mel_dac, stft
 from codeczoo.metrics.stems import separation_sdr
 from codeczoo.metrics.table import DEFAULT_METRICS, METRICS, Metric, metric_names
@@ -36,6 +38,11 @@ __all__ = [
     "Summary",
     "WorkerPool",
     "code_statistics",
+    "distillmos",
+    "dnsmos_bak",
+    "dnsmos_ovrl",
+    "dnsmos_p808",
+    "dnsmos_sig",
     "estoi",
     "evaluate",
     "f0_corr",
@@ -51,10 +58,13 @@ __all__ = [
     "pesq_wb",
     "separation_sdr",
     "si_sdr",
+    "sim_resemblyzer",
+    "sim_wavlm",
     "snr",
     "start_evaluation",
     "stft",
     "stoi",
+    "utmos",
     "visqol",
     "vuv_error",
     "waveform",

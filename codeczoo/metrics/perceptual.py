@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -47,9 +48,9 @@ def pesq_wb(
         lengths: [B].
         pool: where the C code runs; None = the shared one.
 
-    Undefined: `rate_below_16k` (nothing above 4 kHz to judge), `too_short` (under 0.25 s), `silent_reference`,
-    `silent_estimate`, `no_utterance` (steady music, mostly), `crashed` (it dies of more than 50 utterances),
-    `timeout`.
+    Undefined: `not_installed` (its package is the extra `codeczoo[pesq]`), `rate_below_16k` (nothing above 4 kHz
+    to judge), `too_short` (under 0.25 s), `silent_reference`, `silent_estimate`, `no_utterance`
+    (steady music, mostly), `crashed` (it dies of more than 50 utterances), `timeout`.
     """
     pair = Pair.of(reference, estimate, sample_rate, lengths)
     return start_pesq(pair, ["pesq_wb"], pool or shared_pool()).finish()["pesq_wb"]
@@ -108,9 +109,11 @@ def submit_pesq(pair: Pair, band: Band, pool: WorkerPool, *, upsample: bool = Fa
     """A task for each channel of each item, [B][C]. `upsample`: judge clips of a lower rate than the standard's too."""
     view = pair.resampled_for_pesq(band.rate)
     x, y = (side.cpu().numpy() for side in (view.reference, view.estimate))
+    absent = torch.tensor(importlib.util.find_spec("pesq") is None)
     low = torch.tensor(pair.sample_rate < band.rate and not upsample)
     reasons = pair.row_reasons(
         [
+            ("not_installed", absent),
             (f"rate_below_{band.rate // 1000}k", low),
             ("too_short", view.lengths < band.shortest),
             ("silent_reference", pair.silent_reference),

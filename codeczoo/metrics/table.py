@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from torch import Tensor
+
 from codeczoo.metrics.cepstral import mcd, start_mcd
 from codeczoo.metrics.intelligibility import estoi, intelligibility, stoi
+from codeczoo.metrics.opinion import (
+    REFERENCE,
+    distillmos,
+    dnsmos_bak,
+    dnsmos_ovrl,
+    dnsmos_p808,
+    dnsmos_sig,
+    opinions,
+    utmos,
+)
 from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.perceptual import pesq_nb, pesq_wb, start_pesq, start_visqol, visqol
 from codeczoo.metrics.pitch import f0_corr, f0_ffe, f0_gpe, f0_rmse, start_pitch, vuv_error
 from codeczoo.metrics.pool import PendingMetrics, WorkerPool
 from codeczoo.metrics.samples import sample_distances, si_sdr, snr, waveform
+from codeczoo.metrics.speaker import sim_resemblyzer, sim_wavlm, similarities
 from codeczoo.metrics.spectral import lsd, mel, mel_dac, spectral_distances, stft
 from codeczoo.metrics.superb import (
     start_superb,
@@ -83,6 +96,18 @@ def _pooled(
     return Metric(name, function, engine, better, unit, "pool", requires, extra, default)
 
 
+def _opinion(name: str, function: Callable[..., Result]) -> tuple[Metric, Metric]:
+    """A metric that judges the estimate alone, and its twin that judges the original."""
+
+    def of_reference(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
+        return function(reference, reference, sample_rate, lengths)
+
+    of_reference.__name__ = f"{name}{REFERENCE}"
+    of_reference.__doc__ = f"`{name}` of the original; higher is better.\n\nOtherwise as `{name}`."
+    own = Metric(name, function, opinions, "higher", "MOS", extra="models", default=False)
+    return own, replace(own, name=f"{name}{REFERENCE}", function=of_reference)
+
+
 _PRAAT, _ITU = ("parselmouth",), ("pesq",)
 
 METRICS: Mapping[str, Metric] = {
@@ -94,8 +119,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("waveform", waveform, sample_distances, "lower"),
         Metric("si_sdr", si_sdr, sample_distances, "higher", "dB"),
         Metric("snr", snr, sample_distances, "higher", "dB"),
-        _pooled("pesq_wb", pesq_wb, start_pesq, "higher", "MOS", _ITU),
-        _pooled("pesq_nb", pesq_nb, start_pesq, "higher", "MOS", _ITU, default=False),
+        _pooled("pesq_wb", pesq_wb, start_pesq, "higher", "MOS", (), "pesq"),  # without its package: `not_installed`
+        _pooled("pesq_nb", pesq_nb, start_pesq, "higher", "MOS", (), "pesq", default=False),
         Metric("stoi", stoi, intelligibility, "higher"),
         Metric("estoi", estoi, intelligibility, "higher"),
         _pooled("f0_corr", f0_corr, start_pitch, "higher", "", _PRAAT),
@@ -106,10 +131,18 @@ METRICS: Mapping[str, Metric] = {
         Metric("lsd", lsd, spectral_distances, "lower"),
         _pooled("mcd", mcd, start_mcd, "lower", "dB", ("pyworld",), "mcd", default=False),
         _pooled("visqol", visqol, start_visqol, "higher", "MOS", ("visqol",), "visqol", default=False),
+        *_opinion("utmos", utmos),
+        *_opinion("dnsmos_sig", dnsmos_sig),
+        *_opinion("dnsmos_bak", dnsmos_bak),
+        *_opinion("dnsmos_ovrl", dnsmos_ovrl),
+        *_opinion("dnsmos_p808", dnsmos_p808),
+        *_opinion("distillmos", distillmos),
+        Metric("sim_wavlm", sim_wavlm, similarities, "higher", extra="models", default=False),
+        Metric("sim_resemblyzer", sim_resemblyzer, similarities, "higher", extra="models", default=False),
         Metric("superb/mel", superb_mel, superb_distances, "lower", default=False),
         Metric("superb/stft", superb_stft, superb_distances, "lower", default=False),
         Metric("superb/waveform", superb_waveform, superb_distances, "lower", default=False),
-        _pooled("superb/pesq", superb_pesq, start_superb, "higher", "MOS", _ITU, default=False),
+        _pooled("superb/pesq", superb_pesq, start_superb, "higher", "MOS", _ITU, "pesq", default=False),
         Metric("superb/stoi", superb_stoi, superb_distances, "higher", default=False),
         _pooled("superb/f0corr", superb_f0corr, start_superb, "higher", "", _PRAAT, default=False),
     )

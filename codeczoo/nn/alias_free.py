@@ -24,6 +24,7 @@ REACH = 6  # steps that an activation's output sees to each side: 3 in upsamplin
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept for callers who record gradients
 def half_band_filter(dtype: torch.dtype, device: torch.device) -> Tensor:
     """[TAPS] a sinc that cuts at half the upper rate's band, in a Kaiser window; its taps sum to 1."""
     cutoff, half_width = 0.25, 0.3

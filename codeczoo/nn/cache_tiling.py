@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.nn.conv import ConvTranspose1d
+from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.receptive_field import Layer, convolutions_of, out_length, receptive_span
 
 TILE_VALUES = 1 << 19  # values of the largest activation in a tile, for each core: 2 MiB of float32
@@ -33,6 +34,8 @@ def run_tiled(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> 
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return _run(chain, x, lengths)
     layers = convolutions_of(*chain)
+    if not overwritable(x, *(layer.weight for layer in layers)):
+        return _run(chain, x, lengths)  # gradients keep all of it in memory as it is
     total = out_length(layers, x.shape[-1])
     usual = _width(layers, total)
     if _tiles(total, usual) == 1:

@@ -136,24 +136,39 @@ class VocosBackbone(nn.Module):
         return (1 + len(self.convnext)) * (DEPTHWISE_KERNEL // 2) + 2 * blocks
 
 
+BANDWIDTHS = 4  # rows of an adaptive layer norm's tables
+
+
 def vocos_rules(ours: str, published: str) -> tuple[Rule, ...]:
     """From the parameters of a `VocosBackbone` at `ours` to the names that WavTokenizer's code gives them.
 
     Its adaptive layer norms hold a row of scales and shifts for each of four bandwidths, and inference uses row 0.
     """
     row = lambda table: table[0]  # noqa: E731
+    rows = lambda own: [own.expand(BANDWIDTHS, -1)]  # noqa: E731
     attention = rf"{ours}\.pos_net\.(\d+)\.attention\."
     theirs = rf"{published}.pos_net.\1."
     return (
-        Rule(rf"{ours}\.((?:convnext\.\d+\.)?norm)\.weight", rf"{published}.\1.scale.weight", row),
-        Rule(rf"{ours}\.((?:convnext\.\d+\.)?norm)\.bias", rf"{published}.\1.shift.weight", row),
+        Rule(rf"{ours}\.((?:convnext\.\d+\.)?norm)\.weight", rf"{published}.\1.scale.weight", row, rows),
+        Rule(rf"{ours}\.((?:convnext\.\d+\.)?norm)\.bias", rf"{published}.\1.shift.weight", row, rows),
         Rule(
             rf"{attention}in_proj\.weight",
             tuple(f"{theirs}{x}.weight" for x in "qkv"),
             lambda *qkv: torch.cat(qkv).squeeze(-1),  # convolutions of one step
+            lambda weight: weight[..., None].chunk(3),
         ),
-        Rule(rf"{attention}in_proj\.bias", tuple(f"{theirs}{x}.bias" for x in "qkv"), lambda *qkv: torch.cat(qkv)),
-        Rule(rf"{attention}out_proj\.weight", f"{theirs}proj_out.weight", lambda w: w.squeeze(-1)),
+        Rule(
+            rf"{attention}in_proj\.bias",
+            tuple(f"{theirs}{x}.bias" for x in "qkv"),
+            lambda *qkv: torch.cat(qkv),
+            lambda bias: bias.chunk(3),
+        ),
+        Rule(
+            rf"{attention}out_proj\.weight",
+            f"{theirs}proj_out.weight",
+            lambda weight: weight.squeeze(-1),
+            lambda weight: [weight[..., None]],
+        ),
         Rule(rf"{attention}out_proj\.bias", f"{theirs}proj_out.bias"),
         Rule(rf"{ours}\.(.+)", rf"{published}.\1"),
     )

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from codeczoo.base.device import matmul_precision
 from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.quantizer import Quantizer, SingleQuantizer, passed_through
 from codeczoo.nn.rvq import at_least_float32
 
 
-class FactorizedVQ(nn.Module):
+class FactorizedVQ(SingleQuantizer):
     """One level: a codebook [size, dim] between projections from and to `latent_dim`."""
 
     def __init__(self, latent_dim: int, size: int, dim: int) -> None:
@@ -44,8 +45,20 @@ class FactorizedVQ(nn.Module):
         """[B, N] → [B, latent_dim, N]."""
         return self.out_proj(F.embedding(codes, self.codebook).mT)
 
+    def straight_through(
+        self, latent: Tensor, num_codebooks: int | None = None, first: int = 0, end: int | None = None
+    ) -> Tensor:
+        """As `Quantizer.straight_through`, with the rows `first` to `end` of the codebook."""
+        projected = self.in_proj(latent)
+        with torch.no_grad():
+            rows = F.embedding(self.search(projected, first, end), self.codebook).mT
+        return self.out_proj(passed_through(rows, projected))
 
-class ResidualFactorizedVQ(nn.Module):
+    def tables(self) -> list[Tensor]:
+        return [self.codebook]
+
+
+class ResidualFactorizedVQ(Quantizer):
     """`num_codebooks` levels, each of which quantises what the ones before it left over."""
 
     def __init__(self, latent_dim: int, num_codebooks: int, size: int, dim: int) -> None:
@@ -68,6 +81,18 @@ class ResidualFactorizedVQ(nn.Module):
         for level, code in others:
             latent += level.decode(code)
         return latent
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        first, *others = self._first(num_codebooks)
+        vectors = total = first.straight_through(latent)
+        for level in others:
+            latent = latent - vectors
+            vectors = level.straight_through(latent)
+            total = total + vectors
+        return total
+
+    def tables(self) -> list[Tensor]:
+        return [level.codebook for level in self._first(None)]
 
     def _first(self, count: int | None) -> Sequence[FactorizedVQ]:
         return cast(Sequence[FactorizedVQ], self.levels[:count])

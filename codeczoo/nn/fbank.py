@@ -31,7 +31,7 @@ def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor
     frames = (waveform * 32768).unfold(-1, FRAME, HOP)  # [B, F, 400]
     frames = frames - frames.mean(-1, keepdim=True)
     frames = torch.cat([frames[..., :1] * (1 - PREEMPHASIS), frames[..., 1:] - PREEMPHASIS * frames[..., :-1]], dim=-1)
-    window, filters = _constants(frames.dtype, frames.device)
+    window, filters = w2v_bert_filters(frames.dtype, frames.device)
     spectrum = torch.fft.rfft(frames * window, N_FFT)
     power = spectrum.real.square() + spectrum.imag.square()
     bands = (power @ filters).clamp_(min=FLOOR).log_()  # [B, F, 80]
@@ -50,7 +50,8 @@ def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor
 
 
 @functools.lru_cache(maxsize=8)
-def _constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+@torch.inference_mode(False)  # kept for callers who record gradients
+def w2v_bert_filters(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Povey's window [400], and [257, 80] triangles between 20 and 8000 Hz, straight on Kaldi's mel scale."""
     window = torch.hann_window(FRAME, periodic=False, dtype=torch.float64) ** 0.85
     mel = lambda f: 1127 * (1 + f / 700).log()  # noqa: E731

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from codeczoo.nn.causal_wavlm import step_from_start
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
+from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.padding import mask_tail, zero_tail_
 from codeczoo.nn.sequential import Layers, Linear
 from codeczoo.nn.snake import Snake
@@ -91,6 +92,8 @@ class FocalBlock(nn.Module):
         return self._finish(y.add_(x)), past
 
     def _finish(self, x: Tensor) -> Tensor:
+        if not overwritable(x):
+            return x + self.feed_forward(self.norm2(x))
         for part in x.split(POINTWISE_STEPS, dim=1):
             part.add_(self.feed_forward(self.norm2(part)))
         return x

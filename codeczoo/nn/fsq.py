@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from codeczoo.nn.quantizer import SingleQuantizer, passed_through
 from codeczoo.nn.sequential import Linear
 
 
-class FSQ(nn.Module):
+class FSQ(SingleQuantizer):
     """Values [B, D, N] ↔ codes [B, N], D the number of digits. It has no parameters.
 
     Args:
@@ -38,6 +39,8 @@ class FSQ(nn.Module):
         self._places: Tensor
         self.register_buffer("_levels", torch.tensor(self.levels)[:, None], persistent=False)
         self.register_buffer("_places", torch.tensor(places)[:, None], persistent=False)
+        self._values: Tensor
+        self.register_buffer("_values", torch.zeros(()), persistent=False)  # has the type of the values
 
     def bound(self, z: Tensor) -> Tensor:
         """[B, D, N] → [B, D, N] within the levels, whose places are the whole numbers about 0.
@@ -54,10 +57,24 @@ class FSQ(nn.Module):
         digits = self.bound(z).round().long()
         return ((digits + self._levels // 2) * self._places).sum(1)
 
-    def decode(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+    def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, N] → values [B, D, N] between -1 and 1."""
         digits = codes[:, None].div(self._places, rounding_mode="floor").remainder_(self._levels)
-        return (digits - self._levels // 2).to(dtype) / (self._levels // 2)
+        return (digits - self._levels // 2).to(self._values.dtype) / (self._levels // 2)
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        return FSQ._through(self, latent)
+
+    def _through(self, z: Tensor) -> Tensor:
+        """[B, D, N], not bounded yet → the values of its codes."""
+        z = z.to(torch.promote_types(z.dtype, torch.float32))
+        with torch.no_grad():
+            values = FSQ.decode(self, FSQ.encode(self, z))
+        return passed_through(values, self.bound(z) / (self._levels // 2))
+
+    def tables(self) -> list[Tensor]:
+        codes = torch.arange(self.size, device=self._levels.device)
+        return [FSQ.decode(self, codes[None])[0].T]
 
     @staticmethod
     def _column(values: Sequence[float], like: Tensor) -> Tensor:
@@ -82,15 +99,20 @@ class ProjectedFSQ(FSQ):
         self.project_out = Linear(len(self.levels), dim)
 
     def encode(self, z: Tensor) -> Tensor:
+        return super().encode(self._projected(z))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.project_out(super().decode(codes).mT).mT
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        return self.project_out(self._through(self._projected(latent)).mT).mT
+
+    def _projected(self, z: Tensor) -> Tensor:
         z = self.project_in(z.mT).mT
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         for _ in range(self.bounds - 1):
             z = self.bound(z)
-        return super().encode(z)
-
-    def decode(self, codes: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        values = super().decode(codes, dtype or self.project_out.weight.dtype)
-        return self.project_out(values.mT).mT
+        return z
 
 
 class GroupFSQ(FSQ):
@@ -104,10 +126,25 @@ class GroupFSQ(FSQ):
         self.num_groups = num_groups
 
     def encode(self, z: Tensor) -> Tensor:
-        shares = z.unflatten(1, (self.num_groups, len(self.levels))).flatten(0, 1)  # [B * K, D, N]
-        return super().encode(shares).unflatten(0, (-1, self.num_groups))
+        return super().encode(self._shares(z)).unflatten(0, (-1, self.num_groups))
 
-    def decode(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+    def _shares(self, z: Tensor) -> Tensor:
+        """[B, K * D, N] → [B * K, D, N]."""
+        return z.unflatten(1, (self.num_groups, len(self.levels))).flatten(0, 1)
+
+    def quantize(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        return self.encode(latent)
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        return self.decode(codes)
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        return self._through(self._shares(latent)).unflatten(0, (-1, self.num_groups)).flatten(1, 2)
+
+    def tables(self) -> list[Tensor]:
+        return super().tables() * self.num_groups
+
+    def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, K, N] of all groups → values [B, K * D, N] between -1 and 1.
 
         Raises:
@@ -115,4 +152,4 @@ class GroupFSQ(FSQ):
         """
         if codes.shape[1] != self.num_groups:
             raise ValueError(f"codes of all {self.num_groups} groups are needed; these are of {codes.shape[1]}")
-        return super().decode(codes.flatten(0, 1), dtype).unflatten(0, (-1, self.num_groups)).flatten(1, 2)
+        return super().decode(codes.flatten(0, 1)).unflatten(0, (-1, self.num_groups)).flatten(1, 2)

@@ -30,10 +30,10 @@ class GroupNorm(nn.Module):
     def item_by_item(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Each item as if alone, bit for bit, with zeros behind it. On a CPU this is also far faster than masking."""
         out = torch.empty_like(x)
-        for row, normed, length in zip(x, out, lengths.tolist(), strict=True):
-            own = row[None, ..., :length]
-            normed[..., :length] = F.group_norm(own, self.groups, self.weight, self.bias, self.eps)[0]
-            normed[..., length:] = 0
+        for i, length in enumerate(lengths.tolist()):
+            own = x[i : i + 1, ..., :length]
+            out[i : i + 1, ..., :length] = F.group_norm(own, self.groups, self.weight, self.bias, self.eps)
+            out[i, ..., length:] = 0
         return out
 
     def all_at_once(self, x: Tensor, lengths: Tensor) -> Tensor:

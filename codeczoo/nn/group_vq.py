@@ -12,10 +12,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from codeczoo.nn.quantizer import Quantizer
 from codeczoo.nn.rvq import ResidualVQ
 
 
-class GroupResidualVQ(nn.Module):
+class GroupResidualVQ(Quantizer):
     """`num_groups` residual quantisers of `num_levels` codebooks each, for equal shares of `dim` channels.
 
     Code k = level * num_groups + group.
@@ -44,6 +45,14 @@ class GroupResidualVQ(nn.Module):
         self._levels(codes.shape[1])
         count = len(self.groups)
         return torch.cat([vq.decode(codes[:, group::count]) for group, vq in enumerate(self.groups)], dim=1)
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        levels = None if num_codebooks is None else self._levels(num_codebooks)
+        parts = zip(self.groups, latent.chunk(len(self.groups), dim=1), strict=True)
+        return torch.cat([vq.straight_through(part, levels) for vq, part in parts], dim=1)
+
+    def tables(self) -> list[Tensor]:
+        return [book for level in zip(*(vq.codebooks for vq in self.groups), strict=True) for book in level]
 
     def _levels(self, num_codebooks: int) -> int:
         levels, rest = divmod(num_codebooks, len(self.groups))

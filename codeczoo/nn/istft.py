@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.ragged import valid_mask
+from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.padding import zero_tail_
 from codeczoo.nn.rvq import at_least_float32
 from codeczoo.nn.sequential import Linear
@@ -33,8 +34,12 @@ class ISTFTHead(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         magnitude, phase = at_least_float32(self.out(x)).chunk(2, dim=-1)  # [B, N, n_fft / 2 + 1] each
-        magnitude = magnitude.exp_().clamp_(max=MAX_MAGNITUDE)
-        spectrum = torch.complex(phase.cos().mul_(magnitude), phase.sin_().mul_(magnitude))
+        if overwritable(magnitude):
+            magnitude = magnitude.exp_().clamp_(max=MAX_MAGNITUDE)
+            spectrum = torch.complex(phase.cos().mul_(magnitude), phase.sin_().mul_(magnitude))
+        else:
+            magnitude = magnitude.exp().clamp(max=MAX_MAGNITUDE)
+            spectrum = torch.complex(phase.cos() * magnitude, phase.sin() * magnitude)
         return istft_same(spectrum, self.n_fft, self.hop_length, lengths).to(x.dtype)
 
 

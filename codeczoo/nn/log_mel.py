@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codeczoo.base.ragged import join_chunks
+from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.mel import mel_filters
 from codeczoo.nn.padding import pad
 
@@ -39,7 +40,8 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
         behind = torch.arange(frames, device=log_mel.device) >= (lengths // HOP)[:, None]
         own = log_mel.masked_fill(behind[:, None], -torch.inf)
     loudest = own.amax(dim=(1, 2), keepdim=True)
-    return torch.maximum(log_mel, loudest - 8, out=log_mel).add_(4).div_(4)
+    floored = torch.maximum(log_mel, loudest - 8, out=log_mel if overwritable(log_mel) else None)
+    return floored.add_(4).div_(4)
 
 
 def _chunk_ends(frames: int) -> Iterator[tuple[int, int]]:

@@ -6,10 +6,23 @@ do not; there the pass from right to left starts at each item's own end.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 State = tuple[Tensor, Tensor]
+
+
+def _recorded(lstm: nn.LSTM, x: Tensor, past: tuple[Tensor, ...] | None = None) -> Any:
+    """`lstm(x, past)`. cuDNN keeps what gradients need in training mode only, which changes nothing else."""
+    if not (x.is_cuda and torch.is_grad_enabled()) or lstm.training:
+        return lstm(x, past)
+    lstm.training = True
+    try:
+        return lstm(x, past)
+    finally:
+        lstm.training = False
 
 
 class LSTM(nn.Module):
@@ -36,7 +49,7 @@ class LSTM(nn.Module):
 
     def _run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         past = None if state is None else tuple(s.transpose(0, 1).contiguous() for s in state)
-        y, (h, c) = self.lstm(x.permute(2, 0, 1), past)
+        y, (h, c) = _recorded(self.lstm, x.permute(2, 0, 1), past)
         return x + y.permute(1, 2, 0), (h.transpose(0, 1), c.transpose(0, 1))
 
 
@@ -53,7 +66,7 @@ class BidirectionalLSTM(nn.Module):
         y = x.permute(2, 0, 1)  # [T, B, C]
         flip = _flip_index(lengths, len(y))
         for ahead, back in zip(self.ahead, self.back, strict=True):
-            y = torch.cat([ahead(y)[0], _flip(back(_flip(y, flip))[0], flip)], dim=-1)
+            y = torch.cat([_recorded(ahead, y)[0], _flip(_recorded(back, _flip(y, flip))[0], flip)], dim=-1)
         return torch.cat([x, x], dim=1).add_(y.permute(1, 2, 0))
 
 

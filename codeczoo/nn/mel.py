@@ -10,6 +10,7 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept for callers who record gradients
 def mel_bands(
     sample_rate: int, window: int, mels: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[tuple[slice, Tensor], ...]:
@@ -35,7 +36,8 @@ def mel_filters(sample_rate: int, window: int, mels: int, low: float = 0.0) -> T
     top_mel = top / linear if top < 1000 else knee + math.log(top / 1000) / step
     points = torch.linspace(low / linear, top_mel, mels + 2, dtype=torch.float64)
     edges = torch.where(points < knee, points * linear, 1000 * torch.exp((points - knee) * step))
-    bins = torch.linspace(0, top, window // 2 + 1, dtype=torch.float64)
+    last = window // 2 * sample_rate / window  # of an odd window below half the rate
+    bins = torch.linspace(0, last, window // 2 + 1, dtype=torch.float64)
     rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     triangles = torch.minimum(rising, falling).clamp(min=0)

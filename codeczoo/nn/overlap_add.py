@@ -20,6 +20,12 @@ def window_starts(total: int, window: int, overlap: int) -> list[int]:
     return [i * (total - window) // (count - 1) for i in range(count)]
 
 
+def copied(signal: Tensor, first: int, last: int) -> Tensor:
+    """Steps `first` to `last` of a signal [..., T] as a batch of one, [1, ..., last - first], that may be written
+    into."""
+    return signal[None, ..., first:last].clone()
+
+
 def join(windows: Iterable[Tensor], starts: Sequence[int], fade: int = 0) -> Tensor:
     """Windows [..., t] of equal length that start at steps `starts` and overlap by at least `fade` → one signal.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codeczoo.nn import cuda_kernels
+from codeczoo.nn.inplace import overwritable
 
 MODES = ("zeros", "reflect", "replicate")
 MASK_MAX_VALUES = 1 << 22  # a GPU masks an activation of this size faster than it starts a few small kernels
@@ -51,9 +52,12 @@ def pad(
 
 
 def zero_tail_(x: Tensor, lengths: Tensor | None, count: int) -> Tensor:
-    """Write zeros behind each item, as far as `count` steps or the tensor's end; in place (see above)."""
+    """Write zeros behind each item, as far as `count` steps or the tensor's end; in place (see above), but into a copy
+    where gradients are recorded."""
     if lengths is None or count == 0 or x.shape[-1] == 0:
         return x
+    if not overwritable(x):
+        return mask_tail(x, lengths)
     if x.device.type != "cpu" and x.numel() < MASK_MAX_VALUES:
         behind = torch.arange(x.shape[-1], device=x.device) >= lengths[:, None]
         return x.masked_fill_(behind[:, None], 0)
@@ -106,7 +110,8 @@ def _pad_ragged(x: Tensor, lengths: Tensor, left: int, right: int | Tensor, wide
     else:
         places = torch.where(k < left, k, k + own)
         sources = _sources(k, own, most, left, nothing, mode == "reflect")
-    return out.scatter_(-1, _for_channels(places, x), out.gather(-1, _for_channels(sources, x)))
+    index, found = _for_channels(places, x), out.gather(-1, _for_channels(sources, x))
+    return out.scatter_(-1, index, found) if overwritable(out) else out.scatter(-1, index, found)
 
 
 def _sources(k: Tensor, own: Tensor, most: int | Tensor, left: int, nothing: int, reflect: bool) -> Tensor:

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from codeczoo.base.device import matmul_precision
 from codeczoo.base.key_map import Rule
+from codeczoo.nn.quantizer import Quantizer, passed_through
 
 
-class ResidualVQ(nn.Module):
+class ResidualVQ(Quantizer):
     """`num_codebooks` levels of `size` vectors of `dim` values, in one parameter `codebooks` [K, size, dim]."""
 
     def __init__(self, num_codebooks: int, size: int, dim: int) -> None:
@@ -43,6 +44,14 @@ class ResidualVQ(nn.Module):
         vectors = F.embedding_bag(rows, self.codebooks.view(-1, dim), mode="sum")
         return vectors.view(batch, frames, dim).mT
 
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        with torch.no_grad():
+            vectors = self.decode(self.encode(latent, num_codebooks))
+        return passed_through(vectors, latent)
+
+    def tables(self) -> list[Tensor]:
+        return list(self.codebooks)
+
 
 def nearest(x: Tensor, book: Tensor) -> Tensor:
     """Vectors [n, dim] → the index of the nearest row of `book` [size, dim] for each; the first on a tie."""
@@ -57,7 +66,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def codebook_rule(ours: str, published: str, num_codebooks: int) -> Rule:
     """Where the parameter `ours` of a `ResidualVQ` comes from: one published tensor a level, "{}" its number."""
-    return Rule(ours, tuple(published.format(k) for k in range(num_codebooks)), lambda *levels: torch.stack(levels))
+    names = tuple(published.format(k) for k in range(num_codebooks))
+    return Rule(ours, names, lambda *levels: torch.stack(levels), lambda books: books.unbind())
 
 
 def mean_codebook_rule(ours: str, total: str, usage: str, num_codebooks: int) -> Rule:

@@ -30,6 +30,7 @@ from codeczoo.base.key_map import Rule
 from codeczoo.base.ragged import pad_stack
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
 from codeczoo.nn.group_norm import GroupNorm
+from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.lstm import LSTM, BidirectionalLSTM
 from codeczoo.nn.padding import zero_tail_
 
@@ -200,7 +201,7 @@ class SEANetStack(nn.Module):
         """A few items at a time, or one by one at their own lengths if these differ; together through an LSTM, which
         is faster."""
         values, _ = self._widest
-        rows = max(CACHE_TILE_VALUES // math.ceil(values * x.shape[-1]), 1)
+        rows = max(CACHE_TILE_VALUES // math.ceil(values * x.shape[-1]), 1) if overwritable(x) else len(x)
         if lengths is None and rows >= len(x):
             return _through(self.layers, x, None)
         for recurrent, run in itertools.groupby(self.layers, lambda layer: isinstance(layer, LSTM | BidirectionalLSTM)):
@@ -211,6 +212,8 @@ class SEANetStack(nn.Module):
                 x = torch.cat([_through(layers, part, None) for part in x.split(rows)])
             else:
                 own = [x[i : i + 1, :, :length] for i, length in enumerate(lengths.tolist())]
+                if not overwritable(x):
+                    own = [item.clone() for item in own]  # of which one may be written into without the others
                 items = [_through(layers, item, None)[0] for item in own]
                 x, lengths = pad_stack(items)
         return x

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
+
+from codeczoo.nn.quantizer import SingleQuantizer, passed_through
 
 
-class SignQuantizer(nn.Module):
+class SignQuantizer(SingleQuantizer):
     """Latents [B, bits, N] ↔ codes [B, N]. It has no parameters.
 
     The first latent is the highest bit, 1 where it is above 0. The latents are not normalised first: that keeps signs.
@@ -15,14 +18,23 @@ class SignQuantizer(nn.Module):
     def __init__(self, bits: int) -> None:
         super().__init__()
         self.bits = bits
+        self._values: Tensor
+        self.register_buffer("_values", torch.zeros(()), persistent=False)  # has the type of the values
 
     def encode(self, z: Tensor) -> Tensor:
         return ((z > 0) << self._places(z)).sum(1)
 
-    def decode(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+    def decode(self, codes: Tensor) -> Tensor:
         """Each value is ± 1 / sqrt(bits)."""
         bits = codes[:, None] >> self._places(codes) & 1
-        return (2 * bits - 1).to(dtype) * self.bits**-0.5
+        return (2 * bits - 1).to(self._values.dtype) * self.bits**-0.5
+
+    def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """The gradient passes the signs and goes through the normalisation that stands before them."""
+        return passed_through(self.decode(self.encode(latent)), F.normalize(latent, dim=1))
+
+    def tables(self) -> list[Tensor]:
+        return [self.decode(torch.arange(2**self.bits, device=self._values.device)[None])[0].T]
 
     def _places(self, like: Tensor) -> Tensor:
         return torch.arange(self.bits - 1, -1, -1, device=like.device)[:, None]

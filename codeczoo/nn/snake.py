@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from codeczoo.nn import cuda_kernels
 from codeczoo.nn.cache_tiling import TILE_VALUES, run_tiled
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
+from codeczoo.nn.inplace import overwritable
 
 EPS = 1e-9
 UNIT_LAYERS = ("snake1", "conv1", "snake2", "conv2")  # of `SnakeUnit`, as they follow each other
@@ -33,6 +34,8 @@ def snake(
         return cuda_kernels.snake(x, bias, alpha, beta, eps)
     x = x if bias is None else x + bias
     size = (beta + eps).reciprocal()
+    if not overwritable(x, alpha, size):
+        return x + (x * alpha).sin().square() * size
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return _snake(x, alpha, size, x if inplace else None)
     out = x if inplace else torch.empty_like(x)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.nn.conv import Length
+from codeczoo.nn.inplace import overwritable
 
 
 class LinearUpsample(nn.Module):
@@ -30,7 +31,11 @@ class LinearUpsample(nn.Module):
         batch, steps, channels = x.shape
         if lengths is not None:  # an item's last step is also the one behind it
             items = torch.arange(batch, device=x.device)
-            x[items, lengths.clamp(max=steps - 1)] = x[items, lengths - 1]
+            places = items, lengths.clamp(max=steps - 1)
+            last = x[items, lengths - 1]
+            x = x.index_put_(places, last) if overwritable(x) else x.index_put(places, last)
+        if not overwritable(x):
+            return self._recorded(x)
         out = x.new_empty(batch, steps, self.factor, channels)
         for p in range(self.factor):
             beside = (p + 0.5) / self.factor - 0.5
@@ -42,6 +47,16 @@ class LinearUpsample(nn.Module):
                 here[:, -1:] = x[:, -1:]
                 torch.lerp(x[:, :-1], x[:, 1:], beside, out=here[:, :-1])
         return out.flatten(1, 2).mT
+
+    def _recorded(self, x: Tensor) -> Tensor:
+        """[B, T, C] → [B, C, T * factor], for gradients."""
+        before, after = (x[:, i] for i in (slice(None, 1), slice(-1, None)))
+        before, after = torch.cat([before, x[:, :-1]], dim=1), torch.cat([x[:, 1:], after], dim=1)
+        parts = []
+        for p in range(self.factor):
+            beside = (p + 0.5) / self.factor - 0.5
+            parts.append(torch.lerp(x, before, -beside) if beside < 0 else torch.lerp(x, after, beside))
+        return torch.stack(parts, dim=2).flatten(1, 2).mT
 
     def extra_repr(self) -> str:
         return f"factor={self.factor}"

@@ -95,6 +95,14 @@ class W2vBert(nn.Module):
         return x
 
 
+def _of_one_step(weight: Tensor) -> Tensor:
+    return weight.squeeze(-1)
+
+
+def _as_conv(weight: Tensor) -> list[Tensor]:
+    return [weight[..., None]]
+
+
 def w2v_bert_rules(ours: str, theirs: str) -> tuple[Rule, ...]:
     """Rules from a `W2vBert` at `ours` to the names of transformers' model at `theirs` ("" = at the top)."""
     prefix = f"{theirs}." if theirs else ""
@@ -111,11 +119,16 @@ def w2v_bert_rules(ours: str, theirs: str) -> tuple[Rule, ...]:
         Rule(at + r"norm3\.(\w+)", rf"{conv}layer_norm.\2"),
         Rule(at + r"norm4\.(\w+)", rf"{to}ffn2_layer_norm.\2"),
         Rule(at + r"norm\.(\w+)", rf"{to}final_layer_norm.\2"),
-        Rule(at + r"attention\.in_proj\.(\w+)", tuple(rf"{x}.\2" for x in qkv), lambda *parts: torch.cat(parts)),
+        Rule(
+            at + r"attention\.in_proj\.(\w+)",
+            tuple(rf"{x}.\2" for x in qkv),
+            lambda *parts: torch.cat(parts),
+            lambda whole: whole.chunk(3),
+        ),
         Rule(at + r"attention\.out_proj\.(\w+)", rf"{attention}linear_out.\2"),
         Rule(at + r"attention\.distances", attention + "distance_embedding.weight"),
-        Rule(at + r"widen\.weight", conv + "pointwise_conv1.weight", lambda weight: weight.squeeze(-1)),
-        Rule(at + r"narrow\.weight", conv + "pointwise_conv2.weight", lambda weight: weight.squeeze(-1)),
+        Rule(at + r"widen\.weight", conv + "pointwise_conv1.weight", _of_one_step, _as_conv),
+        Rule(at + r"narrow\.weight", conv + "pointwise_conv2.weight", _of_one_step, _as_conv),
         Rule(at + r"depthwise\.weight", conv + "depthwise_conv.weight"),
         Rule(at + r"depthwise_norm\.(\w+)", rf"{conv}depthwise_layer_norm.\2"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from statistics import median
 
@@ -26,6 +27,48 @@ def fixed(value: float | None, places: int) -> str:
         return NO_VALUE
     text = f"{value:.{places}f}"
     return text.lstrip("-") if not text.strip("-0.") else text.replace("-", "−")
+
+
+def round_number(value: float | None) -> str:
+    """A number by itself, with three significant digits."""
+    return fixed(value, decimals([value]))
+
+
+def signed(value: float | None, places: int) -> str:
+    """`fixed` with a plus sign for what is greater than zero."""
+    text = fixed(value, places)
+    return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
+
+
+def p_value(p: float) -> str:
+    """As "p < 0.001" or "p 0.012"."""
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
+
+
+REASONS = {
+    "non_finite": "a sample is NaN or infinite",
+    "too_short": "too short",
+    "silent_reference": "the original is silent",
+    "silent_estimate": "the output is silent",
+    "constant_reference": "the original is constant",
+    "too_few_frames": "too few frames above silence",
+    "rate_below_16k": "sample rate below 16 kHz",
+    "rate_below_8k": "sample rate below 8 kHz",
+    "no_utterance": "no speech found",
+    "crashed": "the metric's library crashed",
+    "unvoiced": "nothing voiced",
+    "too_few_voiced": "too few voiced frames",
+    "constant_pitch": "the pitch is constant",
+    "timeout": "took too long",
+    "not_installed": "its package is not installed",
+    "no_model": "its model is not there",
+}
+
+
+def reason_text(reason: str) -> str:
+    """The reason of an undefined value in words."""
+    slug, *rest = re.split(r"(?=[:( ])", reason, maxsplit=1)
+    return REASONS.get(slug, slug.replace("_", " ")) + "".join(rest)
 
 
 def kbps(bitrate: float | None) -> str:

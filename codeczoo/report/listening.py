@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections import defaultdict
@@ -11,10 +12,12 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from codeczoo.base import audio_io
 from codeczoo.benchmark.results import audio_name
+from codeczoo.report.formatting import better
 from codeczoo.report.results import CodecResult, Report
 from codeczoo.report.spectrogram import Spectrogram, spectrogram, write_pictures
 
@@ -27,6 +30,7 @@ class ListeningSource:
 
     Attributes:
         bitrate: that this clip took, in bit/s.
+        level: root mean square, in dB of full scale; None of silence.
         metrics: name → value of this clip; "inf", "-inf"; None where `undefined` has the reason.
     """
 
@@ -34,6 +38,7 @@ class ListeningSource:
     audio: str | None = None
     picture: str | None = None
     bitrate: float | None = None
+    level: float | None = None
     metrics: Mapping[str, float | str | None] | None = None
     undefined: Mapping[str, str] | None = None
     failure: str | None = None
@@ -50,6 +55,17 @@ class ListeningClip:
     sample_rate: int
     channels: int
     sources: Sequence[ListeningSource]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Metric → the best value of a codec on this clip; of metrics of which it is known which way is better."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for source in self.sources:
+            for metric, value in (source.metrics or {}).items():
+                if isinstance(value, int | float):
+                    found[metric].append(value)
+        choose = {"higher": max, "lower": min}
+        return {metric: choose[way](values) for metric, values in found.items() if (way := better(metric))}
 
     @property
     def has_original(self) -> bool:
@@ -138,9 +154,11 @@ def _clip(
     (out / folder).mkdir(parents=True)
     stems = {label: f"{folder}/{i:02d}-{_slug(label)}" for i, label in enumerate(paths)}
     pictures: dict[Path, Spectrogram] = {}
+    levels: dict[str, float | None] = {}
     for label, path in paths.items():
         shutil.copyfile(path, out / f"{stems[label]}.flac")
         waveform, rate = audio_io.read(path)
+        levels[label] = _level(waveform)
         pictures[out / f"{stems[label]}.png"] = spectrogram(waveform, rate)
     write_pictures(pictures)
     line = next(line for line in lines.values() if line["status"] == "ok")
@@ -152,19 +170,25 @@ def _clip(
         sample_rate=line["sample_rate"],
         channels=line["channels"],
         sources=[
-            *([_source(ORIGINAL, {"status": "ok"}, stems[ORIGINAL])] if originals else []),
-            *(_source(codec.label, lines[codec.label], stems.get(codec.label)) for codec in codecs),
+            *([_source(ORIGINAL, {"status": "ok"}, stems[ORIGINAL], levels[ORIGINAL])] if originals else []),
+            *(_source(c.label, lines[c.label], stems.get(c.label), levels.get(c.label)) for c in codecs),
         ],
     )
 
 
-def _source(label: str, line: Mapping[str, Any], stem: str | None) -> ListeningSource:
+def _level(waveform: Tensor) -> float | None:
+    """Root mean square of a waveform [C, T], in dB of full scale."""
+    power = float(waveform.double().square().mean()) if waveform.numel() else 0.0
+    return round(10 * math.log10(power), 2) if power > 1e-12 else None
+
+
+def _source(label: str, line: Mapping[str, Any], stem: str | None, level: float | None) -> ListeningSource:
     if line["status"] == "failed":
         return ListeningSource(label, failure=f"{line['stage']}: {line['reason']}")
     if stem is None:
         return ListeningSource(label, failure="its audio was not saved")
     return ListeningSource(
-        label, f"{stem}.flac", f"{stem}.png", line.get("bitrate"), line.get("metrics"), line.get("undefined")
+        label, f"{stem}.flac", f"{stem}.png", line.get("bitrate"), level, line.get("metrics"), line.get("undefined")
     )
 
 

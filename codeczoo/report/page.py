@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from codeczoo.report import formatting
+from codeczoo.report.clip_values import read_clip_values
+from codeczoo.report.comparisons import Paired, Pairs, RateTable, paired_differences, rate_table, with_holm
 from codeczoo.report.counts import INFINITE, stand_in
-from codeczoo.report.export import to_csv, to_json
-from codeczoo.report.listening import Listening, gather
-from codeczoo.report.plots import groups, plots
+from codeczoo.report.curves import codec_curves, find_anchor, pareto_fronts
+from codeczoo.report.export import EXPORTS, pairs_to_csv, rates_to_csv
+from codeczoo.report.listening import Listening, ListeningClip, ListeningSource, gather
+from codeczoo.report.plots import axes, groups, plots
 from codeczoo.report.published import CATEGORIES, METRICS, compare
 from codeczoo.report.results import CodecResult, Report, read_report
 from codeczoo.report.spectrogram import ticks
@@ -28,17 +31,25 @@ from codeczoo.version import __version__
 
 log = logging.getLogger(__name__)
 
-ASSETS = ("report.css", "table.js", "plots.js", "player.js")
+ASSETS = ("report.css", "table.js", "plots.js", "player.js", "blind.js")
 REPORT_MARK = "report.json"  # a folder with this file is a report, which may be overwritten
 EXAMPLE_CLIPS = 5  # clips that are named for an undefined value
 PAGES = (
     ("index.html", "Leaderboard"),
     ("categories.html", "Categories"),
+    ("pairs.html", "Pairs"),
     ("listening.html", "Listening"),
+    ("blind.html", "Blind test"),
     ("failures.html", "Failures"),
     ("published.html", "Published table"),
     ("about.html", "About"),
 )
+# Metrics that are shown at first, the most telling ones first; others are a tick away.
+FIRST_METRICS = ("utmos", "pesq_wb", "stoi", "mel", "si_sdr", "f0_corr", "sim_wavlm", "wer", "estoi", "stft", "visqol")
+FIRST_COUNT = 5
+CLIP_METRICS = 3  # shown of a clip without opening its list
+SOURCE_KEYS = "0123456789abcdefghijklmnopqrstuvwxyz"  # that choose a source on the listening page
+MORE_ANCHORS = 5  # beside the chosen one
 # The marks of plotly.js as SVG paths of about its size, for the legend.
 SHAPES = {
     "circle": "M5,0A5,5 0 1 1 -5,0A5,5 0 1 1 5,0Z",
@@ -58,6 +69,8 @@ def write_report(
     clips: int | None = 100,
     title: str | None = None,
     allow_mixed: bool = False,
+    anchor: str | None = None,
+    metrics: Sequence[str] = (),
 ) -> Path:
     """Write the page of one or several results folders; returns its index.html.
 
@@ -67,18 +80,23 @@ def write_report(
         clips: how many saved clips the listening page shows at most; None = all.
         title: of the page; without it, the data sets' names.
         allow_mixed: join runs of different protocols or data sets (the page says that they are).
+        anchor: the codec that bitrates are compared with; None = Opus, else another classical one, else any with
+            several bitrates.
+        metrics: that the tables show at first; none = up to five of FIRST_METRICS.
 
     Raises:
         FileNotFoundError, ValueError: see `read_report`; or `out` holds something that is not a report.
     """
     report, out = read_report(folders, allow_mixed), Path(out)
+    analysis = analyse(report, anchor)
+    shown = first_metrics(report, metrics)
     if out.exists() and not (out / REPORT_MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already and is no report: name another place with -o, or empty it")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        _write(report, part, clips, title)
+        _write(report, analysis, shown, part, clips, title)
     except BaseException:
         shutil.rmtree(part)
         raise
@@ -88,7 +106,44 @@ def write_report(
     return out / "index.html"
 
 
-def _write(report: Report, out: Path, clips: int | None, title: str | None) -> None:
+@dataclass(frozen=True)
+class Analysis:
+    """What is computed from the clips. `rates`: a table an anchor, the chosen one first."""
+
+    rates: Sequence[RateTable]
+    pairs: Pairs
+
+
+def analyse(report: Report, anchor: str | None) -> Analysis:
+    """Compare the codecs on the clips that they share.
+
+    Raises:
+        ValueError: no such anchor, or it has one bitrate.
+    """
+    curves = codec_curves(report)
+    chosen = find_anchor(curves, anchor)
+    values = read_clip_values(report)
+    anchors = [] if chosen is None else [chosen]
+    anchors += [curve for curve in curves if len(curve.codecs) > 1 and curve is not chosen][:MORE_ANCHORS]
+    tables = [rate_table(report, values, curves, curve) for curve in anchors]
+    return Analysis([table for table in tables if table.rows], paired_differences(report, values))
+
+
+def first_metrics(report: Report, wanted: Sequence[str]) -> list[str]:
+    """The metrics that tables show at first.
+
+    Raises:
+        ValueError: one that was not measured.
+    """
+    if missing := [name for name in wanted if name not in report.metrics]:
+        raise ValueError(f"not measured: {', '.join(missing)}; there are: {', '.join(report.metrics)}")
+    known = [name for name in FIRST_METRICS if name in report.metrics]
+    return list(wanted) or [*known, *(name for name in report.metrics if name not in known)][:FIRST_COUNT]
+
+
+def _write(
+    report: Report, analysis: Analysis, shown: Sequence[str], out: Path, clips: int | None, title: str | None
+) -> None:
     (out / "assets").mkdir()
     for name in ASSETS:
         text = (resources.files(__package__) / "assets" / name).read_text("utf-8")
@@ -96,13 +151,18 @@ def _write(report: Report, out: Path, clips: int | None, title: str | None) -> N
     (out / "assets" / "plotly.min.js").write_text(get_plotlyjs(), "utf-8", newline="\n")
     listening = gather(report, out, clips)
     environment = _environment()
-    context = _context(report, listening, title)
-    for page, _ in PAGES:
-        text = environment.get_template(page).render(context, page=page)
-        # A file name that is no Unicode may be part of an id.
-        (out / page).write_text(text, "utf-8", errors="backslashreplace", newline="\n")
-    (out / "leaderboard.csv").write_text(to_csv(report), "utf-8", errors="backslashreplace", newline="\n")
-    (out / REPORT_MARK).write_text(to_json(report), "utf-8", errors="backslashreplace", newline="\n")
+    context = _context(report, analysis, shown, listening, title)
+    for page, _ in context["pages"]:
+        _save(out / page, environment.get_template(page).render(context, page=page))
+    for name, make in EXPORTS.items():
+        _save(out / (REPORT_MARK if name == "json" else f"leaderboard.{name}"), make(report))
+    _save(out / "bd_rate.csv", rates_to_csv(analysis.rates))
+    _save(out / "pairs.csv", pairs_to_csv(analysis.pairs))
+
+
+def _save(path: Path, text: str) -> None:
+    # A file name that is no Unicode may be part of an id.
+    path.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
 
 
 def _environment() -> jinja2.Environment:
@@ -119,17 +179,26 @@ def _environment() -> jinja2.Environment:
         "better": formatting.better,
         "unit": formatting.unit,
         "summary": formatting.summary,
-        "round_number": lambda value: formatting.fixed(value, formatting.decimals([value])),
+        "round_number": formatting.round_number,
+        "signed": formatting.signed,
+        "p_value": formatting.p_value,
+        "reason": formatting.reason_text,
         "searchable": _searchable,
         "breakable": _breakable,
         "plain": _plain,
         "ticks": ticks,
+        "first_of": lambda names, wanted: [name for name in wanted if name in names],
+        "other_than": lambda names, taken: [name for name in names if name not in taken],
     }
     return environment
 
 
-def _context(report: Report, listening: Listening, title: str | None) -> dict[str, Any]:
+def _context(
+    report: Report, analysis: Analysis, shown: Sequence[str], listening: Listening, title: str | None
+) -> dict[str, Any]:
     comparison = compare(report)
+    measured = sum(row.codec is not None for row in comparison.rows)
+    fronts = pareto_fronts(report)
     parts = [part for codec in report.codecs for part in (codec.overall, *codec.categories.values())]
     places = {
         metric: formatting.decimals(part.values[metric].mean for part in parts if metric in part.values)
@@ -140,9 +209,22 @@ def _context(report: Report, listening: Listening, title: str | None) -> dict[st
         "report": report,
         "title": title or f"codeczoo: {', '.join(datasets)}",
         "version": __version__,
-        "pages": PAGES,
+        "pages": _pages(report, analysis, listening, measured),
         "places": places,
-        "best": _best(report),
+        "fronts": fronts,
+        "front_counts": {
+            (category, codec.label): sum(codec.label in fronts[(category, metric)] for metric in report.metrics)
+            for category in (None, *report.categories)
+            for codec in report.codecs
+        },
+        "has_codes": any(codec.codebook_use is not None for codec in report.codecs),
+        "ranked": sum(bool(fronts[(None, metric)]) for metric in report.metrics),
+        "shown": shown,
+        "clip_metrics": shown[:CLIP_METRICS],
+        "rates": analysis.rates,
+        "pairs": _pair_bodies(report, analysis),
+        "speakers": max((v.speakers or 0 for part in parts for v in part.values.values()), default=0),
+        "axes": axes(report),
         "failed": sum(len(codec.failed) for codec in report.codecs),
         "missing": [codec for codec in report.codecs if codec.missing],
         "random": [codec.label for codec in report.codecs if codec.random_weights],
@@ -151,6 +233,9 @@ def _context(report: Report, listening: Listening, title: str | None) -> dict[st
         "shapes": SHAPES,
         "plot_data": _script_data([vars(plot) for plot in plots(report)]),
         "failures": _failures(report),
+        "source_keys": SOURCE_KEYS,
+        "blind": any(len(_heard(clip)) > 1 for clip in listening.clips),
+        "blind_data": _script_data(_blind(listening)),
         "lost": _lost(report),
         "listening": listening,
         "comparison": comparison,
@@ -159,7 +244,7 @@ def _context(report: Report, listening: Listening, title: str | None) -> dict[st
             metric: formatting.decimals(row.cells[c][i].theirs for row in comparison.rows for c in CATEGORIES) + 1
             for i, metric in enumerate(METRICS)
         },
-        "measured": sum(row.codec is not None for row in comparison.rows),
+        "measured": measured,
         "other_data": any(comparison.dataset not in run.dataset for run in report.runs),
     }
 
@@ -191,29 +276,90 @@ def _plain(value: Any) -> str:
     return "default" if value is None else str(value)
 
 
-def _best(report: Report) -> dict[tuple[str | None, str], set[str]]:
-    """The codecs with the best mean by category and metric; none if fewer than two have a mean."""
-    out: dict[tuple[str | None, str], set[str]] = {}
-    for category in (None, *report.categories):
+def _pages(report: Report, analysis: Analysis, listening: Listening, measured: int) -> list[tuple[str, str]]:
+    """The pages that have something to show."""
+    there = {
+        "categories.html": bool(report.categories),
+        "pairs.html": any(analysis.pairs.values()),
+        "listening.html": bool(listening.clips),
+        "blind.html": any(len(_heard(clip)) > 1 for clip in listening.clips),
+        "failures.html": any(codec.failed or codec.missing for codec in report.codecs) or bool(_lost(report)),
+        "published.html": measured > 0,
+    }
+    return [(file, name) for file, name in PAGES if there.get(file, True)]
+
+
+def _heard(clip: ListeningClip) -> list[ListeningSource]:
+    return [source for source in clip.sources if source.audio]
+
+
+def _blind(listening: Listening) -> list[dict[str, Any]]:
+    """The clips of the blind test: those with two sources or more."""
+    return [
+        {
+            "id": clip.id,
+            "run": clip.run,
+            "category": clip.category or "",
+            "seconds": clip.seconds,
+            "original": clip.has_original,
+            "sources": [{"label": s.label, "audio": s.audio, "level": s.level} for s in _heard(clip)],
+        }
+        for clip in listening.clips
+        if len(_heard(clip)) > 1
+    ]
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """`other` beside the codec of its body. `cells`: metric → the body's codec minus `other`, p with Holm's correction
+    for the body."""
+
+    other: CodecResult
+    cells: dict[str, Paired]
+
+
+def _pair_bodies(report: Report, analysis: Analysis) -> list[tuple[CodecResult, list[PairRow]]]:
+    """A codec at a time, the others beside it; first one of the anchor's bitrates."""
+    cells: dict[tuple[str, str], dict[str, Paired]] = {}
+    for metric, pairs in analysis.pairs.items():
+        for (first, second), paired in pairs.items():
+            cells.setdefault((first, second), {})[metric] = paired
+            cells.setdefault((second, first), {})[metric] = paired.reversed()
+    bodies = []
+    for codec in report.codecs:
+        rows = [PairRow(other, cells[key]) for other in report.codecs if (key := (codec.label, other.label)) in cells]
         for metric in report.metrics:
-            means = {
-                codec.label: value.mean
-                for codec in report.codecs
-                if (value := codec.value(metric, category)) is not None and value.mean is not None
-            }
-            choose = {"higher": max, "lower": min}.get(formatting.better(metric))
-            best = choose(means.values()) if choose and len(means) > 1 else math.nan
-            out[(category, metric)] = {label for label, mean in means.items() if mean == best}
-    return out
+            tested = [row for row in rows if metric in row.cells]
+            for row, paired in zip(tested, with_holm([row.cells[metric] for row in tested]), strict=True):
+                row.cells[metric] = paired
+        if rows:
+            bodies.append((codec, rows))
+    anchor = analysis.rates[0].anchor.codecs if analysis.rates else ()
+    middle = anchor[len(anchor) // 2].label if anchor else None
+    return sorted(bodies, key=lambda body: body[0].label != middle)
 
 
 def _failures(report: Report) -> list[dict[str, Any]]:
-    """Every clip that failed, with its category."""
-    return [
-        {"codec": codec.label, "category": codec.run.tally.failed_in.get(failure["id"]), **failure}
-        for codec in report.codecs
-        for failure in codec.failed
-    ]
+    """Clips that failed, those of one clip, stage and reason together: `codecs` is empty where all failed."""
+    found: dict[tuple[str, str, str, str], list[CodecResult]] = {}
+    for codec in report.codecs:
+        for failure in codec.failed:
+            run = codec.run.label if report.differences else ""
+            found.setdefault((run, failure["id"], failure["stage"], failure["reason"]), []).append(codec)
+    rows = []
+    for (run, id, stage, reason), codecs in sorted(found.items(), key=lambda item: item[0]):
+        of = [codec for codec in report.codecs if run in ("", codec.run.label)]
+        rows.append(
+            {
+                "id": id,
+                "category": codecs[0].run.tally.failed_in.get(id),
+                "stage": stage,
+                "reason": reason,
+                "codecs": [codec.label for codec in codecs],
+                "all": len(codecs) == len(of) > 1,
+            }
+        )
+    return rows
 
 
 def _lost(report: Report) -> list[dict[str, Any]]:

@@ -1,19 +1,17 @@
-"""Rate-distortion plots: one figure a metric, with one set of points a category."""
+"""Plots of quality against bitrate and speed: one figure a metric, with one set of points a category."""
 
 from __future__ import annotations
 
 import html
-import json
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import plotly.graph_objects as go
-
-from codeczoo.report.formatting import better, decimals, fixed, kbps, unit
-from codeczoo.report.results import CodecResult, Report
+from codeczoo.report.curves import CodecCurve, codec_curves, group_name
+from codeczoo.report.formatting import better, decimals, fixed, kbps, round_number, unit
+from codeczoo.report.labels import Labels
+from codeczoo.report.results import CodecResult, Report, Value
 
 # Middle tones, which keep 3:1 against white and against near-black.
 COLOURS = (
@@ -42,22 +40,48 @@ class CodecGroup:
 
 @dataclass(frozen=True)
 class Plot:
-    """A metric over one category (None: all clips), as plotly.js takes it.
+    """A metric over one category (None: all clips) against one of AXES, as plotly.js takes it.
 
     `absent`: which codecs that decode are not in it, and why.
     """
 
     metric: str
     category: str | None
+    axis: str
     figure: Mapping[str, Any]
     absent: Sequence[str]
 
 
-def group_name(codec: CodecResult) -> str:
-    """The codec's family; for codecs without weights, which are one family, its file format."""
-    if codec.info.get("parameters") == 0:
-        return codec.name.partition("_")[0]
-    return codec.info.get("family") or codec.name
+@dataclass(frozen=True)
+class Axis:
+    """What a plot's horizontal axis shows. `value` of a codec and a category; None where it has none, which `missing`
+    words. `joined`: whether lines between the bitrates of one codec have a meaning."""
+
+    title: str
+    value: Callable[[CodecResult, str | None], float | None]
+    missing: str
+    joined: bool = False
+    by_category: bool = False
+
+
+def _rate(codec: CodecResult, category: str | None) -> float | None:
+    part = codec.part(category)
+    return part.bitrate / 1000 if part and part.bitrate else None
+
+
+AXES: Mapping[str, Axis] = {
+    "bitrate": Axis("kbit/s, measured", _rate, "no bitrate", joined=True, by_category=True),
+    "encode": Axis("encodes × real time", lambda codec, _: codec.speed.encode, "speed not measured"),
+    "decode": Axis("decodes × real time", lambda codec, _: codec.speed.decode, "speed not measured"),
+}
+
+
+class Point(NamedTuple):
+    """One codec in a plot."""
+
+    codec: CodecResult
+    x: float
+    value: Value
 
 
 def groups(report: Report) -> dict[str, CodecGroup]:
@@ -68,52 +92,102 @@ def groups(report: Report) -> dict[str, CodecGroup]:
     }
 
 
+def axes(report: Report) -> dict[str, Axis]:
+    """Those of AXES for which some codec has a value."""
+    return {
+        name: axis
+        for name, axis in AXES.items()
+        if name == "bitrate" or any(axis.value(codec, None) for codec in report.codecs)
+    }
+
+
 def plots(report: Report) -> list[Plot]:
-    """Every metric over all clips and over each category."""
-    return [_plot(report, metric, category) for metric in report.metrics for category in (None, *report.categories)]
+    """Every metric over all clips and over each category, against the bitrate; and over all clips against speeds."""
+    curves = codec_curves(report)
+    return [
+        _plot(report, curves, metric, category, name)
+        for metric in report.metrics
+        for name, axis in axes(report).items()
+        for category in (None, *(report.categories if axis.by_category else ()))
+    ]
 
 
-def _plot(report: Report, metric: str, category: str | None) -> Plot:
-    drawn: dict[str, list[CodecResult]] = defaultdict(list)
+def _plot(report: Report, curves: Sequence[CodecCurve], metric: str, category: str | None, axis_name: str) -> Plot:
+    axis = AXES[axis_name]
+    drawn: list[tuple[CodecCurve, list[Point]]] = []
     absent = []
-    for codec in report.codecs:
-        why = _why_absent(codec, metric, category)
-        if codec.encode_only:
-            continue  # the page says so once
-        if why:
-            absent.append(f"{codec.label} ({why})")
-        else:
-            drawn[group_name(codec)].append(codec)
+    for curve in curves:
+        points: list[Point] = []
+        for codec in curve.codecs:
+            value, x = codec.value(metric, category), axis.value(codec, category)
+            if why := _why_absent(codec, metric, category) or (None if x else axis.missing):
+                absent.append(f"{codec.label} ({why})")
+            elif value and x:
+                points.append(Point(codec, x, value))
+        if points:
+            drawn.append((curve, points))
     places = decimals(value.mean for codec in report.codecs if (value := codec.value(metric, category))) + 1
-    figure = go.Figure()
-    for name, group in groups(report).items():
-        # A line joins the bitrates of one thing: the same weights, or one format; others stand for themselves.
-        lines: dict[Any, list[CodecResult]] = defaultdict(list)
-        for codec in drawn[name]:
-            weights = codec.info.get("weights_hash")
-            alone = codec.label if weights is None and codec.info.get("parameters") != 0 else None
-            lines[(weights, alone, codec.run.label)].append(codec)
-        for codecs in lines.values():
-            figure.add_trace(_trace(codecs, group, metric, category, places))
-    low, high = _span(report)
-    marks = [mark * 10**power for power in range(-3, 5) for mark in (1, 2, 5)]
-    figure.update_xaxes(
-        type="log",
-        title_text="kbit/s, measured",
-        range=[math.log10(low * 0.8), math.log10(high * 1.25)],
-        tickvals=marks,
-        ticktext=[f"{mark:g}" for mark in marks],
-    )
-    figure.update_yaxes(title_text=_axis(metric))
-    figure.update_layout(template="none", showlegend=False, hovermode="closest")
-    return Plot(metric, category, json.loads(figure.to_json()), absent)
+    xs = [axis.value(codec, part) for codec in report.codecs for part in (None, *codec.categories)]
+    left, right = _widened([math.log10(x) for x in xs if x] or [0.0], 0.06, 0.1)
+    values = [point.value for _, points in drawn for point in points]
+    ends = [end for v in values for end in (v.mean, v.low, v.high) if end is not None]
+    bottom, top = _widened(ends or [0.0], 0.07, 1e-9)
+    labels = _labels(drawn, (left, right), (bottom, top))
+    traces = []
+    colours = groups(report)
+    for curve, points in drawn:
+        shown = [labels[point.codec.label] for point in points]
+        hover = [_hover(point, metric, category, places) for point in points]
+        traces.append(_trace(points, shown, hover, colours[curve.group], axis.joined))
+    marks = [mark * 10**power for power in range(-3, 6) for mark in (1, 2, 5)]
+    layout = {
+        "xaxis": {
+            "type": "log",
+            "title": {"text": axis.title},
+            "range": [left, right],
+            "tickvals": marks,
+            "ticktext": [f"{mark:g}" for mark in marks],
+        },
+        "yaxis": {"title": {"text": _axis(metric)}, "range": [bottom, top]},
+        "showlegend": False,
+        "hovermode": "closest",
+    }
+    return Plot(metric, category, axis_name, {"data": traces, "layout": layout}, absent)
 
 
-def _span(report: Report) -> tuple[float, float]:
-    """The lowest and the highest bitrate in kbit/s: all plots share one axis."""
-    parts = [part for codec in report.codecs for part in (codec.overall, *codec.categories.values())]
-    rates = [part.bitrate / 1000 for part in parts if part.bitrate] or [1.0]
-    return min(rates), max(rates)
+def _widened(values: Sequence[float], share: float, least: float) -> tuple[float, float]:
+    """A range around the values, wider by a share of theirs on both sides."""
+    low, high = min(values), max(values)
+    more = max((high - low) * share, least) if high > low else max(abs(high) * 0.1, 0.1)
+    return low - more, high + more
+
+
+def _labels(
+    drawn: Sequence[tuple[CodecCurve, Sequence[Point]]], across: tuple[float, float], up: tuple[float, float]
+) -> dict[str, tuple[str, str]]:
+    """Codec's label → the text at its point ("" where there is no room), and its place.
+
+    Each line bears one whole name, at its highest bitrate if there is room; then the others get what tells them apart.
+    """
+
+    def spot(point: Point) -> tuple[float, float]:
+        x = (math.log10(point.x) - across[0]) / (across[1] - across[0])
+        return x, ((point.value.mean or 0.0) - up[0]) / (up[1] - up[0])
+
+    labels = Labels(spot(point) for _, points in drawn for point in points)
+    out: dict[str, tuple[str, str]] = {}
+    for _, points in drawn:
+        for point in reversed(points):
+            if place := labels.place(*spot(point), point.codec.label):
+                out[point.codec.label] = (html.escape(point.codec.label), place)
+                break
+    for curve, points in drawn:
+        for point in points:
+            if point.codec.label not in out:
+                rest = point.codec.label.removeprefix(f"{curve.name}_")
+                place = labels.place(*spot(point), rest)
+                out[point.codec.label] = (html.escape(rest) if place else "", place or "top center")
+    return out
 
 
 def _why_absent(codec: CodecResult, metric: str, category: str | None) -> str | None:
@@ -124,40 +198,58 @@ def _why_absent(codec: CodecResult, metric: str, category: str | None) -> str | 
         return "every clip failed"
     if value is None:
         return "not measured"
-    if value.mean is None:
-        return "undefined on every clip"
-    return None if part.bitrate else "no bitrate"
+    return "undefined on every clip" if value.mean is None else None
 
 
 def _trace(
-    codecs: Sequence[CodecResult], group: CodecGroup, metric: str, category: str | None, places: int
-) -> go.Scatter:
-    values = [value for codec in codecs if (value := codec.value(metric, category))]
-    rates = [(part.bitrate or 0.0) if (part := codec.part(category)) else 0.0 for codec in codecs]
-    means = [value.mean or 0.0 for value in values]
-    above = [(value.high if value.high is not None else mean) - mean for value, mean in zip(values, means, strict=True)]
-    below = [mean - (value.low if value.low is not None else mean) for value, mean in zip(values, means, strict=True)]
-    texts = []
-    for codec, value, rate in zip(codecs, values, rates, strict=True):
-        interval = (
-            f"95% CI {fixed(value.low, places)} to {fixed(value.high, places)}"
-            if value.low is not None
-            else "no interval: one clip"
-        )
-        count = f"n = {value.count}" + (f", {value.lost} without a finite value" if value.lost else "")
-        shown = f"{html.escape(metric)} {fixed(value.mean, places)} {unit(metric)}".rstrip()
-        texts.append(f"<b>{html.escape(codec.label)}</b><br>{shown}<br>{interval}<br>{count}<br>{kbps(rate)} kbit/s")
-    return go.Scatter(
-        x=[rate / 1000 for rate in rates],
-        y=means,
-        error_y={"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 3},
-        mode="lines+markers",
-        line={"color": group.colour, "width": 1.5},
-        marker={"color": group.colour, "symbol": group.symbol, "size": 9},
-        name=group.name,
-        hovertext=texts,
-        hoverinfo="text",
+    points: Sequence[Point],
+    labels: Sequence[tuple[str, str]],
+    hover: Sequence[str],
+    group: CodecGroup,
+    joined: bool,
+) -> dict[str, Any]:
+    means = [point.value.mean or 0.0 for point in points]
+    ends = [(p.value.low, p.value.high) for p in points]
+    return {
+        "type": "scatter",
+        "x": [point.x for point in points],
+        "y": means,
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [(mean if high is None else high) - mean for (_, high), mean in zip(ends, means, strict=True)],
+            "arrayminus": [mean - (mean if low is None else low) for (low, _), mean in zip(ends, means, strict=True)],
+            "thickness": 1,
+            "width": 3,
+        },
+        "mode": "lines+markers+text" if joined else "markers+text",
+        "line": {"color": group.colour, "width": 1.5},
+        "marker": {"color": group.colour, "symbol": group.symbol, "size": 9},
+        "text": [text for text, _ in labels],
+        "textposition": [place for _, place in labels],
+        "name": group.name,
+        "hovertext": list(hover),
+        "hoverinfo": "text",
+    }
+
+
+def _hover(point: Point, metric: str, category: str | None, places: int) -> str:
+    value, codec = point.value, point.codec
+    interval = (
+        f"95% CI {fixed(value.low, places)} to {fixed(value.high, places)}"
+        if value.low is not None
+        else "no interval: one clip"
     )
+    count = f"n = {value.count}" + (f", {value.lost} without a finite value" if value.lost else "")
+    shown = f"{html.escape(metric)} {fixed(value.mean, places)} {unit(metric)}".rstrip()
+    speeds = [
+        f"{verb} {round_number(speed)} × real time"
+        for verb, speed in (("encodes", codec.speed.encode), ("decodes", codec.speed.decode))
+        if speed
+    ]
+    part = codec.part(category)
+    rate = f"{kbps(part.bitrate)} kbit/s" if part and part.bitrate else "no bitrate"
+    return "<br>".join([f"<b>{html.escape(codec.label)}</b>", shown, interval, count, rate, *speeds])
 
 
 def _axis(metric: str) -> str:

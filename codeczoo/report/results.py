@@ -29,6 +29,8 @@ class Value:
         infinite: clips whose value is infinite; not in the mean.
         undefined: reason → number of clips without a value.
         stand_ins: reason → number of clips with a value in the place of none, which is in the mean (`superb/...`).
+        speakers, speaker_low, speaker_high: their number, and the interval when whole speakers are drawn; None where
+            clips have no speakers.
     """
 
     mean: float | None
@@ -38,11 +40,22 @@ class Value:
     infinite: int
     undefined: Mapping[str, int]
     stand_ins: Mapping[str, int] = field(default_factory=dict)
+    speakers: int | None = None
+    speaker_low: float | None = None
+    speaker_high: float | None = None
 
     @property
     def lost(self) -> int:
         """Clips that were coded and have no part in the mean."""
         return self.infinite + sum(self.undefined.values())
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of audio a second of encoding, and of decoding. None where it was not measured."""
+
+    encode: float | None
+    decode: float | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ class Run:
     label: str
     description: Mapping[str, Any]  # run.json
     summary: Mapping[str, Any]  # summary.json
-    timing: Mapping[str, Any]  # timing.json; empty where there is none
+    speeds: Mapping[str, Speed]  # by codec's name
     tally: Tally
 
     @property
@@ -93,6 +106,9 @@ class CodecResult:
         info: what run.json says of the codec.
         clips: of the data set.
         failed: each with its id, stage and reason.
+        entropy_bitrate: after an ideal coder of single codes, in bit/s.
+        codebook_use: the share of the codebooks' entries that occurred. It and the entropy are None for compressed
+            files, whose bytes are no codes.
     """
 
     label: str
@@ -103,6 +119,7 @@ class CodecResult:
     failed: Sequence[Mapping[str, str]]
     nominal_bitrate: float | None
     entropy_bitrate: float | None
+    codebook_use: float | None
     overall: Part
     categories: Mapping[str, Part]
 
@@ -110,6 +127,10 @@ class CodecResult:
     def missing(self) -> int:
         """Clips that are neither coded nor failed: the run was stopped, and not taken up again."""
         return self.clips - self.overall.ok - len(self.failed)
+
+    @property
+    def speed(self) -> Speed:
+        return self.run.speeds.get(self.name, Speed(None, None))
 
     @property
     def random_weights(self) -> bool:
@@ -197,15 +218,20 @@ def _read_run(folder: Path, label: str) -> Run:
         raise ValueError(
             f"{folder}: results of format {description.get('format')!r}; this version reads {RESULTS_FORMAT!r}"
         )
-    timing = folder / "timing.json"
-    return Run(
-        folder,
-        label,
-        description,
-        summary,
-        json.loads(timing.read_text("utf-8")) if timing.is_file() else {},
-        tally(folder),
-    )
+    return Run(folder, label, description, summary, _speeds(folder), tally(folder))
+
+
+def _speeds(folder: Path) -> dict[str, Speed]:
+    """From timing.json, and those of further ranks."""
+    seconds: dict[str, Counter[str]] = {}
+    for path in sorted(folder.glob("timing*.json")):
+        for name, spent in json.loads(path.read_text("utf-8"))["codecs"].items():
+            clocks = {clock: spent.get(clock) or 0.0 for clock in ("audio", "encode", "decode")}
+            seconds.setdefault(name, Counter()).update(clocks)
+    return {
+        name: Speed(*(spent["audio"] / spent[c] if spent["audio"] and spent[c] else None for c in ("encode", "decode")))
+        for name, spent in seconds.items()
+    }
 
 
 def _differences(one: Run, other: Run) -> list[str]:
@@ -231,15 +257,19 @@ def _differences(one: Run, other: Run) -> list[str]:
 
 def _codec(run: Run, name: str, label: str) -> CodecResult:
     entry = run.summary["codecs"][name]
+    info = run.description["codecs"].get(name, {})
+    codes = (entry.get("codes") or {}) if info.get("frame_rate") else {}
+    sizes = [level["size"] for level in codes.get("levels", ()) if level["size"]]
     return CodecResult(
         label=label,
         name=name,
         run=run,
-        info=run.description["codecs"].get(name, {}),
+        info=info,
         clips=run.summary["clips"],
         failed=entry["failed"],
         nominal_bitrate=entry["nominal_bitrate"],
-        entropy_bitrate=(entry.get("codes") or {}).get("entropy_bitrate"),
+        entropy_bitrate=codes.get("entropy_bitrate"),
+        codebook_use=sum(level["used"] for level in codes["levels"] if level["size"]) / sum(sizes) if sizes else None,
         overall=Part(
             entry["ok"],
             len(entry["failed"]),
@@ -264,7 +294,16 @@ def _codec(run: Run, name: str, label: str) -> CodecResult:
 def _values(metrics: Mapping[str, Any]) -> dict[str, Value]:
     return {
         name: Value(
-            m["mean"], m["ci95"][0], m["ci95"][1], m["count"], m["infinite"], m["undefined"], m.get("stand_ins", {})
+            mean=m["mean"],
+            low=m["ci95"][0],
+            high=m["ci95"][1],
+            count=m["count"],
+            infinite=m["infinite"],
+            undefined=m["undefined"],
+            stand_ins=m.get("stand_ins", {}),
+            speakers=m.get("speakers"),
+            speaker_low=m.get("ci95_speakers", (None, None))[0],
+            speaker_high=m.get("ci95_speakers", (None, None))[1],
         )
         for name, m in metrics.items()
     }

@@ -22,6 +22,7 @@ def load_separator(
     name: str,
     weights: str | Path | Mapping[str, Tensor] | None = None,
     *,
+    weights_entry: str | None = None,
     device: str | torch.device | None = None,
     precision: str = "exact",
     dtype: torch.dtype | str = torch.float32,
@@ -35,7 +36,8 @@ def load_separator(
 
     Args:
         name: of a variant ("htdemucs"), an alias of it or its hub repository id; see `list_separators()`.
-        weights, device, precision, dtype, revision, cache_dir, local_files_only, seed: as of `load_codec`.
+        weights, weights_entry, device, precision, dtype, revision, cache_dir, local_files_only, seed: as of
+            `load_codec`.
         max_batch_seconds: how much audio goes through the network at once, one segment at least; None = one segment, on
             CUDA 64 s. Bounds memory, and changes nothing else.
 
@@ -47,6 +49,7 @@ def load_separator(
     separator = load_model(
         find_separator(name),
         weights,
+        weights_entry=weights_entry,
         device=device,
         precision=precision,
         dtype=dtype,

@@ -1,4 +1,4 @@
-"""The formats of a shard of tokens: a safetensors file, a Parquet file, or a WebDataset tar.
+"""The formats of a shard of tokens: a safetensors file, a Parquet file, a WebDataset tar, or a `.czt` file.
 
 Each holds for each clip its id, its category (or none), its codes [K, N], its number of samples, and its side
 information. Equal tokens give equal bytes.
@@ -24,8 +24,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from codeczoo.base.codes import PAD, Codes
+from codeczoo.base.codes_czt import clips_of, codes_of
 from codeczoo.base.codes_file import narrowest
 from codeczoo.base.errors import first_line
+from codeczoo.czt import CztError, CztHeader, read_czt, write_czt
 
 SHARD_FORMAT = "codeczoo.tokens/1"
 
@@ -229,6 +231,25 @@ def _read_webdataset(path: Path) -> Iterator[Tokens]:
         raise ValueError(f"{path}: not a whole tar file ({error})") from error
 
 
+# -- .czt: as few bytes as the codes take ------------------------------------------------------------
+
+
+def _write_czt(path: Path, facts: Facts, clips: Sequence[Tokens]) -> None:
+    """A `.czt` file (docs/czt.md), entropy-coded where that is smaller and `constriction` is installed."""
+    parts = [part for clip in clips for part in clips_of(clip.codes, [clip.id], clip.category)]
+    with path.open("wb") as file:
+        write_czt(file, CztHeader(**vars(facts)), parts)
+
+
+def _read_czt(path: Path) -> Iterator[Tokens]:
+    try:
+        with path.open("rb") as file:
+            for header, clip in read_czt(file):
+                yield Tokens(clip.id, clip.category, codes_of(header, clip))
+    except CztError as error:
+        raise ValueError(f"{path}: not a whole .czt file ({error})") from error
+
+
 # -- the table ---------------------------------------------------------------------------------------
 
 
@@ -244,6 +265,7 @@ FORMS: Mapping[str, ShardFormat] = {
     "safetensors": ShardFormat(".safetensors", _write_safetensors, _read_safetensors),
     "parquet": ShardFormat(".parquet", _write_parquet, _read_parquet),
     "webdataset": ShardFormat(".tar", _write_webdataset, _read_webdataset),
+    "czt": ShardFormat(".czt", _write_czt, _read_czt),
 }
 
 

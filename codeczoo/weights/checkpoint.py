@@ -1,15 +1,15 @@
 """Checkpoints as they are published: one file, several, a folder; safetensors or pickles; nested in any way.
 
 A training checkpoint holds the model beside an optimiser and discriminators, in an entry whose name differs by
-framework. So every entry with tensors is read as a candidate; `weights.load` takes the one whose keys fit best.
+framework. So every entry with tensors is read as a candidate; `weights.entries` takes the one whose keys fit best.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,19 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from codeczoo.weights.gguf import MAGIC, read_gguf
+from codeczoo.weights.int8 import restored
+from codeczoo.weights.packed import is_packed, read_packed
 from codeczoo.weights.safe_pickle import read_pickle, tensors_of
 
 WHOLE_FILE = "the whole file"  # the candidate that is no entry of another
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx", ".nemo")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".th", ".pkl", ".dev", ".onnx", ".nemo", ".gguf")
 USUAL_FILES = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+MOST_ITEMS = 1_000_000  # in all entries of a file together; one that refers to itself has no end
+LONGEST_NAME, MOST_LETTERS = 4096, 1 << 27  # of one tensor's name with the path to it, and of all together
 MAX_ENTRY_DEPTH = 4  # of an entry that may be the model: {"checkpoint": {"model": {"generator": ...}}} has 3
 
+_HOLDERS = (Tensor, np.ndarray, Mapping, list, tuple)
 Reader = Callable[[Path], Mapping[str, Any]]  # of a file format in which only one family is published
 
 
@@ -53,7 +59,7 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if readers and path.suffix.lower() in readers:
-        return _from_file(path, readers[path.suffix.lower()](path))
+        return _from_file(path, _read_with(readers[path.suffix.lower()], path))
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     with path.open("rb") as file:
@@ -69,9 +75,20 @@ def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = Non
         raise ValueError(f"{path}: this is a git LFS pointer, not the file: fetch it with `git lfs pull`")
     if head.lstrip()[:1] == b"<":
         raise ValueError(f"{path}: this is a web page or XML, saved in place of the checkpoint: download it again")
+    if head.startswith(MAGIC):
+        tensors, metadata = read_gguf(path)
+        return Checkpoint({WHOLE_FILE: tensors}, {"gguf": metadata})
     if path.suffix.lower() == ".safetensors" or _looks_like_safetensors(head, path.stat().st_size):
         return _read_safetensors(path)
     return _from_file(path, read_pickle(path))
+
+
+def _read_with(reader: Reader, path: Path) -> Mapping[str, Any]:
+    """What a family's reader gives; what it stumbles over in a damaged file is an error of the file."""
+    try:
+        return reader(path)
+    except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path}: not a whole {path.suffix} file ({type(error).__name__}: {error})") from error
 
 
 def read_json(path: Path) -> Any:
@@ -103,6 +120,7 @@ def from_tree(tree: Any) -> Checkpoint:
         ValueError: it holds no tensors.
     """
     candidates: dict[str, Mapping[str, Tensor]] = {}
+    _check_size(tree)
     try:
         tree = _as_tensors(tree)
         _collect(tree, "", candidates)
@@ -125,6 +143,7 @@ def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
     """One checkpoint of several files, by stem. Candidates: the union of their keys, and keys prefixed by the stem."""
     if len(parts) == 1:
         return next(iter(parts.values()))
+    parts = {stem: _with_entry_of_all(part) for stem, part in parts.items()}
     shared = [
         name for name in next(iter(parts.values())).candidates if all(name in p.candidates for p in parts.values())
     ]
@@ -139,6 +158,28 @@ def merge(parts: Mapping[str, Checkpoint]) -> Checkpoint:
             f"{stem}.{key}": tensor for stem, part in parts.items() for key, tensor in part.candidates[name].items()
         }
     return Checkpoint(candidates, {stem: part.metadata for stem, part in parts.items()})
+
+
+def common_prefix(keys: Iterable[str]) -> str:
+    """The parts that all keys begin with, joined by dots: "model" of "model.a.x" and "model.b". At least the last part
+    of each key is left."""
+    shared: list[str] = []
+    for column in zip(*(key.split(".")[:-1] for key in keys), strict=False):
+        if len(set(column)) > 1:
+            break
+        shared.append(column[0])
+    return ".".join(shared)
+
+
+def _with_entry_of_all(part: Checkpoint) -> Checkpoint:
+    """Where all keys begin alike, what stands behind each part of that is an entry too."""
+    whole = part.candidates.get(WHOLE_FILE, {})
+    names = common_prefix(whole).split(".") if whole else []
+    more = {}
+    for depth in range(1, min(len(names), MAX_ENTRY_DEPTH) + 1):
+        start = ".".join(names[:depth]) + "."
+        more[f"entry {start.strip('.').replace('.', '/')!r}"] = {k.removeprefix(start): t for k, t in whole.items()}
+    return replace(part, candidates={**more, **part.candidates})
 
 
 def find_checkpoint_files(folder: Path, published: Sequence[str]) -> list[Path]:
@@ -187,19 +228,39 @@ def _places(folder: Path, file: str) -> list[Path]:
 
 
 def _collect(tree: Any, name: str, into: dict[str, Mapping[str, Tensor]]) -> None:
-    """Add each dict that holds tensors at any depth, by its path. Where all keys begin with `module.` (data parallel
-    training), add it without that prefix too."""
+    """Add each dict that holds tensors at any depth, by its path."""
     if not isinstance(tree, Mapping) or name.count("/") >= MAX_ENTRY_DEPTH:
         return
     tensors = tensors_of(tree)
     if not tensors:
         return
     into[f"entry {name!r}" if name else WHOLE_FILE] = tensors
-    if all(key.startswith("module.") for key in tensors):
-        into[f"entry {f'{name}/module'.lstrip('/')!r}"] = {k.removeprefix("module."): v for k, v in tensors.items()}
     for key, value in tree.items():
         if isinstance(key, str):
             _collect(value, f"{name}/{key}" if name else key, into)
+
+
+def _check_size(tree: Any) -> None:
+    """Raises a ValueError if there is more in `tree` than can be walked over: few bytes of a pickle can say so."""
+    items = letters = 0
+    ahead = [(tree, 0)]
+    while ahead:
+        value, length = ahead.pop()
+        if length > LONGEST_NAME:
+            raise ValueError(f"its entries are nested without end (there is a name of {length} characters)")
+        if isinstance(value, Tensor | np.ndarray):
+            letters += length
+        elif isinstance(value, Mapping | list | tuple):
+            items += len(value)
+            named = value.items() if isinstance(value, Mapping) else enumerate(value)
+            if items <= MOST_ITEMS:
+                ahead += [(v, length + 1 + _letters(k)) for k, v in named if isinstance(v, _HOLDERS)]
+        if items > MOST_ITEMS or letters > MOST_LETTERS:
+            raise ValueError("its entries are nested without end")
+
+
+def _letters(key: Any) -> int:
+    return sum(map(_letters, key)) if isinstance(key, tuple) else len(key) if isinstance(key, str | bytes) else 8
 
 
 def _as_tensors(tree: Any) -> Any:
@@ -226,8 +287,12 @@ def _looks_like_safetensors(head: bytes, size: int) -> bool:
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            if is_packed(metadata):
+                tensors, metadata = read_packed(path)
+                return Checkpoint({WHOLE_FILE: restored(tensors, metadata)}, metadata)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return Checkpoint({WHOLE_FILE: tensors}, dict(file.metadata() or {}))
+            return Checkpoint({WHOLE_FILE: restored(tensors, metadata)}, metadata)
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 

@@ -11,6 +11,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -87,6 +88,31 @@ def convert(
     return converted
 
 
+@dataclass(frozen=True)
+class Reading:
+    """One naming of a model's tensors.
+
+    Attributes:
+        sources: our name → the published names behind it.
+        spellings: all published keys that may hold them, with weight norm or without.
+    """
+
+    key_map: KeyMap
+    sources: Mapping[str, tuple[str, ...]]
+    spellings: frozenset[str]
+
+
+def readings_of(wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap]) -> list[Reading]:
+    """The namings of a model, applied to its state dict."""
+    out = []
+    for key_map in key_maps:
+        sources = {name: key_map.sources(name)[0] for name in wanted}
+        keys = {key for names in sources.values() for key in names}
+        spellings = {spelling for key in keys for pair in ((key,), *_weight_norm(key)) for spelling in pair}
+        out.append(Reading(key_map, sources, frozenset(spellings)))
+    return out
+
+
 def fit(
     published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap]
 ) -> tuple[tuple[int, int], KeyMap]:
@@ -94,19 +120,30 @@ def fit(
 
     Of namings with equal fit, the first.
     """
-    fits = [_fit_one(published, wanted, key_map) for key_map in key_maps]
+    found, reading = fit_of(published, readings_of(wanted, key_maps))
+    return found, reading.key_map
+
+
+def fit_of(published: Mapping[str, Tensor], readings: Sequence[Reading]) -> tuple[tuple[int, int], Reading]:
+    """As `fit`."""
+    fits = [_fit_one(published, reading) for reading in readings]
     best = max(range(len(fits)), key=lambda i: fits[i])
-    return fits[best], key_maps[best]
+    return fits[best], readings[best]
 
 
-def _fit_one(published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], key_map: KeyMap) -> tuple[int, int]:
+def used_keys(published: Mapping[str, Tensor], reading: Reading) -> set[str]:
+    """The published keys that the model is made of, missing ones too."""
+    return {key for names in reading.sources.values() for name in names for key in _stored(published, name)}
+
+
+def _fit_one(published: Mapping[str, Tensor], reading: Reading) -> tuple[int, int]:
     used: set[str] = set()
     had = 0
-    for name in wanted:
-        keys = [key for source in key_map.sources(name)[0] for key in _stored(published, source)]
+    for names in reading.sources.values():
+        keys = [key for name in names for key in _stored(published, name)]
         used.update(keys)
         had += all(key in published for key in keys)
-    return had, -sum(key not in used and not key_map.is_unused(key) for key in published)
+    return had, -sum(key not in used and not reading.key_map.is_unused(key) for key in published)
 
 
 def fold_weight_norm(v: Tensor, g: Tensor) -> Tensor:
@@ -128,10 +165,14 @@ def _stored(published: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
     """The published keys of a tensor: its own, or with weight norm those of direction and magnitude."""
     if key in published:
         return (key,)
+    return next((pair for pair in _weight_norm(key) if pair[0] in published or pair[1] in published), (key,))
+
+
+def _weight_norm(key: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The keys of direction and magnitude, in both forms that PyTorch writes."""
     base, dot, leaf = key.rpartition(".")
     recent = f"{base}{dot}parametrizations.{leaf}"
-    spellings = ((f"{key}_v", f"{key}_g"), (f"{recent}.original1", f"{recent}.original0"))
-    return next((pair for pair in spellings if pair[0] in published or pair[1] in published), (key,))
+    return (f"{key}_v", f"{key}_g"), (f"{recent}.original1", f"{recent}.original0")
 
 
 def _folded(published: Mapping[str, Tensor], keys: tuple[str, ...]) -> Tensor:

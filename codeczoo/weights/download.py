@@ -12,11 +12,14 @@ import http.client
 import json
 import logging
 import os
+import re
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -29,10 +32,21 @@ from codeczoo.weights.zip_archive import unpack
 
 log = logging.getLogger(__name__)
 
+INSIST = (
+    "CODECZOO_CHANGED_WEIGHTS"  # in the environment: "allow" = a file that is not the pinned one is taken, and said
+)
 DOWNLOAD_BLOCK = 1 << 20  # bytes read at once
 # What huggingface_hub raises beside its own errors: those of its HTTP library (which one depends on its version), and
 # RuntimeError from its fast transfer.
 _TRANSFER_ERRORS: tuple[type[Exception], ...] = (OSError, getattr(errors, "HTTPError", OSError), RuntimeError)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What is known of a file: its sha256, whole or its first digits, or its size in bytes."""
+
+    sha256: str | None = None
+    size: int | None = None
 
 
 class WeightsUnavailableError(FileNotFoundError):
@@ -56,31 +70,57 @@ def fetch(
     if revision is not None and source.url:
         raise ValueError(f"{codec}: revision={revision!r} is for hub repositories; its weights come from {source.url}")
     home = {"repo": source.repo, "revision": revision or source.revision}
-    own = {"url": source.url, "sha256": source.sha256 if revision is None else None}
+    pins = {"sha256": source.sha256, "size": source.size, "mirrors": source.mirrors} if revision is None else {}
+    own = {"url": source.url, **pins}
     files = [{**home, **own, "file": source.file, "member": source.member}]
     for more in source.more:
         # A member without a URL is in the same archive.
-        entry: dict[str, str | None] = {**(own if "member" in more and "url" not in more else {}), **more}
+        entry: dict[str, Any] = {**(own if "member" in more and "url" not in more else {}), **more}
         elsewhere = "url" in entry or "repo" in entry
         files.append({**entry} if elsewhere else {**entry, **home})
-        if revision is not None and not elsewhere:
-            files[-1]["sha256"] = None  # another revision has other hashes
+        if revision is not None and not elsewhere:  # another revision has other hashes
+            files[-1] |= {"sha256": None, "size": None, "mirrors": ()}
     return [_fetch_one(codec, entry, cache_dir, local_files_only) for entry in files]
 
 
-def _fetch_one(
-    codec: str, entry: Mapping[str, str | None], cache_dir: str | Path | None, local_files_only: bool
-) -> Path:
-    url, repo, file, sha256 = (entry.get(name) for name in ("url", "repo", "file", "sha256"))
-    if url:
-        path = from_url(codec, url, sha256, cache_dir=cache_dir, local_files_only=local_files_only)
+def _fetch_one(codec: str, entry: Mapping[str, Any], cache_dir: str | Path | None, local_files_only: bool) -> Path:
+    """From its own place, or from the first mirror that has it. What is cached is asked for first."""
+    pins = {name: entry.get(name) for name in ("sha256", "size")}
+    places = [entry, *({**mirror, **pins} for mirror in entry.get("mirrors") or ())]
+    for place in places[: len(places) if len(places) > 1 else 0]:
+        with contextlib.suppress(WeightsUnavailableError):
+            return _from_place(codec, place, cache_dir, local_files_only=True)
+    failed: list[str] = []
+    for place in places:
+        try:
+            path = _from_place(codec, place, cache_dir, local_files_only)
+        except WeightsUnavailableError as error:
+            if place is places[-1] and not failed:
+                raise
+            failed.append(str(error).removeprefix(f"{codec}: "))
+        else:
+            if failed:
+                log.warning("%s: %s. Its mirror %s gave the same file", codec, failed[0], _told(place))
+            return path
+    raise WeightsUnavailableError(f"{codec}: {'. Its mirror: '.join(failed)}")
+
+
+def _from_place(codec: str, entry: Mapping[str, Any], cache_dir: str | Path | None, local_files_only: bool) -> Path:
+    pin = Pin(entry.get("sha256"), entry.get("size"))
+    if url := entry.get("url"):
+        path = from_url(codec, url, pin, cache_dir=cache_dir, local_files_only=local_files_only)
         member = entry.get("member")
         return from_archive(codec, path, [member], cache_dir)[0] if member else path
+    repo, file = entry.get("repo"), entry.get("file")
     if not repo or not file:
         raise ValueError(f"{codec}: its configuration names neither a URL nor a file of a hub repository")
     path = from_hub(codec, repo, file, entry.get("revision"), cache_dir, local_files_only=local_files_only)
-    _verify(codec, path, sha256, f"{repo}/{file}")
+    _verify(codec, path, pin, _told(entry))
     return path
+
+
+def _told(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("url") or f"{entry.get('repo')}/{entry.get('file')}")
 
 
 def from_hub(
@@ -130,19 +170,16 @@ def from_hub(
 def from_url(
     codec: str,
     url: str,
-    sha256: str | None,
+    pin: Pin,
     *,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The local path of the file at a URL, downloaded once. Its sha256 is checked before the file gets its final name.
-
-    Args:
-        sha256: the whole hash or its first digits; None = not checked.
+    """The local path of the file at a URL, downloaded once. It is checked before it gets its final name.
 
     Raises:
         WeightsUnavailableError: it cannot be downloaded.
-        ValueError: it has another sha256; nothing is kept.
+        ValueError: it is not what `pin` says; nothing is kept.
     """
     path = cache_folder(cache_dir) / "files" / _digest(url)[:16] / unquote(urlsplit(url).path.rpartition("/")[2])
     own = f"or get it elsewhere, and put it at {path} or pass weights=path (--weights in the shell)"
@@ -157,8 +194,7 @@ def from_url(
                 partial = path.with_name(f"{path.name}.{os.getpid()}.part")
                 try:
                     digest = _download(url, partial)
-                    if sha256 and not digest.startswith(sha256.lower()):
-                        raise ValueError(_changed(codec, url, digest, sha256))
+                    _check(codec, url, pin, digest, partial.stat().st_size)
                     partial.replace(path)
                     _remember(path, digest)
                 except urllib.error.HTTPError as error:
@@ -170,7 +206,7 @@ def from_url(
                     ) from error
                 finally:
                     partial.unlink(missing_ok=True)
-    _verify(codec, path, sha256, url)
+    _verify(codec, path, pin, url)
     return path
 
 
@@ -204,22 +240,41 @@ def _download(url: str, path: Path) -> str:
     return digest.hexdigest()
 
 
-def _verify(codec: str, path: Path, sha256: str | None, origin: str) -> None:
-    """Raise ValueError, and remove the file, if its hash does not begin with `sha256`."""
-    if not sha256:
+def _verify(codec: str, path: Path, pin: Pin, origin: str) -> None:
+    """Raise ValueError, and remove the file, if it is not what `pin` says.
+
+    The hub's cache names a large file by its sha256, so that one which came damaged is noticed without a pin too.
+    """
+    real = path.resolve()
+    if not pin.sha256 and re.fullmatch("[0-9a-f]{64}", real.name):
+        pin = replace(pin, sha256=real.name)
+    if not pin.sha256 and not pin.size:
         return
-    found = file_hash(path)
-    if not found.startswith(sha256.lower()):
-        path.resolve().unlink(missing_ok=True)
+    try:
+        _check(codec, origin, pin, file_hash(path), real.stat().st_size)
+    except ValueError:
+        real.unlink(missing_ok=True)
         path.unlink(missing_ok=True)  # the hub's cache holds a link to the file
-        raise ValueError(_changed(codec, origin, found, sha256))
+        raise
 
 
-def _changed(codec: str, origin: str, found: str, expected: str) -> str:
-    return (
-        f"{codec}: what came from {origin} has sha256 {found}, not {expected}: it was removed. It may have been "
-        "changed at its source or on the way: load again, or pass a copy that you trust as weights=path "
-        "(--weights in the shell)"
+def _check(codec: str, origin: str, pin: Pin, digest: str, size: int) -> None:
+    """Compare a file with what is known of it. What was insisted on is a warning."""
+    wrong = []
+    if pin.sha256 and not digest.startswith(pin.sha256.lower()):
+        wrong.append(f"sha256 {digest}, not {pin.sha256}")
+    if pin.size and size != pin.size:
+        wrong.append(f"{size:,} bytes, not {pin.size:,}")
+    if not wrong:
+        return
+    what = f"{codec}: what came from {origin} has {' and '.join(wrong)}"
+    if os.environ.get(INSIST) == "allow":
+        log.warning("%s; it is taken all the same, as %s=allow says", what, INSIST)
+        return
+    raise ValueError(
+        f"{what}: it was removed. It was changed at its source or on the way: load again. To insist on a changed file, "
+        f"set {INSIST}=allow in the environment, give another revision= of a hub repository, or pass a copy that you "
+        "trust as weights=path (--weights in the shell)"
     )
 
 

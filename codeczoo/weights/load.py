@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,11 @@ from codeczoo.weights.checkpoint import (
     read_checkpoint,
     read_settings,
 )
-from codeczoo.weights.convert import convert, fit
+from codeczoo.weights.convert import convert
 from codeczoo.weights.download import fetch, file_hash, from_archive
+from codeczoo.weights.entries import Entry, choose_entry
+from codeczoo.weights.gguf_layout import from_gguf
+from codeczoo.weights.packed import original_hash
 from codeczoo.weights.safe_pickle import UnsafeCheckpointError
 
 log = logging.getLogger(__name__)
@@ -43,6 +47,7 @@ def load_model(
     variant: Variant,
     weights: str | Path | Mapping[str, Any] | None = None,
     *,
+    weights_entry: str | None = None,
     device: str | torch.device | None = None,
     precision: str = "exact",
     dtype: torch.dtype | str = torch.float32,
@@ -66,6 +71,7 @@ def load_model(
     load_weights(
         model,
         weights,
+        weights_entry=weights_entry,
         revision=revision,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
@@ -81,6 +87,7 @@ def load_weights(
     model: Model,
     weights: str | Path | Mapping[str, Any] | None = None,
     *,
+    weights_entry: str | None = None,
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
@@ -90,7 +97,9 @@ def load_weights(
 
     Args:
         weights: None = the published ones; a file, folder or zip archive; tensors or arrays by published key (nested
-            dicts are joined by dots); "random" = noise from `seed`.
+            dicts are joined by dots); "random" = noise from `seed`. "PATH::ENTRY" is a path and its `weights_entry`.
+        weights_entry: the entry to take, where several fit ("ema", "model/ema"). `weights_hash` is then of the file's
+            hash and the entry's path.
         revision, cache_dir, local_files_only: of the hub; see `load_codec`.
 
     Raises:
@@ -98,12 +107,15 @@ def load_weights(
         ValueError: a checkpoint that is broken or does not fit; every missing, left-over, mis-shaped and non-finite
             tensor is listed.
     """
+    weights, weights_entry = _split_entry(weights, weights_entry)
     if not model.state_dict():
         if weights is not None and not _is_random(weights):
             raise ValueError(f"{model.name} has no weights: weights= cannot be given")
         return
     if revision is not None and weights is not None:
         raise ValueError(f"revision={revision!r} chooses among the published weights; with weights= it has no meaning")
+    if weights_entry is not None and (weights is None or _is_random(weights)):
+        raise ValueError(f"weights_entry={weights_entry!r} chooses in a checkpoint of yours: give it as weights=")
     if _is_random(weights):
         randomise(model, seed)
         log.warning("%s has random weights (seed %d): for speed tests only, its codes mean nothing", model.name, seed)
@@ -119,10 +131,22 @@ def load_weights(
             if weights is None
             else ", ".join(_own_files(model, weights, paths))
         )
-    _fill(model, checkpoint, source)
+    entry = _fill(model, checkpoint, source, weights_entry)
+    if entry.one_of_several:
+        digest = hashlib.sha256(f"{digest}\n{entry.path}".encode()).hexdigest()
+        source = f"{source}::{entry.path.replace('.', '/')}"
     model.weights_source, model.weights_hash = source, digest
-    log.info("%s: weights of %s, sha256 %s", model.name, source, digest)
+    known = " (the published file)" if _is_published(model.variant, digest) else ""
+    log.info("%s: weights of %s, sha256 %s%s", model.name, source, digest, known)
     _say_licence(model.variant.root or model.name, model.variant.weights_licence)
+
+
+def _split_entry(weights: Any, weights_entry: str | None) -> tuple[Any, str | None]:
+    """ "PATH::ENTRY" as path and entry. A path that exists is a path, whatever is in its name."""
+    if isinstance(weights, str) and "::" in weights and weights_entry is None and not Path(weights).exists():
+        path, _, entry = weights.rpartition("::")
+        return path, entry
+    return weights, weights_entry
 
 
 def _is_random(weights: Any) -> bool:
@@ -132,6 +156,12 @@ def _is_random(weights: Any) -> bool:
 def _described(source: WeightsSource | None, revision: str | None) -> str:
     """Human-readable source, with the requested revision."""
     return str(replace(source, revision=revision) if source and revision else source)
+
+
+def _is_published(variant: Variant, digest: str) -> bool:
+    """Whether a file with that hash is one of those in which the weights are published."""
+    pins = (one.sha256 for one in (variant.weights, *variant.copies) if one)
+    return any(digest.startswith(pin.lower()) for pin in pins if pin)
 
 
 def _published_files(source: WeightsSource | None) -> list[str]:
@@ -207,7 +237,7 @@ def _read(model: Model, paths: Sequence[Path]) -> tuple[Checkpoint, str]:
             raise UnsafeCheckpointError(f"{model.name}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{model.name}: {error}") from error
-    hashes = [file_hash(path) for path in paths if not _is_settings(path.name)]
+    hashes = [original_hash(path) or file_hash(path) for path in paths if not _is_settings(path.name)]
     digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     merged = merge(parts)
     return replace(merged, metadata={**merged.metadata, **settings}), digest
@@ -230,38 +260,38 @@ def _from_dict(name: str, weights: Mapping[str, Any]) -> tuple[Checkpoint, str, 
     return checkpoint, "a dict of tensors", digest.hexdigest()
 
 
-def _fill(model: Model, checkpoint: Checkpoint, source: str) -> None:
-    """Convert the checkpoint's best-fitting entry to our names, and load it."""
+def _fill(model: Model, checkpoint: Checkpoint, source: str, asked: str | None) -> Entry:
+    """Convert the checkpoint's best-fitting entry, or that which was asked for, to our names, and load it."""
     what = f"{model.name}: {source}"
-    key_maps = (*model.key_maps, OWN_NAMES)
+    key_maps: tuple[KeyMap, ...] = (*model.key_maps, OWN_NAMES)
     try:
-        model.configure(checkpoint.metadata)
-        model.check_metadata(checkpoint.metadata)
+        if "gguf" in checkpoint.metadata:
+            tensors, layout = from_gguf(model, checkpoint.candidates[WHOLE_FILE], checkpoint.metadata["gguf"], source)
+            checkpoint, key_maps = Checkpoint({WHOLE_FILE: tensors}), (layout,)
+        with _readable_settings():
+            model.configure(checkpoint.metadata)
+            model.check_metadata(checkpoint.metadata)
         wanted = model.state_dict()
-        entry = _choose(checkpoint.candidates, wanted, key_maps)
-        model.check_tensors(checkpoint.candidates[entry])
+        entry = choose_entry(checkpoint.candidates, wanted, key_maps, asked)
+        with _readable_settings("tensors"):
+            model.check_tensors(entry.tensors)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
-    what = what if entry == WHOLE_FILE else f"{what}, {entry},"
-    model.load_state_dict(convert(checkpoint.candidates[entry], wanted, key_maps, what), strict=True)
+    what = f"{what}, {entry.told}," if entry.told else what
+    model.load_state_dict(convert(entry.tensors, wanted, key_maps, what), strict=True)
+    return entry
 
 
-def _choose(
-    candidates: Mapping[str, Mapping[str, Tensor]], wanted: Mapping[str, Tensor], key_maps: Sequence[KeyMap]
-) -> str:
-    """The name of the entry that fits best.
-
-    Raises:
-        ValueError: two entries fit equally well.
-    """
-    fits = {name: fit(tensors, wanted, key_maps)[0] for name, tensors in candidates.items()}
-    best = max(fits.values())
-    if best[0] == 0:  # nothing fits: the error then lists the faults of the first entry, the whole file
-        return next(iter(fits))
-    chosen = [name for name, value in fits.items() if value == best]
-    if len(chosen) > 1:
-        raise ValueError(f"{' and '.join(chosen)} fit equally well: pass the tensors of one as weights=dict")
-    return chosen[0]
+@contextlib.contextmanager
+def _readable_settings(what: str = "settings") -> Iterator[None]:
+    """What a family does not expect in the values beside the tensors (a list for a number, a name that is missing)
+    is an error of the checkpoint."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"its {what} are not of such a model ({type(error).__name__}: {error})") from error
 
 
 @functools.cache

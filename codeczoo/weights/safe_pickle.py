@@ -13,12 +13,14 @@ instructions, torch/serialization.py the files.)
 
 from __future__ import annotations
 
+import errno
+import math
 import mmap
 import pickletools
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from codeczoo.weights.zip_archive import MOST_GROWTH, ZIP_ERRORS
+
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # begins a file in torch's legacy format
 LEGACY_PROTOCOL = 1001
+MOST_COPIED = 10_000_000  # items that a pickle's calls may copy: by copies of copies a few bytes fill any memory
+MOST_REPEATS = 1 << 24  # values of a tensor that its storage does not have, as an expanded one may
 
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -74,6 +80,16 @@ _OTHER = {
 }
 
 
+MOST_PARTS = 64  # of a tuple that is a key
+
+
+# What reading a damaged file may end in.
+_BROKEN: tuple[type[Exception], ...] = (
+    ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RuntimeError, EOFError,
+    struct.error, *ZIP_ERRORS,
+)  # fmt: skip
+
+
 class UnsafeCheckpointError(ValueError):
     """A pickle that names something which is neither a tensor, nor a plain container, nor known settings."""
 
@@ -94,6 +110,9 @@ class Name:
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"
+
+
+_PLAIN = (str, bytes, int, float, complex, type(None), torch.dtype, Name, Opaque)  # what a key may be
 
 
 @dataclass(frozen=True)
@@ -126,8 +145,9 @@ def read_pickle(path: str | Path, told: str | Path | None = None) -> Any:
             f"{told}: refused: {error}. If you trust its origin, take the tensors out of it elsewhere and pass them "
             "as weights=dict, or save them as safetensors"
         ) from None
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RuntimeError,
-            EOFError, struct.error, zipfile.BadZipFile, NotImplementedError) as error:  # fmt: skip
+    except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise  # of the disk
         raise ValueError(f"{told}: not a whole torch checkpoint ({type(error).__name__}: {error})") from error
 
 
@@ -159,6 +179,8 @@ def _read_zip(path: Path, memory: mmap.mmap) -> Any:
             """The bytes of an entry, without a copy if it is not compressed."""
             info = entries[name]
             if info.compress_type != zipfile.ZIP_STORED:
+                if info.file_size > MOST_GROWTH * max(info.compress_size, 1):
+                    raise ValueError(f"{name} would grow from {info.compress_size} to {info.file_size} bytes")
                 return bytearray(archive.read(info))
             start = info.header_offset
             name_size, extra_size = struct.unpack("<HH", memory[start + 26 : start + 30])
@@ -177,8 +199,7 @@ def _read_zip(path: Path, memory: mmap.mmap) -> Any:
 
         def storage(saved: Any) -> Storage:
             kind, type_name, key, _location, size = saved
-            if kind != "storage":
-                raise ValueError(f"a reference to {kind!r}")
+            _check_reference(kind, key)
             if key not in storages:
                 dtype, data = _dtype(type_name), content(f"data/{key}")
                 if size * dtype.itemsize > len(data):
@@ -197,14 +218,14 @@ def _read_legacy(memory: mmap.mmap) -> Any:
 
     def storage(saved: Any) -> Storage:
         kind, type_name, key, _location, size, view = saved
-        if kind != "storage":
-            raise ValueError(f"a reference to {kind!r}")
+        _check_reference(kind, key)
         if view is not None:
             raise ValueError("a view of a storage, as torch wrote them before 2017")
         dtype = _dtype(type_name)
-        if size * dtype.itemsize > len(memory):
-            raise ValueError(f"storage {key} should have {size} values; the file has {len(memory)} bytes")
         if key not in storages:
+            together = size * dtype.itemsize + sum(known.values.nbytes for known in storages.values())
+            if together > len(memory):
+                raise ValueError(f"storage {key} should have {size} values; the file has {len(memory)} bytes")
             storages[key] = Storage(torch.empty(size, dtype=dtype))
         return storages[key]
 
@@ -214,6 +235,7 @@ def _read_legacy(memory: mmap.mmap) -> Any:
     _check_byteorder("little" if plain.run(memory)["little_endian"] else "big")
     tree = _Machine(storage).run(memory)
     for key in plain.run(memory):
+        _check_reference("storage", key)
         values = storages[key].values
         (size,) = struct.unpack("<q", memory.read(8))
         data = memory.read(values.nbytes)
@@ -222,6 +244,13 @@ def _read_legacy(memory: mmap.mmap) -> Any:
         if size:
             values.copy_(torch.frombuffer(bytearray(data), dtype=values.dtype))
     return tree
+
+
+def _check_reference(kind: Any, key: Any) -> None:
+    if not isinstance(kind, str) or kind != "storage":
+        raise ValueError(f"a reference to {kind[:64]!r}" if isinstance(kind, str) else "a reference to no name")
+    if not isinstance(key, str | int):
+        raise ValueError(f"a storage whose key is {type(key).__name__}")
 
 
 def _check_byteorder(order: str) -> None:
@@ -235,7 +264,7 @@ def _empty(dtype: torch.dtype) -> Tensor:
 
 def _dtype(name: Any) -> torch.dtype:
     if not isinstance(name, Name) or name.module not in _STORAGE_MODULES or name.name not in _DTYPES:
-        raise ValueError(f"a storage of type {name}")
+        raise ValueError(f"a storage of type {name if isinstance(name, Name) else type(name).__name__}")
     return _DTYPES[name.name]
 
 
@@ -248,14 +277,21 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -
         raise ValueError(f"a tensor of {type(storage).__name__}")
     if len(_ignored) > 2 and _ignored[2]:
         raise ValueError("a tensor with a conjugate or negative bit")
-    return torch.as_strided(storage.values, size, stride, offset)
+    return _view(storage.values, offset, size, stride)
 
 
 def _typed_tensor(storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any) -> Tensor:
     """As `_tensor`, of a storage of bytes."""
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
         raise ValueError(f"a tensor of {type(storage).__name__} and {dtype}")
-    return torch.as_strided(storage.values.view(dtype), size, stride, offset)
+    return _view(storage.values.view(dtype), offset, size, stride)
+
+
+def _view(values: Tensor, offset: Any, size: Any, stride: Any) -> Tensor:
+    """Strides may give a value many places. No tensor of a model has more of those than that."""
+    if math.prod(size) > len(values) + MOST_REPEATS:
+        raise ValueError(f"a tensor of {math.prod(size)} values in a storage of {len(values)}")
+    return torch.as_strided(values, size, stride, offset)
 
 
 def _parameter(data: Any, *_ignored: Any) -> Tensor:
@@ -271,7 +307,13 @@ def _with_attributes(function: Any, _kind: Any, arguments: Any, _attributes: Any
 
 def _fraction(*numbers: Any) -> str:
     """A `fractions.Fraction` as text: plain values stand for what is neither a tensor nor a container."""
-    return "/".join(str(number) for number in numbers)
+    return "/".join(str(number) if isinstance(number, int | float | str) else "?" for number in numbers)
+
+
+def _dict(*pairs: Any) -> dict:
+    """Of pairs in a list, or a copy of a dict."""
+    made = dict(*pairs) if not pairs or isinstance(pairs[0], dict) else _keyed(*zip(*pairs[0], strict=True))
+    return made if not pairs or pairs[0] else {}
 
 
 def _empty_dict(*_factory: Any) -> dict:
@@ -285,8 +327,8 @@ _CALLS: Mapping[Name, Callable[..., Any]] = {
     Name("torch._utils", "_rebuild_parameter"): _parameter,
     Name("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     Name("torch._tensor", "_rebuild_from_type_v2"): _with_attributes,
-    Name("collections", "OrderedDict"): dict,
-    Name("collections", "Counter"): dict,
+    Name("collections", "OrderedDict"): _dict,
+    Name("collections", "Counter"): _dict,
     Name("collections", "defaultdict"): _empty_dict,
     Name("fractions", "Fraction"): _fraction,
     Name("torch", "Size"): tuple,
@@ -299,7 +341,9 @@ def _mention(module: Any, name: Any) -> Any:
     Raises:
         UnsafeCheckpointError: no table above has the name.
     """
-    mentioned = Name(str(module), str(name))
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError(f"a name of {type(module).__name__} and {type(name).__name__}")
+    mentioned = Name(module, name)
     if mentioned in _CALLS or (module, name) in _OTHER:
         return mentioned
     if module in _STORAGE_MODULES and name in _DTYPES:
@@ -309,6 +353,15 @@ def _mention(module: Any, name: Any) -> Any:
     if any(mentioned.module == known or mentioned.module.startswith(f"{known}.") for known in _SETTINGS):
         return mentioned
     raise UnsafeCheckpointError(f"it names {mentioned}, which is neither a tensor nor a plain container")
+
+
+def _keyed(keys: Sequence[Any], values: Sequence[Any]) -> dict[Any, Any]:
+    """A dict. Its keys are plain: a tuple of tuples of tuples ... can take for ever to hash."""
+    for key in keys:
+        parts = key if isinstance(key, tuple) else (key,)
+        if len(parts) > MOST_PARTS or not all(isinstance(part, _PLAIN) for part in parts):
+            raise ValueError(f"a dict with a key of type {type(key).__name__}")
+    return dict(zip(keys, values, strict=True))
 
 
 def _call(what: Any, arguments: Any) -> Any:
@@ -354,6 +407,7 @@ class _Machine:
         self.storage = storage
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.copied = 0
 
     def run(self, program: Any) -> Any:
         """The object that a pickle describes. A file is then at the position behind the pickle."""
@@ -385,7 +439,7 @@ class _Machine:
                 stack[-count:] = [tuple(stack[-count:])]
             case "DICT":
                 items = self._to_mark()
-                stack.append(dict(zip(items[::2], items[1::2], strict=True)))
+                stack.append(_keyed(items[::2], items[1::2]))
             case "APPEND":
                 value = stack.pop()
                 self._extend([value])
@@ -393,10 +447,10 @@ class _Machine:
                 self._extend(self._to_mark())
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
-                self._update({key: value})
+                self._update(_keyed([key], [value]))
             case "SETITEMS":
                 items = self._to_mark()
-                self._update(dict(zip(items[::2], items[1::2], strict=True)))
+                self._update(_keyed(items[::2], items[1::2]))
             case "PUT" | "BINPUT" | "LONG_BINPUT":
                 self.memo[argument] = stack[-1]
             case "MEMOIZE":
@@ -416,15 +470,15 @@ class _Machine:
                 stack.append(_mention(module, name))
             case "REDUCE" | "NEWOBJ":
                 arguments = stack.pop()
-                stack.append(_call(stack.pop(), arguments))
+                stack.append(self._call(stack.pop(), arguments))
             case "NEWOBJ_EX":
                 _keywords, arguments = stack.pop(), stack.pop()
-                stack.append(_call(stack.pop(), arguments))
+                stack.append(self._call(stack.pop(), arguments))
             case "OBJ":
                 what, *rest = self._to_mark()
-                stack.append(_call(what, tuple(rest)))
+                stack.append(self._call(what, tuple(rest)))
             case "INST":
-                stack.append(_call(_mention(*argument.split(" ", 1)), tuple(self._to_mark())))
+                stack.append(self._call(_mention(*argument.split(" ", 1)), tuple(self._to_mark())))
             case "BUILD":  # attributes, which only settings and the metadata of state dicts have: dropped
                 stack.pop()
                 if not isinstance(stack[-1], Opaque | dict):
@@ -435,6 +489,14 @@ class _Machine:
                 stack.append(self.storage(stack.pop()))
             case _:
                 raise ValueError(f"the instruction {code}")
+
+    def _call(self, what: Any, arguments: Any) -> Any:
+        """As the function `_call`, within what one pickle may copy."""
+        if isinstance(arguments, tuple):
+            self.copied += sum(len(one) for one in arguments if isinstance(one, list | tuple | dict | str | bytes))
+        if self.copied > MOST_COPIED:
+            raise ValueError(f"its calls copy more than {MOST_COPIED} items")
+        return _call(what, arguments)
 
     def _to_mark(self) -> list[Any]:
         """Take the items above the last mark, and the mark, off the stack; returns the items."""

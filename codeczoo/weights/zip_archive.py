@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import lzma
 import os
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -13,6 +16,12 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+MOST_GROWTH = 100  # times that a member may grow when it is unpacked; one of weights hardly does
+# What Python's zipfile raises on damaged archives. (OSError: where a place in the file cannot be.)
+ZIP_ERRORS: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OverflowError,
+    struct.error, OSError,
+)  # fmt: skip
 UNPACK_BLOCK = 1 << 20  # bytes copied at once
 
 
@@ -36,7 +45,9 @@ def unpack(archive: Path, members: Sequence[str], cache: Path) -> list[Path]:
         with zipfile.ZipFile(archive) as content:
             for member, path in zip(members, paths, strict=True):
                 _unpack_one(content, _find(content.namelist(), member), path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise  # of the disk
         raise ValueError(f"{archive}: not a whole zip archive ({error})") from error
     except LookupError as error:
         raise ValueError(f"{archive}: there is no {error.args[0]} in this archive") from None
@@ -53,6 +64,9 @@ def _find(names: Sequence[str], member: str) -> str:
 
 
 def _unpack_one(content: zipfile.ZipFile, name: str, path: Path) -> None:
+    info = content.getinfo(name)
+    if info.file_size > MOST_GROWTH * max(info.compress_size, 1):
+        raise zipfile.BadZipFile(f"{name} would grow from {info.compress_size} to {info.file_size} bytes")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

@@ -11,13 +11,13 @@ Then what a reader of the paper would not expect: what upstream does with the en
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Context, Decoded, Encoded, KeyMap, Rule, Variant, dense_or_none
+from codeczoo.base import BaseCodec, Context, Decoded, Frames, KeyMap, Rule, Variant, dense_or_none
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 from codeczoo.nn.rvq import ResidualVQ, codebook_rule
@@ -98,6 +98,7 @@ class TemplateCodec(BaseCodec):
         self.hop_length = math.prod(config.strides)
         self.codebook_sizes = (config.codebook_size,) * config.num_codebooks
         self.codebook_choices = tuple(range(1, config.num_codebooks + 1))
+        self.latent_dim = self.vector_dim = config.dim
         self.encoder = Encoder(config)
         self.quantizer = ResidualVQ(config.num_codebooks, config.codebook_size, config.dim)
         self.decoder = Decoder(config)
@@ -106,14 +107,14 @@ class TemplateCodec(BaseCodec):
         first, last = receptive_span(convolutions_of(self.decoder), 0, self.hop_length - 1)
         self.decode_context = Context(-first, last)  # frames beside the one in whose place the samples stand
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         frames = -(-lengths // self.hop_length)
         waveform = F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))
-        latent = self.encoder(waveform, dense_or_none(frames * self.hop_length, waveform.shape[-1]))
-        return Encoded(self.quantizer.encode(latent, num_codebooks), frames)
+        return Frames(self.encoder(waveform, dense_or_none(frames * self.hop_length, waveform.shape[-1])), frames)
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        waveform = self.decoder(self.quantizer.decode(codes), dense_or_none(lengths, codes.shape[-1]))
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        vectors, lengths, _ = frames
+        waveform = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]))
         return Decoded(waveform, lengths * self.hop_length)
 
 

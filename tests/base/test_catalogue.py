@@ -15,6 +15,7 @@ from codeczoo import codec_info, list_codecs, load_codec
 from codeczoo.base.catalogue import find_variant, parse_family, variants
 from codeczoo.base.codec_toml import markdown
 from codeczoo.base.info import FACTS, facts_of, known_facts, write_facts
+from codeczoo.separation.registry import separators
 
 
 def test_globs_list_names_in_order() -> None:
@@ -36,9 +37,25 @@ def test_every_alias_leads_to_its_own_codec() -> None:
     for name, variant in variants().items():
         assert all(find_variant(alias.upper()).name == name for alias in (name, *variant.aliases))
         for copy in variant.copies:
-            assert copy.repo and find_variant(copy.repo.upper()).name == name
-            assert find_variant(copy.repo.upper()).weights == copy != variant.weights
-            assert copy.repo in codec_info(name).aliases and codec_info(copy.repo).weights == str(copy)
+            place = copy.repo or copy.url
+            assert place and find_variant(place.upper()).name == name
+            assert find_variant(place.upper()).weights == copy != variant.weights
+            assert codec_info(place).weights == str(copy)
+            assert copy.repo is None or copy.repo in codec_info(name).aliases
+
+
+def test_what_is_pinned_is_pinned_in_full() -> None:
+    """A revision is a whole commit, a sha256 whole or eight digits of a file's name; no file has a size beside it."""
+    pinned = 0
+    for variant in (*variants().values(), *separators().values()):
+        for source in (variant.weights, *variant.copies):
+            for file in () if source is None else (vars(source), *source.more):
+                assert re.fullmatch("[0-9a-f]{40}", file.get("revision") or "0" * 40), variant.name
+                sha256 = file.get("sha256") or "0" * 8
+                assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{64}", sha256), variant.name
+                assert not (file.get("size") and file.get("sha256")), variant.name
+                pinned += len(sha256) == 64
+    assert pinned > 35
 
 
 def test_a_second_name_is_kept_and_its_codes_decode_under_every_name_of_the_weights() -> None:
@@ -183,11 +200,19 @@ def test_a_familys_table_is_shared_facts_and_each_ones_own() -> None:
         ),
         (
             "[variants.a]\nclass = 'A'\ncopies = [{ repo = 'x' }]",
-            "tiny.toml: [variants.a]: copies[0] needs repo and file",
+            "tiny.toml: [variants.a]: copies[0] needs repo and file, or url",
         ),
         (
-            "[variants.a]\nclass = 'A'\ncopies = [{ url = 'x' }]",
-            "tiny.toml: [variants.a]: copies[0]: 'url' is no key; the keys are repo, revision, file, sha256",
+            "[variants.a]\nclass = 'A'\ncopies = [{ member = 'x' }]",
+            "tiny.toml: [variants.a]: copies[0]: 'member' is no key; the keys are repo, revision, file, url",
+        ),
+        (
+            "[variants.a]\nclass = 'A'\nweights = { url = 'x', mirrors = [{ url = 'y' }] }",
+            "tiny.toml: [variants.a]: weights.mirrors: another host may hold another file: the whole sha256 is needed",
+        ),
+        (
+            f"[variants.a]\nclass = 'A'\nweights = {{ url = '', sha256 = '{'0' * 64}', mirrors = [{{ repo = '' }}] }}",
+            "tiny.toml: [variants.a]: weights.mirrors[0] needs repo and file, or url",
         ),
         ("[variants]\na = 3", "tiny.toml: [variants.a] must be a table; it is 3 (int)"),
     ],

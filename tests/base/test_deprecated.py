@@ -54,6 +54,15 @@ def test_methods_of_a_codec(codec: BaseCodec) -> None:
     assert not codec.accepts_codes_of("g711_alaw")
 
 
+def test_latents_of_a_codec() -> None:
+    mimi = codec_of("mimi", "small", torch.float64)
+    audio = chirp(4000, 24000)[None].double()
+    latents = once("codec.encode_latent", "codec.latents", lambda: mimi.encode_latent(audio))
+    assert torch.equal(latents, mimi.latents(audio, 24000).values)
+    sound = once("codec.decode_latent", "codec.synthesize", lambda: mimi.decode_latent(latents))
+    assert torch.equal(sound, mimi.synthesize(latents).waveform)
+
+
 def test_why_a_codec_cannot_decode(codec: BaseCodec) -> None:
     tokenizer = find_variant("s3tokenizer_v1").codec_type()
     old, new = "BaseCodec.refusal_of", "codec.variant.decode_unsupported_reason"

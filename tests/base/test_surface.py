@@ -12,23 +12,27 @@ import torch
 import codeczoo
 import codeczoo.base
 from codeczoo import Audio, AudioLike, BaseCodec
-from codeczoo.base.codec import MODULE_NAMES
+from codeczoo.base.codec import INSIDE_NAMES, MODULE_NAMES
 from tests.support.small import ROOTS, codec_of
 
 FOR_USERS = {
     *("encode", "decode", "reconstruct", "stream", "prepare", "match_input", "codes_from_tensor"),
+    *("from_pretrained", "save_pretrained", "push_to_hub"),
     *("is_compatible_with", "info", "name", "sample_rate", "channels", "hop_length", "frame_rate"),
     *("num_codebooks", "codebook_sizes", "codebook_choices", "nominal_bitrate", "bitrate_of", "causal", "latency"),
     *("supports_decode", "device", "dtype", "precision", "max_chunk_seconds"),
     *("weights_source", "weights_hash", "weights_id"),
+}
+OF_THE_INSIDE = {
+    *("latents", "quantize", "vectors", "synthesize", "straight_through", "latents_from_tensor", "codebooks"),
+    *("gradients", "latent_dim", "vector_dim"),
 }
 
 
 def test_a_codec_offers_what_is_for_users() -> None:
     codec = codec_of("mimi", "small", torch.float64)
     shown = {name for name in dir(codec) if not name.startswith("_")}
-    of_mimi = {"encode_latent", "decode_latent", *(name for name, _ in codec.named_children())}
-    assert shown == FOR_USERS | MODULE_NAMES | of_mimi
+    assert shown == FOR_USERS | OF_THE_INSIDE | MODULE_NAMES | {name for name, _ in codec.named_children()}
     assert not shown & {"key_maps", "Config", "refusal_of", "check_tensors", "configure", "settings_files", "readers"}
 
 
@@ -36,6 +40,8 @@ def test_a_codec_offers_what_is_for_users() -> None:
 def test_every_codec_offers_them_and_has_them(name: str) -> None:
     codec = codec_of(name, "small", torch.float64)
     assert set(dir(codec)) >= FOR_USERS
+    assert INSIDE_NAMES == OF_THE_INSIDE
+    assert set(dir(codec)) & OF_THE_INSIDE == (OF_THE_INSIDE if codec.latent_dim else set())
     missing = [shown for shown in dir(codec) if not hasattr(codec, shown)]
     assert not missing
 

@@ -39,6 +39,8 @@ SMALL: dict[str, object] = {"filters": 4, "dim": 16, "codebook_size": 64}
 TRANSFORMERS = ("encodec_48k",)
 LONG_VARIANTS = ("encodec_48k",)
 
+LICENCE = {"encodec_48k": "MIT by its card"}
+
 PACKAGINGS = {
     "encodec": Packaging("encodec_24k", "encodec_24k", flat_pickle("encodec_24khz-d7cc33bc.th")),
     "encodec at 48 kHz": Packaging("encodec_48k", "encodec_48k", flat_pickle("encodec_48khz-7e698e3e.th")),
@@ -84,7 +86,7 @@ def test_golden(golden: tuple[tuple[str, ...], str]) -> None:
     assert_audio_agrees(codec.decode(codes).waveform, clip)
     assert_audio_agrees(codec.quantizer.decode(case["codes"]), case["quantized"])
     if not side:
-        assert_audio_agrees(codec.encode_latent(case["audio"]), case["latent"])
+        assert_audio_agrees(codec.latents(case["audio"], codec.sample_rate).values, case["latent"])
 
 
 def test_golden_latents_of_segments() -> None:
@@ -96,7 +98,7 @@ def test_golden_latents_of_segments() -> None:
         x = case["audio"][..., start : start + 48000]
         level = codec.level(x, torch.tensor([x.shape[-1]]))
         torch.testing.assert_close(level, case["scale"][:, i], rtol=1e-6, atol=0)
-        latents.append(codec.encode_latent(x / level[:, None, None]))
+        latents.append(codec.encoder(x / level[:, None, None])[0])
     assert [latent.shape[-1] for latent in latents] == case["segment_frames"].tolist()
     assert_audio_agrees(torch.cat(latents, dim=-1), case["latent"])
 
@@ -217,10 +219,10 @@ def test_segments_are_scaled_coded_and_faded_as_published(segmented: SegmentedEn
         segment = x[:, start : start + 4800]
         scale = segment.mean(0).square().mean().sqrt() + 1e-8
         torch.testing.assert_close(codes.side_info["scale"][0, i], scale)
-        found = segmented.quantizer.encode(segmented.encode_latent(segment[None] / scale), 4)
+        found = segmented.quantizer.encode(segmented.encoder(segment[None] / scale)[0], 4)
         count = found.shape[-1]
         assert torch.equal(codes.codes[..., place : place + count], found)
-        decoded.append(segmented.decode_latent(segmented.quantizer.decode(found))[0] * scale)
+        decoded.append(segmented.decoder(segmented.quantizer.decode(found))[0][0] * scale)
         place += count
     longest = 4752 * (len(decoded) - 1) + 4800
     total, weights = torch.zeros(2, longest, dtype=x.dtype), torch.zeros(longest, dtype=x.dtype)

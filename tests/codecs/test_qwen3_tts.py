@@ -75,8 +75,8 @@ def test_golden(codec: BaseCodec) -> None:
     case, _ = golden_case(NAME)
     assert_codes_agree(codec.encode(case["audio"], 24000).codes, case["codes"], case["codes_stable"])
     assert_audio_agrees(codec.decode(case["codes"]).waveform, case["reconstruction"], 2e-5)
-    assert_audio_agrees(codec.encode_latent(case["audio"]), case["latent"], 2e-5)
-    assert_audio_agrees(codec.decode_vectors(case["codes"]), case["quantized"], 2e-5)
+    assert_audio_agrees(codec.latents(case["audio"], codec.sample_rate).values, case["latent"], 2e-5)
+    assert_audio_agrees(codec.decoder_quantizer.decode(case["codes"]), case["quantized"], 2e-5)
 
 
 # -- encoder --------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_golden_beyond_the_encoders_window(codec: BaseCodec) -> None:
     assert_codes_agree(codes.codes, case["codes"], case["codes_stable"])
     assert not torch.equal(codes.codes, case["codes_full_attention"])
     tail = case["latent_tail"]
-    assert_audio_agrees(codec.encode_latent(long_clip())[..., -tail.shape[-1] :], tail, 2e-5)
+    assert_audio_agrees(codec.latents(long_clip(), codec.sample_rate).values[..., -tail.shape[-1] :], tail, 2e-5)
 
 
 def test_without_its_window_it_gives_what_upstream_gives_without_it(codec: BaseCodec) -> None:
@@ -124,8 +124,8 @@ def test_a_clip_is_not_filled_up_with_zeros(small: BaseCodec, samples: int) -> N
     """Zeros behind a clip pass through biases and activations, where the clip alone is padded in each layer: only the
     last frame differs, and only where it is not full."""
     clip = noise(1, samples)
-    alone = small.encode_latent(clip)
-    filled = small.encode_latent(F.pad(clip, (0, -samples % HOP)))
+    alone = small.latents(clip, small.sample_rate).values
+    filled = small.latents(F.pad(clip, (0, -samples % HOP)), small.sample_rate).values
     assert alone.shape == filled.shape == (1, 32, -(-samples // HOP))
     torch.testing.assert_close(alone[..., :-1], filled[..., :-1], rtol=0, atol=1e-12)
     assert torch.allclose(alone[..., -1], filled[..., -1], rtol=0, atol=1e-12) == (samples % HOP == 0)
@@ -169,7 +169,7 @@ def test_golden_decode_beyond_the_window(codec: BaseCodec) -> None:
     case, _ = golden_case(NAME, "chunked")
     tail = case["whole_reconstruction_tail"]
     with torch.no_grad():
-        latent = codec.decoder.attend(codec.decode_vectors(case["codes"]))
+        latent = codec.decoder.attend(codec.decoder_quantizer.decode(case["codes"]))
         waveform = codec.decoder.synthesise(latent[..., -SEEN:])
     assert_audio_agrees(waveform[..., -tail.shape[-1] :], tail, 2e-5)
 
@@ -177,7 +177,7 @@ def test_golden_decode_beyond_the_window(codec: BaseCodec) -> None:
 def test_golden_stream_beyond_the_window(codec: BaseCodec) -> None:
     """The transformer's state over 310 frames, in pieces of many sizes."""
     case, _ = golden_case(NAME, "chunked")
-    vectors, decoder = codec.decode_vectors(case["codes"]), codec.decoder
+    vectors, decoder = codec.decoder_quantizer.decode(case["codes"]), codec.decoder
     state, latent = decoder.initial_state(1), []
     with torch.no_grad():
         for piece in vectors.split([1, 2, 90, 5, 1, 160, 1, 1, 49], dim=-1):

@@ -80,6 +80,8 @@ def chatterbox(packaging: Packaging, tensors: Tensors, folder: Path) -> Path:
     return flat_safetensors("s3gen.safetensors")(packaging, {**own, **{key: torch.ones(3) for key in others}}, folder)
 
 
+LICENCE = {"s3tokenizer_v3_25hz": "Apache-2.0"}
+
 PACKAGINGS = {
     **{
         name: Packaging(name, name, onnx_graph)

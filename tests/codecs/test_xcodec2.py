@@ -53,7 +53,7 @@ def test_golden() -> None:
     # Upstream's features are float32 with sums in another order; log of little energy makes more of it.
     assert_audio_agrees(features, case["features"], 1e-3)
     assert_audio_agrees(codec.encode_semantic(case["features"]), case["semantic"])
-    latent = codec.encode_latent(case["audio"], torch.tensor([case["audio"].shape[-1]]))
+    latent = codec.latents(case["audio"], codec.sample_rate).values
     assert_audio_agrees(latent, case["latent"], 1e-3)
     assert_codes_agree(codec.encode(case["audio"], codec.sample_rate).codes, case["codes"], case["codes_stable"])
     assert_audio_agrees(codec.quantizer.decode(case["codes"][:, 0]), case["quantized"])
@@ -108,9 +108,10 @@ def as_transformers_saves_it(tensors: dict[str, Tensor], heads: int) -> dict[str
     return out
 
 
-def test_the_repository_of_transformers_is_a_copy() -> None:
+def test_the_smaller_file_is_the_usual_one_and_the_first_is_a_copy() -> None:
     copy, authors = find_variant("HKUSTAudio/xcodec2-hf"), find_variant("HKUSTAudio/xcodec2")
     assert copy.name == authors.name == NAME
+    assert copy.weights == find_variant(NAME).weights and authors.weights in copy.copies
     assert str(copy.weights) == "HKUSTAudio/xcodec2-hf@64bd034d12d441299cdd535b15c33efd6ccdf252/model.safetensors"
     assert str(authors.weights).startswith("HKUSTAudio/xcodec2@")
 

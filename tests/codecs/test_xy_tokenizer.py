@@ -80,7 +80,7 @@ def test_golden(name: str, case: str, manifest: str) -> None:
     truth, meta = golden_case(name, case)
     assert_audio_agrees(codec.features(truth["audio"]), truth["features"])
     count = truth["codes"].shape[-1]
-    assert_audio_agrees(codec.encode_latent(truth["audio"])[..., :count], truth["latent"])
+    assert_audio_agrees(codec.window_latents(truth["audio"])[..., :count], truth["latent"])
     assert_codes_agree(codec.encode(truth["audio"], 16000).codes, truth["codes"], truth["codes_stable"])
     assert_audio_agrees(codec.quantizer.decode(truth["codes"]), truth["quantized"])
     audio = codec.decode(truth["codes"])
@@ -130,7 +130,7 @@ def test_the_encoder_as_upstream_runs_it(small: BaseCodec, samples: int) -> None
     gate, up = (frames @ layer.weight.mT.flatten(1).T for layer in (down.gate, down.up))
     y = down.down(F.silu(gate) * up) + frames
     expected = F.layer_norm(y, (wide,), down.norm.weight, down.norm.bias)[:, : count // 4].mT
-    torch.testing.assert_close(small.encode_latent(clip[None]), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(small.window_latents(clip[None]), expected, rtol=1e-9, atol=1e-9)
     codes = small.encode(clip, 16000).codes
     assert codes.shape[-1] == samples // HOP
     assert torch.equal(codes[..., :STEP], small.quantizer.encode(expected)[..., : min(samples // HOP, STEP)])
@@ -170,13 +170,14 @@ def test_a_long_clip_goes_in_windows_that_overlap(small: BaseCodec) -> None:
     pieces = []
     for start in (0, 250, 500):
         window = clip[None, :, start * HOP : (start + WINDOW) * HOP]
-        pieces.append(small.quantizer.encode(small.encode_latent(window))[..., :STEP])
+        pieces.append(small.quantizer.encode(small.window_latents(window))[..., :STEP])
     joined = torch.cat(pieces, dim=-1)[..., :588]
     assert torch.equal(codes.codes, joined)
 
     audio = small.decode(codes)
     pieces = [
-        small.decode_window(codes.codes[..., start : start + WINDOW])[..., : STEP * HOP] for start in (0, 250, 500)
+        small.synthesize_window(small.quantizer.decode(codes.codes[..., start : start + WINDOW]))[..., : STEP * HOP]
+        for start in (0, 250, 500)
     ]
     torch.testing.assert_close(audio.waveform[..., : 588 * HOP], torch.cat(pieces, dim=-1), rtol=1e-9, atol=1e-12)
     assert not bool(audio.waveform[..., 588 * HOP :].any())
@@ -187,7 +188,7 @@ def test_a_clip_of_more_than_20_s_is_encoded_twice(small: BaseCodec) -> None:
     (clip,) = clips_of(small, [22 * 16000])
     codes = small.encode(clip, 16000).codes
     assert torch.equal(codes[..., STEP:], small.encode(clip[:, STEP * HOP :], 16000).codes)
-    (whole,) = small.quantizer.encode(small.encode_latent(clip[None]))
+    (whole,) = small.quantizer.encode(small.window_latents(clip[None]))
     assert torch.equal(codes[0, :, :STEP], whole[:, :STEP]) and not torch.equal(codes[0], whole)
 
 

@@ -15,7 +15,7 @@ import torch
 from codeczoo import BaseCodec
 from examples.template_codec import test_template_codec as own
 from examples.template_codec.template_codec import TemplateCodec, TemplateConfig
-from tests.contract import test_registry
+from tests.contract import test_latents, test_registry
 from tests.support.small import seeded
 
 
@@ -43,8 +43,13 @@ def named_tests(module: object) -> dict[str, object]:
     return {name: test for name, test in vars(module).items() if name.startswith("test_")}
 
 
+OF_A_CODEC = {"codec", "inside", "with_decoder"}  # fixtures
+inside, with_decoder = test_latents.inside, test_latents.with_decoder
 PROMISES = {
-    name: test for name, test in named_tests(test_registry).items() if "codec" in inspect.signature(test).parameters
+    name: test
+    for module in (test_registry, test_latents)
+    for name, test in named_tests(module).items()
+    if OF_A_CODEC & inspect.signature(test).parameters.keys()
 }
-assert len(PROMISES) > 10
+assert len(PROMISES) > 17
 globals().update(PROMISES | named_tests(own))

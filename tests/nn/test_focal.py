@@ -115,6 +115,6 @@ def test_signs_are_bits_the_first_is_the_highest_and_zero_gives_0() -> None:
     codes = quantizer.encode(z[None])
     assert codes.tolist() == [[0b1010, 0b0111, 0]]
     every = torch.arange(16)[None]
-    values = quantizer.decode(every, torch.float64)
+    values = quantizer.double().decode(every)
     assert torch.equal(values.abs(), torch.full((1, 4, 16), 0.5, dtype=torch.float64))
     assert torch.equal(quantizer.encode(values), every)

@@ -12,9 +12,9 @@ from codeczoo.nn.fsq import FSQ, GroupFSQ, ProjectedFSQ
 
 @pytest.mark.parametrize("levels", [(7, 7, 7), (9, 9, 7, 7), (4, 4, 4), (3,) * 8, (8, 5, 2)])
 def test_every_code_comes_back(levels: tuple[int, ...]) -> None:
-    fsq = FSQ(levels)
+    fsq = FSQ(levels).double()
     codes = torch.arange(fsq.size)[None]
-    values = fsq.decode(codes, torch.float64)
+    values = fsq.decode(codes)
     assert values.shape == (1, len(levels), fsq.size)
     assert len(values[0].T.unique(dim=0)) == fsq.size
     # A projection whose bound is just the value: what leads to these levels leads back to these codes.
@@ -29,7 +29,7 @@ def test_the_first_digit_runs_fastest() -> None:
     fsq = FSQ((7, 5, 3))
     big = torch.tensor([[[9.0, -9, -9, 0], [-9, 9, -9, 0], [-9, -9, 9, 0]]])
     assert fsq.encode(big).tolist() == [[6, 4 * 7, 2 * 35, 3 + 2 * 7 + 1 * 35]]
-    assert fsq.decode(torch.tensor([[1]]), torch.float32)[0, :, 0].tolist() == pytest.approx([-2 / 3, -1, -1])
+    assert fsq.decode(torch.tensor([[1]]))[0, :, 0].tolist() == pytest.approx([-2 / 3, -1, -1])
 
 
 def test_s3tokenizer_is_three_levels_between_thresholds() -> None:
@@ -51,7 +51,7 @@ def test_x_codec_2_bounds_twice() -> None:
     assert torch.equal(once.encode(z[None, None])[0], bound(z).round().long() + 2)
     assert torch.equal(twice.encode(z[None, None])[0], bound(bound(z)).round().long() + 2)
     assert not torch.equal(once.encode(z[None, None]), twice.encode(z[None, None]))
-    assert FSQ((4,)).decode(torch.arange(4)[None], torch.float32).flatten().tolist() == [-1, -0.5, 0, 0.5]
+    assert FSQ((4,)).decode(torch.arange(4)[None]).flatten().tolist() == [-1, -0.5, 0, 0.5]
 
 
 def test_a_digit_needs_two_levels() -> None:
@@ -70,11 +70,11 @@ def test_nemo_shifts_by_the_tangent() -> None:
 
 
 def test_groups_are_quantised_by_themselves() -> None:
-    one, groups = FSQ((5, 4), 0.999), GroupFSQ(3, (5, 4), 0.999)
+    one, groups = FSQ((5, 4), 0.999).double(), GroupFSQ(3, (5, 4), 0.999).double()
     z = torch.randn(2, 6, 7, generator=torch.Generator().manual_seed(0))
     codes = groups.encode(z)
     assert torch.equal(codes, torch.stack([one.encode(part) for part in z.chunk(3, dim=1)], dim=1))
-    values = torch.cat([one.decode(codes[:, k], torch.float64) for k in range(3)], dim=1)
-    assert torch.equal(groups.decode(codes, torch.float64), values)
+    values = torch.cat([one.decode(codes[:, k]) for k in range(3)], dim=1)
+    assert torch.equal(groups.decode(codes), values)
     with pytest.raises(ValueError, match="codes of all 3 groups are needed; these are of 2"):
-        groups.decode(codes[:, :2], torch.float32)
+        groups.decode(codes[:, :2])

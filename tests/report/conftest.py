@@ -105,6 +105,35 @@ def hostile_page(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
+def neural(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A codec with codebooks, whose name is in the published table, beside Opus; clips of three speakers."""
+    folder = tmp_path_factory.mktemp("neural")
+    source = embedded_manifest().parent
+    speech, rate = sf.read(source / "speech_en_female_16k.flac", dtype="int16")
+    rows = ["id,path,speaker"]
+    for i in range(6):
+        sf.write(folder / f"{i}.flac", speech[i * 8000 : i * 8000 + 12000], rate)
+        rows.append(f"clip{i},{i}.flac,s{i // 2}")
+    (folder / "clips.csv").write_text("\n".join(rows) + "\n")
+    codecs = ("encodec_24k_1_5kbps", "opus_12k", "opus_24k")
+    weights = ("--weights", "encodec_24k_1_5kbps=random")
+    return run_benchmark(
+        folder / "clips.csv", folder / "run", "--codecs", *codecs, *weights, "--metrics", "mel", "stoi"
+    )
+
+
+@pytest.fixture(scope="session")
+def neural_page(neural: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report([neural], tmp_path_factory.mktemp("pages") / "neural").parent
+
+
+@pytest.fixture(scope="session")
+def pages(page: Path, hostile_page: Path, neural_page: Path) -> list[Path]:
+    """The folders of three reports, which have different pages."""
+    return [page, hostile_page, neural_page]
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium. Where there is none the tests are skipped, but for CI, which is to have one."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)

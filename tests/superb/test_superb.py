@@ -23,6 +23,7 @@ from codeczoo.base.catalogue import find_variant
 from codeczoo.codecs.academicodec import AcademiCodec
 from codeczoo.superb.base_codec import general
 from codeczoo.superb.codec import codec_supports_decode, list_codec, wrap
+from codeczoo.weights.download import INSIST
 from tests.support.golden import assert_codes_agree, golden_case, golden_codec, golden_state_dict
 from tests.support.hub_server import HubServer
 from tests.support.small import codec_of
@@ -398,9 +399,11 @@ def test_a_script_as_upstreams_readme_has_it(tmp_path: Path) -> None:
     sf.write(tmp_path / "sample_audio.wav", chirp(20000, 22050)[0].numpy(), 22050)
     with HubServer() as hub:
         weights = save(golden_state_dict("encodec_24k", "manifest_hf.json"))
-        hub.add("facebook/encodec_24khz", {"model.safetensors": weights})
+        source = find_variant("encodec_24k").weights
+        assert source is not None
+        hub.add("facebook/encodec_24khz", {"model.safetensors": weights}, commit=source.revision)
         environment = {**os.environ, **hub.environment(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-        environment |= {"CODECZOO_DEVICE": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment |= {INSIST: "allow", "CODECZOO_DEVICE": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
         environment.pop("HF_HUB_OFFLINE", None)
         done = subprocess.run(
             [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

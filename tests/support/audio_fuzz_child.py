@@ -13,7 +13,7 @@ from pathlib import Path
 
 from codeczoo.base.audio_files.reading import read_samples
 from codeczoo.base.audio_files.stretch import Stretch
-from tests.support.damage import damaged
+from tests.support.damaged_audio import damaged
 
 SECONDS = 5  # of processor time that a file may take
 MEMORY = 1 << 30  # bytes that may be asked for beyond what the process has

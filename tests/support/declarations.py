@@ -7,7 +7,7 @@
 | `SMALL` | numbers of the family's config for a network that runs in milliseconds; `{}` if it has no network | no |
 | `PACKAGINGS` | label → `Packaging` (tests/support/packagings.py), each form of its weights | if there are none |
 | `GAIN` | factor on the seeded weights: below 1 where noise as weights makes the small network chaotic | yes: 1.0 |
-| `LICENCE` | licence of the weights, if it is clear and loading says nothing of it | yes: unclear |
+| `LICENCE` | of the weights, if loading says nothing of it; variant → licence where they differ | yes: unclear |
 | `LICENCE_WARNING` | what the one warning about the licence says | yes: "is unclear" |
 | `TRANSFORMERS` | variants that Hugging Face transformers publishes at sizes without a golden manifest | yes |
 | `DEVICE_VARIANTS` | the only variants that the tests of devices take | yes: one of each network |

@@ -5,12 +5,14 @@
         subprocess.run(..., env={**os.environ, **hub.environment(home)})
 
 It serves repositories of models and data sets (`resolve`, `revision`, `tree`, `paths-info`), large files by a redirect
-to another host as the hub does for LFS, and bare files by URL. `hub.faults` makes it misbehave. `hub.requests` is what
+to another host as the hub does for LFS, and bare files by URL. With a token it takes new repositories and commits.
+`hub.faults` makes it misbehave. `hub.requests` is what
 it was asked for.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -86,11 +88,19 @@ class HubServer:
         return f"http://localhost:{self._server.server_port}"
 
     def add(
-        self, name: str, files: Mapping[str, bytes], *, kind: str = "models", branch: str = "main", gated: bool = False
+        self,
+        name: str,
+        files: Mapping[str, bytes],
+        *,
+        kind: str = "models",
+        branch: str = "main",
+        gated: bool = False,
+        commit: str | None = None,
     ) -> str:
-        """Commit `files` as the whole content of a repository's branch; gives the commit."""
+        """Commit `files` as the whole content of a repository's branch; gives its `commit` (by default a new
+        name)."""
         repository = self.repositories.setdefault((kind, name), Repository(kind, name, gated))
-        commit = hashlib.sha1(repr((sorted(files.items()), len(repository.commits))).encode()).hexdigest()
+        commit = commit or hashlib.sha1(repr((sorted(files.items()), len(repository.commits))).encode()).hexdigest()
         repository.commits[commit] = dict(files)
         repository.branches[branch] = commit
         for path, content in files.items():
@@ -204,6 +214,9 @@ class _Handler(BaseHTTPRequestHandler):
     # -- what repositories hold -----------------------------------------------------------------
 
     def _api(self, path: str, query: str, body: bytes) -> None:
+        if path in ("repos/create", "validate-yaml"):
+            self._prepare(path, json.loads(body))
+            return
         kind, _, rest = path.partition("/")
         name = next((n for k, n in self.hub.repositories if k == kind and f"{rest}/".startswith(f"{n}/")), None)
         if name is None:
@@ -220,12 +233,40 @@ class _Handler(BaseHTTPRequestHandler):
         elif action == "tree":
             deep = parse_qs(query).get("recursive", ["false"])[0].lower() in ("true", "1")
             self._json(_tree(files, folder, deep), {"X-Repo-Commit": commit})
+        elif action == "preupload":  # whole in the commit, whatever their size
+            asked = json.loads(body)["files"]
+            self._json({"files": [{"path": e["path"], "uploadMode": "regular", "shouldIgnore": False} for e in asked]})
+        elif action == "commit":
+            self._commit(kind, name, revision, files, body)
         elif action == "paths-info":
             wanted = json.loads(body) if body[:1] == b"{" else parse_qs(body.decode())
             everything = {entry["path"]: entry for entry in _tree(files, "", True)}
             self._json([everything[path] for path in wanted["paths"] if path in everything])
         else:
             self._error(404, "", "no such page")
+
+    # -- what is written ------------------------------------------------------------------------
+
+    def _prepare(self, path: str, asked: dict[str, Any]) -> None:
+        if "Authorization" not in self.headers:
+            self._error(401, "", "Invalid username or password.")
+        elif path == "validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        else:
+            name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+            if ("models", name) not in self.hub.repositories:
+                self.hub.add(name, {})
+            self._json({"url": f"{self.hub.url}/{name}", "id": name, "name": name})
+
+    def _commit(self, kind: str, name: str, branch: str, files: Mapping[str, bytes], body: bytes) -> None:
+        if "Authorization" not in self.headers:
+            self._error(401, "", "Invalid username or password.")
+            return
+        lines = [json.loads(line) for line in body.splitlines()]
+        added = {e["value"]["path"]: base64.b64decode(e["value"]["content"]) for e in lines if e["key"] == "file"}
+        commit = self.hub.add(name, {**files, **added}, kind=kind, branch=branch)
+        url = f"{self.hub.url}/{name}/commit/{commit}"
+        self._json({"success": True, "commitOid": commit, "commitUrl": url})
 
     # -- sending --------------------------------------------------------------------------------
 

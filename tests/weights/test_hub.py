@@ -215,12 +215,120 @@ def test_a_hub_that_is_down_while_the_file_is_cached(hub: HubServer) -> None:
 def test_another_file_than_the_published_one_is_removed(hub: HubServer, tmp_path: Path) -> None:
     commit = hub.add(REPO, {FILE: CONTENT})
     codec = codec_of(revision=commit, sha256="0" * 64)
-    with pytest.raises(ValueError, match=f"tiny: what came from {REPO}/{FILE} has sha256 {SHA256}, not 0000"):
+    with pytest.raises(ValueError, match=f"tiny: what came from {REPO}/{FILE} has sha256 {SHA256}, not 0000") as caught:
         load_weights(codec)
+    for way in ("load again", "CODECZOO_CHANGED_WEIGHTS=allow", "revision=", "weights=path", "--weights"):
+        assert way in str(caught.value)
     assert not list((tmp_path / "home" / "hub").rglob(SHA256))
     hub.requests.clear()
     load_weights(codec_of(revision=commit, sha256=SHA256[:8]))
     assert ("GET", f"/large/{SHA256}") in hub.requests, "it is fetched anew"
+
+
+def test_a_changed_file_may_be_insisted_on(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.add(REPO, {FILE: CONTENT})
+    monkeypatch.setenv("CODECZOO_CHANGED_WEIGHTS", "allow")
+    codec = codec_of(sha256="0" * 64)
+    load_weights(codec)
+    assert codec.weights_hash == SHA256, "the hash is that of the file, not what was expected"
+    assert f"has sha256 {SHA256}, not {'0' * 64}; it is taken all the same" in caplog.text
+
+
+def test_a_size_is_checked_where_no_more_is_known(hub: HubServer) -> None:
+    hub.add(REPO, {FILE: CONTENT})
+    hub.files["/w.safetensors"] = CONTENT
+    for place in ({}, {"repo": None, "file": "", "url": f"{hub.url}/w.safetensors"}):
+        load_weights(codec_of(**place, size=len(CONTENT)))
+        with pytest.raises(ValueError, match=f"has {len(CONTENT):,} bytes, not 1,234,567: it was removed"):
+            load_weights(codec_of(**place, size=1234567))
+
+
+def test_a_file_that_the_cache_holds_damaged_is_noticed_without_a_pin(hub: HubServer, tmp_path: Path) -> None:
+    hub.add(REPO, {FILE: CONTENT})
+    load_weights(codec_of())
+    (blob,) = (tmp_path / "home" / "hub").rglob(SHA256)
+    values = bytearray(CONTENT)
+    values[-2] ^= 1  # one bit of a weight
+    blob.write_bytes(values)
+    with pytest.raises(ValueError, match=f"not {SHA256}: it was removed"):
+        load_weights(codec_of())
+    load_weights(codec_of())
+
+
+# -- the same file in a second place ----------------------------------------------------------------
+
+
+MIRROR = {"repo": "mirror/tiny", "file": "w.safetensors"}
+
+
+def mirrored(hub: HubServer, **source: object) -> TinyCodec:
+    own = {"repo": None, "file": "", "url": f"{hub.url}/v0/tiny.safetensors"}
+    return codec_of(**{**own, "sha256": SHA256, "mirrors": (MIRROR,), **source})
+
+
+@pytest.mark.parametrize("fault", [Fault(status=404), Fault(status=503), Fault(cut=0.5), Fault(delay=30)])
+def test_a_mirror_is_asked_where_the_first_host_does_not_give_it(
+    fault: Fault, hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.files["/v0/tiny.safetensors"] = CONTENT
+    hub.add("mirror/tiny", {"w.safetensors": CONTENT})
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
+    codec = mirrored(hub)
+    with hub.failing("tiny.safetensors", fault):
+        load_weights(codec)
+    assert codec.weights_hash == SHA256
+    assert (
+        "/v0/tiny.safetensors" in caplog.text
+        and "Its mirror mirror/tiny/w.safetensors gave the same file" in caplog.text
+    )
+    hub.requests.clear()
+    caplog.clear()
+    for options in ({}, {"local_files_only": True}):
+        load_weights(mirrored(hub), **options)
+    assert hub.requests == [] and "mirror" not in caplog.text, "what is cached needs neither"
+
+
+def test_a_mirror_is_left_alone_while_the_first_host_answers(hub: HubServer) -> None:
+    hub.files["/v0/tiny.safetensors"] = CONTENT
+    load_weights(mirrored(hub))
+    assert hub.requests == [("GET", "/v0/tiny.safetensors")]
+
+
+def test_a_mirror_with_another_file_is_refused(hub: HubServer) -> None:
+    hub.add("mirror/tiny", {"w.safetensors": CONTENT[:-1] + b"x"})
+    with pytest.raises(ValueError, match=rf"what came from mirror/tiny/w\.safetensors has sha256 .*, not {SHA256}"):
+        load_weights(mirrored(hub))
+
+
+def test_where_no_place_gives_it_all_are_named(hub: HubServer) -> None:
+    assert_refused(mirrored(hub), "it is not there (404)", "Its mirror: w.safetensors of mirror/tiny was refused")
+    assert_refused(mirrored(hub), "the network is off", "mirror/tiny", local_files_only=True)
+
+
+def test_another_revision_is_not_asked_of_a_mirror(hub: HubServer) -> None:
+    hub.add(REPO, {FILE: CONTENT})
+    codec = codec_of(sha256=SHA256, mirrors=(MIRROR,))
+    assert_refused(codec, "no such revision", revision="next")
+    assert not any("mirror" in path for _, path in hub.requests)
+
+
+def test_the_published_file_is_known_wherever_it_comes_from(
+    hub: HubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "w.safetensors").write_bytes(CONTENT)
+    (tmp_path / "other.safetensors").write_bytes(save({k: v.contiguous() for k, v in published("authors").items()}))
+    copy = WeightsSource(url="https://example.org/w.pth", sha256=SHA256[:8])
+    for changes, file, known in (
+        ({"weights": WeightsSource(repo=REPO, file=FILE, sha256=SHA256)}, "w", True),
+        ({"copies": (copy,)}, "w", True),
+        ({"copies": (copy,)}, "other", False),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            load_weights(tiny(**changes), tmp_path / f"{file}.safetensors")
+        assert ("(the published file)" in caplog.text) == known
 
 
 def test_further_files_come_from_the_same_repository_or_their_own(hub: HubServer) -> None:

@@ -1,7 +1,9 @@
 // Players that change their source while they play. All sources of a clip share one position; one clip plays at a time.
 "use strict";
 (() => {
+  const KEYS = "0123456789abcdefghijklmnopqrstuvwxyz"; // of the sources, as the page shows them
   let playing = null; // the clip that plays
+  let active = null; // the clip that was used last: keys are for it, wherever the focus is
 
   class Clip {
     constructor(element) {
@@ -31,8 +33,12 @@
           this.play();
         });
       });
-      element.addEventListener("keydown", (event) => this.key(event));
-      element.addEventListener("focusin", () => this.load());
+      for (const kind of ["focusin", "pointerdown"]) {
+        element.addEventListener(kind, () => {
+          active = this;
+          this.load();
+        });
+      }
     }
 
     get audio() {
@@ -112,20 +118,40 @@
     }
 
     key(event) {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === " " && event.target !== this.button) {
+      const source = KEYS.indexOf(event.key);
+      const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (event.key === " ") {
         this.toggle();
-      } else if (/^[0-9]$/.test(event.key) && this.audios[Number(event.key)]) {
-        this.select(Number(event.key));
-        this.radios[this.index].focus({ preventScroll: true });
+      } else if (source >= 0 && this.audios[source]) {
+        this.choose(source);
+      } else if (move) {
+        this.choose((this.index + move + this.audios.length) % this.audios.length);
+      } else if (step && event.target !== this.slider) {
+        this.seek(this.audio.currentTime + step);
       } else {
         return;
       }
       event.preventDefault();
     }
+
+    choose(index) {
+      this.select(index);
+      this.sources[index].scrollIntoView({ block: "nearest", behavior: "instant" });
+      if (this.element.contains(document.activeElement)) this.radios[index].focus({ preventScroll: true });
+    }
   }
 
   const clips = [...document.querySelectorAll("article.clip")].map((element) => new Clip(element));
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !active || active.element.hidden) return;
+    const inside = active.element.contains(event.target);
+    // Elsewhere, keys belong to the control that has the focus; inside, a button and a summary keep the space bar.
+    if (!inside && event.target.closest("input, select, textarea, button, a, summary")) return;
+    if (event.key === " " && event.target.closest("button, summary, a")) return;
+    active.key(event);
+  });
 
   const form = document.getElementById("clip-filter");
   if (!form) return;

@@ -27,6 +27,35 @@
     header.setAttribute("aria-sort", order);
   }
 
+  // Rows and header as they came.
+  function unsort(table, header) {
+    for (const body of table.tBodies) {
+      body.append(...[...body.rows].sort((a, b) => a.dataset.order - b.dataset.order));
+    }
+    for (const other of table.querySelectorAll("th[aria-sort]")) other.setAttribute("aria-sort", "none");
+    header?.setAttribute("aria-sort", "ascending");
+  }
+
+  // A shadow at the side on which a table goes on.
+  for (const scroll of document.querySelectorAll(".scroll")) {
+    const edge = document.createElement("div");
+    edge.className = "edge";
+    scroll.replaceWith(edge);
+    edge.append(scroll);
+    const show = () => {
+      edge.classList.toggle("more-left", scroll.scrollLeft > 1);
+      edge.classList.toggle("more-right", scroll.scrollLeft + scroll.clientWidth < scroll.scrollWidth - 1);
+    };
+    scroll.addEventListener("scroll", show, { passive: true });
+    new ResizeObserver(show).observe(scroll);
+    new ResizeObserver(show).observe(scroll.firstElementChild);
+  }
+
+  // On a phone there is room for metrics, and facts are a tick away.
+  if (window.matchMedia("(max-width: 560px)").matches) {
+    for (const tick of document.querySelectorAll("input[data-fact]")) tick.checked = tick.defaultChecked = false;
+  }
+
   for (const table of document.querySelectorAll("table.board")) {
     table.tHead.addEventListener("click", (event) => {
       const button = event.target.closest("button");
@@ -41,6 +70,7 @@
   for (const form of document.querySelectorAll("form[data-table]")) {
     const table = document.getElementById(form.dataset.table);
     const output = form.querySelector("output");
+    const first = table.querySelector("th[aria-sort=ascending]");
     const value = (name) => form.elements.namedItem(name)?.value ?? "";
 
     const apply = () => {
@@ -60,8 +90,9 @@
         if (bodies) body.hidden = body.dataset.body !== bodies.value;
         let shown = 0;
         for (const row of body.rows) shown += !(row.hidden = !fits(row));
-        if (!body.hidden) output.value = `${shown} of ${body.rows.length} shown`;
+        if (!body.hidden && output) output.value = `${shown} of ${body.rows.length} shown`;
       }
+      if (value("interval")) table.dataset.interval = value("interval");
       const ticks = [...form.querySelectorAll("input[name=column]")];
       const off = new Set(ticks.filter((tick) => !tick.checked).map((tick) => tick.value));
       if (ticks.length) {
@@ -69,7 +100,10 @@
       }
     };
     form.addEventListener("input", apply);
-    form.addEventListener("reset", () => setTimeout(apply));
+    form.addEventListener("reset", () => setTimeout(() => {
+      if (first) unsort(table, first);
+      apply();
+    }));
     form.addEventListener("submit", (event) => event.preventDefault());
     apply();
   }

@@ -1,0 +1,64 @@
+"""`codeczoo export`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EPILOG = """
+examples:
+  %(prog)s mimi --format gguf -o mimi.gguf
+  %(prog)s dac_44k --format gguf --type q8_0
+      linear layers and convolutions of 8 bit where codec.cpp reads them so, all else F16
+  %(prog)s snac_24khz --format safetensors
+      a published pickle as safetensors: only what the network needs, weight norm folded, under codeczoo's names
+  %(prog)s dac_44k --format safetensors --type int8
+      a quarter of the size; docs/formats.md says how many codes stay the same, a family
+
+What is written loads again: codeczoo encode talk.wav --codec mimi --weights mimi.gguf. GGUF takes the extra [gguf].
+
+exit code: 0; 1 wrong usage, weights that cannot be had, or a codec that the format has no place for.
+"""
+TYPES = {"gguf": ("f16", "f32", "q8_0"), "safetensors": ("f32", "int8")}  # the default first
+SUFFIXES = {"gguf": ".gguf", "safetensors": ".safetensors"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "A codec's weights in another format: GGUF, as the engine codec.cpp reads it, or safetensors."
+    parser.epilog = EPILOG
+    parser.add_argument("codec", metavar="NAME", help="`codeczoo list` shows them")
+    parser.add_argument("--format", choices=sorted(SUFFIXES), required=True)
+    parser.add_argument(
+        "--type",
+        choices=sorted({kind for kinds in TYPES.values() for kind in kinds}),
+        help="of the tensors; gguf: f16 (default, as codec.cpp's own), f32, q8_0; safetensors: f32 (default), int8",
+    )
+    parser.add_argument("--weights", metavar="PATH", help="file, folder, or random (default: the published weights)")
+    parser.add_argument("-o", "--out", metavar="OUT", help="the file (default: NAME with the format's suffix)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
+
+
+def run(args: argparse.Namespace) -> int:
+    kind = args.type or TYPES[args.format][0]
+    if kind not in TYPES[args.format]:
+        raise ValueError(f"--format {args.format} has the types {', '.join(TYPES[args.format])}; {kind} was asked for")
+    out = Path(args.out) if args.out else Path(args.codec.replace("/", "_") + SUFFIXES[args.format])
+    if out.exists() and not args.overwrite:
+        raise ValueError(f"{out} is there already: --overwrite replaces it, -o names another file")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
+
+    from codeczoo.registry import load_codec
+    from codeczoo.weights.export import export_gguf, export_safetensors
+
+    codec = load_codec(args.codec, args.weights, device="cpu")
+    if not codec.state_dict():
+        raise ValueError(f"{codec.name} has no weights: there is nothing to export")
+    if args.format == "gguf":
+        export_gguf(codec, out, kind.upper())
+    else:
+        export_safetensors(codec, out, kind.upper())
+    sys.stderr.write(f"{out}: {out.stat().st_size / 1e6:.1f} MB, weights of {codec.weights_source}\n")
+    return 0

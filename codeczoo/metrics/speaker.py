@@ -1,0 +1,100 @@
+"""Speaker similarity: the cosine of two embeddings, of the original and of what a codec made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from codeczoo.metrics.judged import Memory, Rows, in_groups, no_model
+from codeczoo.metrics.networks.models import Network, NoModelError, network
+from codeczoo.metrics.pair import Pair, Result
+from codeczoo.metrics.soxr import SoxrRows
+
+NETWORKS = {"sim_wavlm": "wavlm_base_plus_sv", "sim_resemblyzer": "resemblyzer"}
+
+_memory = Memory()
+
+
+def sim_wavlm(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
+    """Speaker similarity by WavLM base+ (microsoft/wavlm-base-plus-sv), -1 to 1; higher is better.
+
+    Args:
+        reference, estimate: [B, C, T]; channels are mixed to one.
+        sample_rate: in Hz; resampled to 16 kHz with the `hann` filter.
+        lengths: [B].
+
+    The weights (400 MB) are downloaded once. Values of different models do not compare, nor do those of reconstructions
+    with those of synthesised speech. Undefined: `no_model`, `too_short` (under 0.325 s), `silent_reference`,
+    `silent_estimate`.
+    """
+    return similarities(Pair.of(reference, estimate, sample_rate, lengths), ["sim_wavlm"])["sim_wavlm"]
+
+
+def sim_resemblyzer(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
+    """Speaker similarity by Resemblyzer, 0 to 1; higher is better.
+
+    Args:
+        reference, estimate: [B, C, T]; channels are mixed to one.
+        sample_rate: in Hz; resampled to 16 kHz by soxr (HQ), as the published package does.
+        lengths: [B].
+
+    The weights lie in the package Resemblyzer (`pip install --no-deps Resemblyzer`). Its embeddings are never negative,
+    so that unlike voices score above 0 too. Undefined: `no_model`, `silent_reference`, `silent_estimate`, `no_voice`
+    (its voice detector hears none in the original, or in the estimate).
+    """
+    return similarities(Pair.of(reference, estimate, sample_rate, lengths), ["sim_resemblyzer"])["sim_resemblyzer"]
+
+
+def similarities(pair: Pair, names: Collection[str]) -> dict[str, Result]:
+    """Those of `names` that are similarities of speakers."""
+    found: dict[str, Result] = {}
+    for name in (name for name in NETWORKS if name in names):
+        try:
+            found[name] = _similarity(name, pair)
+        except NoModelError as error:
+            found |= no_model(pair, [name], error)
+    return found
+
+
+def _similarity(name: str, pair: Pair) -> Result:
+    device, dtype = pair.reference.device, pair.reference.dtype
+    sides = ("reference", "estimate")
+    if name == "sim_resemblyzer":
+        loaded = network(NETWORKS[name], device)
+        rows: list[Rows] = [SoxrRows(pair, side) for side in sides]
+    else:
+        loaded = network(NETWORKS[name], device, dtype)
+        rows = [Rows(pair, side, loaded.model.shortest, mono=True) for side in sides]
+    embeddings: list[dict[int, Tensor | None]] = []
+    for side in rows:
+        clips = [clip.to(device if name == "sim_wavlm" else "cpu", dtype) for clip in side.clips]
+        embeddings.append(dict(zip(side.index, _embeddings(loaded, side.side, clips), strict=True)))
+    reasons = [rows[0].reasons[i] or rows[1].reasons[i] for i in range(len(pair))]
+    return Result.of(
+        (None, reason) if reason else _cosine(embeddings[0][i], embeddings[1][i]) for i, reason in enumerate(reasons)
+    )
+
+
+def _embeddings(loaded: Network, side: str, clips: list[Tensor]) -> Sequence[Tensor | None]:
+    """Float64 on the CPU; None where no voice is heard. Those of originals, which come again, are remembered."""
+
+    def compute(clips: list[Tensor]) -> list[tuple[float, ...]]:
+        if loaded.model.name == "resemblyzer":
+            found = loaded.model([clip.float().numpy() for clip in clips])
+        else:
+            found = in_groups(clips, loaded.model)
+        return [() if one is None else tuple(one.double().tolist()) for one in found]
+
+    if not clips:
+        return []
+    key = f"{loaded.sha256} {clips[0].dtype}"
+    values = _memory.through(key, clips, compute) if side == "reference" else compute(clips)
+    return [torch.tensor(value, dtype=torch.float64) if value else None for value in values]
+
+
+def _cosine(reference: Tensor | None, estimate: Tensor | None) -> tuple[float | None, str | None]:
+    if reference is None or estimate is None:
+        return None, "no_voice"
+    return float(torch.nn.functional.cosine_similarity(reference, estimate, dim=0)), None

@@ -334,7 +334,8 @@ class Codes(HidesFormerNames):
     # -- keeping --------------------------------------------------------------------------------
 
     def save(self, target: str | os.PathLike[str] | BinaryIO) -> None:
-        """Write one safetensors file, or into an open one: the tensors by name, all else as metadata.
+        """Write one safetensors file, or into an open one: the tensors by name, all else as metadata. Under a name that
+        ends in `.czt`, a file of as few bytes as the codes take (docs/czt.md).
 
         Raises:
             FileNotFoundError: the folder is not there.

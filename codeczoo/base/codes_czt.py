@@ -1,15 +1,19 @@
-"""`Codes` into `.czt` files and back."""
+"""Codes into `.czt` files and back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 
-from codeczoo.base.codes import PAD, Codes
-from codeczoo.czt import CztClip, CztHeader, read_czt, write_czt
+from codeczoo.base.codes_join import PAD, narrowest
+from codeczoo.base.ragged import cat_ragged
+from codeczoo.czt import CztClip, CztHeader, CztIndex, read_czt, write_czt
+
+if TYPE_CHECKING:
+    from codeczoo.base.codes import Codes
 
 
 def header_of(codes: Codes) -> CztHeader:
@@ -29,6 +33,11 @@ def clips_of(codes: Codes, ids: Sequence[str] | None = None, category: str | Non
     """The clips of a batch, as a `.czt` file holds them."""
     codes = codes.cpu()
     values, counts = codes.codes.numpy(), codes.counts.tolist()
+    sizes = codes.side_sizes
+    side = {
+        name: (value.to(narrowest([sizes[name]])) if name in sizes else value).numpy()
+        for name, value in codes.side_info.items()
+    }
     return [
         CztClip(
             rows=[values[b, k, :n] for k, n in enumerate(counts[b])],
@@ -36,49 +45,67 @@ def clips_of(codes: Codes, ids: Sequence[str] | None = None, category: str | Non
             num_samples=int(codes.num_samples[b]),
             id=ids[b] if ids else "",
             category=category,
-            side_info={name: value[b].numpy() for name, value in codes.side_info.items()},
+            side_info={name: value[b] for name, value in side.items()},
         )
         for b in range(len(codes))
     ]
 
 
-def codes_of(header: CztHeader, clip: CztClip) -> Codes:
-    """One clip of a `.czt` file, or a stretch of it, as a batch of one."""
-    values = np.full((1, len(header.codebook_sizes), clip.frames), PAD, np.int64)
-    for k, row in enumerate(clip.rows):
-        values[0, k, : len(row)] = row
-    return Codes(
-        codes=torch.from_numpy(values),
-        lengths=torch.tensor([clip.frames]),
-        num_samples=torch.tensor([clip.num_samples]),
-        sample_rate=header.sample_rate,
-        codec=header.codec,
-        codebook_sizes=header.codebook_sizes,
-        frame_rate=header.frame_rate,
-        strides=header.strides,
-        side_info={name: torch.from_numpy(np.array(value)[None]) for name, value in clip.side_info.items()},
-        side_sizes=header.side_sizes,
-        weights=header.weights,
-    )
+def fields_of(header: CztHeader, clips: Sequence[CztClip]) -> dict[str, Any]:
+    """The fields of `Codes` that hold these clips (or stretches of clips) as one batch.
+
+    Raises:
+        ValueError: clips with side values of different names.
+    """
+    names = list(clips[0].side_info)
+    if any(list(clip.side_info) != names for clip in clips):
+        raise ValueError("its clips have side values of different names")
+    values = np.full((len(clips), len(header.codebook_sizes), max(clip.frames for clip in clips)), PAD, np.int64)
+    for row, clip in zip(values, clips, strict=True):
+        for k, codes in enumerate(clip.rows):
+            row[k, : len(codes)] = codes
+    side = {name: [torch.from_numpy(np.array(clip.side_info[name])[None]) for clip in clips] for name in names}
+    return {
+        "codes": torch.from_numpy(values),
+        "lengths": torch.tensor([clip.frames for clip in clips]),
+        "num_samples": torch.tensor([clip.num_samples for clip in clips]),
+        "side_info": {name: cat_ragged(parts) for name, parts in side.items()},
+        **vars(header),
+    }
 
 
-def write_codes(file: BinaryIO, codes: Codes, entropy: bool | None = None) -> None:
-    """A batch as a section of a `.czt` file; see `write_czt`."""
-    write_czt(file, header_of(codes), clips_of(codes), entropy)
+def write_czt_file(codes: Codes, file: BinaryIO) -> None:
+    """A batch as a section of a `.czt` file: entropy-coded where that is smaller and `constriction` is installed."""
+    write_czt(file, header_of(codes), clips_of(codes))
 
 
-def read_codes(file: BinaryIO) -> Codes:
-    """All clips of a `.czt` file as one batch.
+def read_czt_file(file: BinaryIO) -> dict[str, Any]:
+    """All clips of a `.czt` file as the fields of one `Codes`.
 
     Raises:
         CztError (a ValueError): a damaged file.
-        ValueError: a file of no clips, or of several codecs.
+        ValueError: a file of no clips, or of codes that are not of one codec, weights and rate.
     """
-    return Codes.cat([codes_of(header, clip) for header, clip in _some(read_czt(file))])
-
-
-def _some(clips: Iterable[tuple[CztHeader, CztClip]]) -> list[tuple[CztHeader, CztClip]]:
-    found = list(clips)
+    found = list(read_czt(file))
+    headers = {repr(header): header for header, _ in found}
+    if len(headers) > 1:
+        raise ValueError(
+            f"it holds codes of several kinds ({', '.join(headers)}): codeczoo.czt.read_czt gives each clip"
+        )
     if not found:
         raise ValueError("it holds no clips")
-    return found
+    return fields_of(found[0][0], [clip for _, clip in found])
+
+
+def read_czt_head(file: BinaryIO) -> tuple[CztHeader, int, int, int]:
+    """The header of a `.czt` file, its number of clips, and the most samples and frames of one.
+
+    Raises:
+        CztError (a ValueError): a damaged file.
+        ValueError: a file of no clips.
+    """
+    index = CztIndex(file)
+    if not index.clips:
+        raise ValueError("it holds no clips")
+    samples = max(clip.clip.num_samples for clip in index.clips)
+    return index.clips[0].header, len(index), samples, max(clip.frames for clip in index.clips)

@@ -1,15 +1,18 @@
 """Files of codes: `Codes.save` and `Codes.load`, and the header alone.
 
 A file is safetensors: `codes` [B, K, N] in the narrowest integer type, `lengths`, `num_samples`, `side.NAME` for each
-side value, and all else as metadata, in JSON where it is not text.
+side value, and all else as metadata, in JSON where it is not text. Under a name that ends in `.czt` it is bit-packed or
+entropy-coded instead (docs/czt.md).
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -17,12 +20,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 
+from codeczoo.base.codes_czt import read_czt_file, read_czt_head, write_czt_file
+from codeczoo.base.codes_join import narrowest
 from codeczoo.base.sample_rate import check_rate
+from codeczoo.czt import MAGIC
 
 if TYPE_CHECKING:
     from codeczoo.base.codes import Codes
 
 CODES_FORMAT = "codeczoo.codes/1"
+CZT_SUFFIX = ".czt"
 # Suffixes of other formats: a file of codes under such a name is read by nothing.
 OTHER_SUFFIXES = frozenset(
     [
@@ -75,7 +82,12 @@ def write_codes(codes: Codes, target: str | os.PathLike[str] | BinaryIO) -> None
         raise FileNotFoundError(f"{target}: there is no folder {str(path.parent)!r}")
     if path.is_dir():
         raise IsADirectoryError(f"{target}: this is a folder; codes are saved into a file")
-    if (suffix := path.suffix.lower()) in OTHER_SUFFIXES:
+    if (suffix := path.suffix.lower()) == CZT_SUFFIX:
+        content = io.BytesIO()
+        write_czt_file(codes, content)
+        path.write_bytes(content.getbuffer())
+        return
+    if suffix in OTHER_SUFFIXES:
         also = ". Bare integers: numpy.save(path, codes.numpy(0))" if suffix in (".npy", ".npz") else ""
         raise ValueError(f"{target}: codes are saved as safetensors; a name that ends in {suffix!r} hides that{also}")
     save_file(apart, path, metadata=meta)
@@ -92,6 +104,9 @@ def read_codes(source: str | os.PathLike[str] | bytes | BinaryIO) -> dict[str, A
     content = source if isinstance(source, bytes) else source.read()
     if content[:6] == b"\x93NUMPY":
         raise ValueError(f"{name}: a NumPy array, not a file of codes: codec.codes_from_tensor(numpy.load(path))")
+    if content[: len(MAGIC)] == MAGIC:
+        with _named(name):
+            return read_czt_file(io.BytesIO(content))
     try:
         tensors = load(content)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:  # the library names no unknown type otherwise
@@ -130,6 +145,12 @@ class CodesFile(NamedTuple):
         """The header of the file at `path`. Raises what `Codes.load` raises."""
         if not Path(path).is_file():
             raise FileNotFoundError(f"no codes at {str(path)!r}")
+        with Path(path).open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                with _named(str(path)):
+                    header, clips, samples, frames = read_czt_head(file)
+                seconds = _seconds(samples, frames, header.sample_rate, header.frame_rate)
+                return cls(header.codec, header.codebook_sizes, clips, seconds, header.weights)
         try:
             with safe_open(path, "pt") as file:
                 facts = _facts(str(path), _checked(str(path), file.metadata()))
@@ -144,10 +165,13 @@ class CodesFile(NamedTuple):
         return cls(facts["codec"], facts["codebook_sizes"], shape[0], seconds, facts["weights"])
 
 
-def narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:
-    """The smallest integer type that holds every code and PAD."""
-    largest = max(codebook_sizes, default=1)
-    return torch.int16 if largest <= 2**15 else torch.int32 if largest <= 2**31 else torch.int64
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of what is read say which file it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: not a whole .czt file ({error})") from error
 
 
 def _facts(name: str, meta: Mapping[str, str]) -> dict[str, Any]:

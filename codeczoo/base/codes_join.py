@@ -186,3 +186,9 @@ def _per_clip(codes: Codes, name: str, value: Tensor, what: str) -> None:
 
 def same_values(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool(torch.isclose(one, other.to(one), rtol=0, atol=0, equal_nan=True).all())
+
+
+def narrowest(codebook_sizes: Sequence[int]) -> torch.dtype:
+    """The smallest integer type that holds every code and PAD."""
+    largest = max(codebook_sizes, default=1)
+    return torch.int16 if largest <= 2**15 else torch.int32 if largest <= 2**31 else torch.int64

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codeczoo.base.audio import check_rate
 from codeczoo.base.ragged import batch_index, cat_ragged, check_lengths, padded
+from codeczoo.base.sample_rate import check_rate
 
 
 @dataclass(frozen=True, eq=False)

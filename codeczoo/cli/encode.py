@@ -29,8 +29,9 @@ examples:
       through pipes
 
 A file of codes is a safetensors file: `codes` [1, K, N] (codebooks, frames), `lengths`, `num_samples`, and in its
-metadata the codec, its rate and its codebooks. `codeczoo decode` and `Codes.load` read it. Outputs that are there
-already are kept: a command that was stopped goes on when it is given again.
+metadata the codec, its rate and its codebooks. With --format czt it is as small as its codes (docs/czt.md).
+`codeczoo decode` and `Codes.load` read both. Outputs that are there already are kept: a command that was stopped goes
+on when it is given again.
 
 exit code: 0 all clips are encoded; 1 wrong usage, or no such input; 3 some clips failed (each is named on standard
 error); 130 stopped by Ctrl-C or a closed pipe.
@@ -43,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_codec(parser)
     add_output(parser, "codes", "codes")
+    parser.add_argument(
+        "--format",
+        choices=("safetensors", "czt"),
+        help="of a file of codes; in czt a code of 1024 takes 10 bits (default: by OUT's suffix, else safetensors)",
+    )
     add_audio_inputs(parser)
 
 
@@ -59,20 +65,28 @@ def run(args: argparse.Namespace) -> int:
         folder="codes",
         inputs=args.inputs,
         clips=inputs.count,
-        suffix=CODES_SUFFIX,
-        file_suffixes=(".safetensors",),
+        suffix=CODES_SUFFIX if args.format != "czt" else CODES_SUFFIX.replace("safetensors", "czt"),
+        file_suffixes=(".safetensors", ".czt"),
         overwrite=args.overwrite,
         json_lines=args.json,
     )
+    named = outputs.place.suffix.lower().removeprefix(".") if outputs.one and not outputs.stdout else None
+    if None not in (args.format, named) and args.format != named:
+        raise ValueError(f"-o {args.out} says {named} and --format says {args.format}")
     describe_kept = partial(_describe_kept, outputs=outputs, whole=args.json)
-    return run_on_audio(args, inputs, outputs, _encode, "encoded", describe_kept)
+    encode = partial(_encode, czt="czt" in (args.format, named))
+    return run_on_audio(args, inputs, outputs, encode, "encoded", describe_kept)
 
 
-def _encode(codec: BaseCodec, clips: Sequence[Audio]) -> list[ClipOutput]:
+def _encode(codec: BaseCodec, clips: Sequence[Audio], *, czt: bool) -> list[ClipOutput]:
+    from codeczoo.base.codes_czt import write_czt_file
     from codeczoo.cli.batch_job import ClipOutput
 
     codes = codec.encode(clips).cpu()
-    return [ClipOutput(one.save, _facts(one, float(clip.seconds[0]))) for one, clip in zip(codes, clips, strict=True)]
+    return [
+        ClipOutput(partial(write_czt_file, one) if czt else one.save, _facts(one, float(clip.seconds[0])))
+        for one, clip in zip(codes, clips, strict=True)
+    ]
 
 
 def _facts(codes: Codes, seconds: float) -> dict[str, Any]:

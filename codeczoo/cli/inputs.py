@@ -19,6 +19,7 @@ from codeczoo.data.open import Content, Entry, ListSource, Source
 from codeczoo.executor.settings import SourceSettings
 
 CODES_SUFFIX = ".codes.safetensors"
+CODES_SUFFIXES = (CODES_SUFFIX, ".codes.czt")
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ def _opened(argument: str, limit: int | None, options: Mapping[str, Any]) -> Sou
 
 
 def open_codes(arguments: Sequence[str]) -> Inputs:
-    """Files of codes, each as one `InputClip`; folders are searched for `*.codes.safetensors`, subfolders too.
+    """Files of codes, each as one `InputClip`; folders are searched for `*.codes.safetensors` and `*.codes.czt`,
+    subfolders too.
 
     Raises:
         FileNotFoundError: an argument that names nothing.
@@ -160,13 +162,14 @@ def _once(arguments: Sequence[str]) -> Sequence[str]:
 def _codes_in(argument: str) -> FileSource:
     path = Path(argument).expanduser()
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.name.endswith(CODES_SUFFIX.removeprefix(".")) and p.is_file())
+        endings = tuple(suffix.removeprefix(".") for suffix in CODES_SUFFIXES)
+        found = sorted(p for p in path.rglob("*") if p.name.endswith(endings) and p.is_file())
     elif path.is_file():
         found = [path]
     else:
         found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
     if not found:
-        raise FileNotFoundError(f"{argument}: no codes there (of *{CODES_SUFFIX})")
+        raise FileNotFoundError(f"{argument}: no codes there (of *{' or *'.join(CODES_SUFFIXES)})")
     return FileSource(argument, [Entry(p.as_posix(), p, None, p.name) for p in found])
 
 
@@ -176,7 +179,7 @@ def _audio_stem(identity: str) -> str:
 
 
 def _codes_stem(identity: str) -> str:
-    return identity.removesuffix(".safetensors").removesuffix(".codes")
+    return identity.removesuffix(".safetensors").removesuffix(".czt").removesuffix(".codes")
 
 
 def _is_of_files(source: Source) -> bool:

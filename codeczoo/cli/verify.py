@@ -17,6 +17,7 @@ what is checked, in this order:
               in passes = in one
   quality     STOI of the embedded speech, above three quarters of the published one; noise falls far below
   codes       with --data: codes and errors of LibriSpeech dummy that public test suites expect
+  table       with --full: mel and STFT distances within 10 %% of Codec-SUPERB's table, under its protocol
   device      on a GPU: its codes against the CPU's
 
 A check that cannot be made says why; it neither passes nor fails.
@@ -41,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="PATH", help="file or folder, for one codec (default: the published weights)"
     )
     parser.add_argument("--data", metavar="DIR", help="LibriSpeech dummy: a folder of it, or its name on the hub")
+    parser.add_argument(
+        "--full",
+        nargs="?",
+        const="voidful/codec-superb-tiny",
+        metavar="DIR",
+        help="also Codec-SUPERB's table, on 150 clips of its small data set (default DIR: voidful/codec-superb-tiny)",
+    )
     parser.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     parser.add_argument("--expect", metavar="FILE", help="compare with what --record wrote, too")
     parser.add_argument("--record", metavar="FILE", help="write what these weights give, for --expect (one codec)")
@@ -67,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
                 name,
                 args.weights,
                 data=args.data,
+                full=args.full,
                 device=args.device,
                 expect=args.expect,
                 record=args.record,

@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from codeczoo.base.codes import PAD, Codes
-from codeczoo.base.codes_czt import clips_of, codes_of
-from codeczoo.base.codes_file import narrowest
+from codeczoo.base.codes_czt import clips_of, fields_of
+from codeczoo.base.codes_join import narrowest
 from codeczoo.base.errors import first_line
 from codeczoo.czt import CztError, CztHeader, read_czt, write_czt
 
@@ -245,7 +245,7 @@ def _read_czt(path: Path) -> Iterator[Tokens]:
     try:
         with path.open("rb") as file:
             for header, clip in read_czt(file):
-                yield Tokens(clip.id, clip.category, codes_of(header, clip))
+                yield Tokens(clip.id, clip.category, Codes(**fields_of(header, [clip])))
     except CztError as error:
         raise ValueError(f"{path}: not a whole .czt file ({error})") from error
 

@@ -35,7 +35,7 @@ Records = Sequence[Mapping[str, Any]]
 
 @functools.cache
 def known() -> Mapping[str, Any]:
-    """The content of expected.json: "records" by codec, and "speech" scores by name."""
+    """The content of expected.json: "records" by codec, and "superb" scores by name and kind of sound."""
     return json.loads((resources.files("codeczoo") / "verify" / "expected.json").read_text("utf-8"))
 
 
@@ -152,7 +152,8 @@ def with_data(codec: BaseCodec, records: Records, data: str | None) -> Iterator[
         if not -len(entries) <= number < len(entries):
             yield Check.skipped(f"clip {number}", f"{data} has {len(entries)} clips")
             continue
-        clip = read_clips(source.read(entries[number]))[0]
+        content = source.read(entries[number])
+        clip = read_clips({"bytes": content} if isinstance(content, bytes) else content)[0]
         audio = Audio.of(clip.waveform, clip.sample_rate)
         length, expected = int(audio.lengths[0]), record["input"].get("samples_at_16k")
         if audio.sample_rate != 16000 or expected not in (None, length):

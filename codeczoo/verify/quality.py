@@ -9,8 +9,8 @@ from codeczoo import metrics
 from codeczoo.base.audio import Audio
 from codeczoo.base.codec import BaseCodec
 from codeczoo.data.embedded import embedded_clips
+from codeczoo.verify import superb
 from codeczoo.verify.checks import Check
-from codeczoo.verify.expected import known
 from codeczoo.verify.promises import SPEECH
 
 OF_PUBLISHED = 0.75  # the least share of the published STOI (of other speech) that is asked for
@@ -28,19 +28,10 @@ def quality(codec: BaseCodec) -> Iterator[Check]:
         audio = Audio.load(paths[name])
         scores.append(metrics.evaluate(audio, codec.reconstruct(audio), metrics=["stoi"], device="cpu").mean()["stoi"])
     found = sum(scores) / len(scores)
-    published = published_stoi(codec)
+    table = superb.published(codec)
+    published = table["Speech"]["stoi"] if table and "Speech" in table else None
     floor = USUAL_STOI if published is None else OF_PUBLISHED * published
     told = f"{floor:.2f} or more" + (
         " (no published number)" if published is None else f", of {published:.2f} in Codec-SUPERB's table"
     )
     yield Check.of("STOI of the embedded speech", found >= floor, f"{found:.3f}", told)
-
-
-def published_stoi(codec: BaseCodec) -> float | None:
-    """Of a name of the same weights at the codec's number of codebooks."""
-    table = known()["speech"]
-    for name in codec.variant.same_weights:
-        own = codec.variant.second_names.get(name, {}).get("num_codebooks", codec.variant.num_codebooks)
-        if name in table and own in (None, codec.num_codebooks):
-            return table[name]["stoi"]
-    return None

@@ -17,7 +17,7 @@ from codeczoo.base.codec import BaseCodec
 from codeczoo.base.device import choose_device
 from codeczoo.base.variant import WeightsSource
 from codeczoo.registry import load_codec
-from codeczoo.verify import expected, promises, quality
+from codeczoo.verify import expected, promises, quality, superb
 from codeczoo.verify.checks import Check, Report
 from codeczoo.version import __version__
 from codeczoo.weights.convert import CheckpointError
@@ -33,6 +33,7 @@ def verify(
     weights: str | Path | None = None,
     *,
     data: str | None = None,
+    full: str | None = None,
     device: str | None = None,
     expect: str | Path | None = None,
     record: str | Path | None = None,
@@ -43,6 +44,7 @@ def verify(
     Args:
         name: of a codec; weights: a file, folder or archive of its weights; None = the published ones.
         data: LibriSpeech dummy, a folder or a name on the hub; without it no codes of recordings are compared.
+        full: Codec-SUPERB's small data set, a folder or a name on the hub; without it its table is not compared.
         device: whose codes are also compared with the CPU's; None = as of `load_codec`.
         expect: a file that `record` wrote, to compare with too; record: such a file to write.
         local_files_only: never ask the network.
@@ -79,6 +81,7 @@ def verify(
         checks += _each("promises", promises.promises(codec))
         checks += _each("quality", quality.quality(codec))
         checks += _each("known codes", expected.with_data(codec, known, data))
+        checks += _each("Codec-SUPERB", superb.on_superb(codec, known, full, weights, str(place)))
         checks += _each("devices", _devices(codec, name, weights, local_files_only))
         if record is not None:
             Path(record).write_text(json.dumps({"records": expected.record(codec)}), "utf-8")

@@ -19,8 +19,10 @@ from torch import Tensor
 from codeczoo import load_codec, register_codec
 from codeczoo.base.catalogue import WeightsSource, find_variant
 from codeczoo.cli import main
-from codeczoo.verify import Report, verify
+from codeczoo.verify import Check, Report, verify
 from codeczoo.verify.expected import known, records_of, with_data, without_data
+from codeczoo.verify.superb import on_superb
+from tests.support.command_line import write_sound
 from tests.support.hub_server import HubServer
 from tests.support.published import small_checkpoint
 from tests.support.registering import registered_for_a_while
@@ -134,7 +136,9 @@ def test_the_known_numbers_are_of_codecs_that_are_here() -> None:
     for record in known()["records"]:
         variant = find_variant(record["codec"])
         assert variant.name == record["codec"] and record["of"]
-    assert all(0 < scores["stoi"] < 1 and find_variant(name) for name, scores in known()["speech"].items())
+    for name, kinds in known()["superb"].items():
+        assert find_variant(name) and "Speech" in kinds
+        assert all(0 < scores["stoi"] < 1 < 1 + scores["mel"] for scores in kinds.values())
 
 
 # -- what was damaged on purpose ------------------------------------------------------------------
@@ -294,6 +298,28 @@ def test_codes_of_recordings_are_compared(small_dac: tuple[Tensors, Path], home:
         (check,) = with_data(codec, records_of(codec, expect), str(home / "clips"))
         assert (check.outcome, said in check.found) == (outcome, True), check
     assert records_of(codec) == [], "nothing public is of a codec of one's own"
+
+
+def test_codec_superbs_table_is_compared_under_its_protocol(small_dac: tuple[Tensors, Path], home: Path) -> None:
+    """The numbers of a run are those of a run; others are not."""
+    tensors, _ = small_dac
+    torch.save(tensors, home / "w.pth")
+    codec = load_codec("small_dac", home / "w.pth", device="cpu")
+    for name in ("one", "two"):
+        write_sound(home / "clips" / "Speech" / f"{name}.wav", 0.5)
+    (home / "clips" / "list.csv").write_text("id,path,category\none,Speech/one.wav,Speech\ntwo,Speech/two.wav,Speech\n")
+
+    def checks(mel: float, stft: float) -> dict[str, Check]:
+        table = [{"codec": "small_dac", "superb": {"Speech": {"mel": mel, "stft": stft}}}]
+        found = on_superb(codec, table, str(home / "clips" / "list.csv"), home / "w.pth", "cpu")
+        return {check.name: check for check in found}
+
+    first = checks(1, 1)
+    assert first["Codec-SUPERB: clips"].found == "2 of 2 measured"
+    mel, stft = (float(first[f"Codec-SUPERB: {name}, Speech"].found.split()[0]) for name in ("mel", "stft"))
+    again = checks(mel * 1.05, stft * 1.2)
+    assert again["Codec-SUPERB: mel, Speech"].outcome == "passed"
+    assert again["Codec-SUPERB: stft, Speech"].outcome == "failed"
 
 
 def test_a_file_that_is_no_record_says_so(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def _more(model: XCodec2, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     window, filters = w2v_bert_filters(torch.float32, torch.device("cpu"))
     fsq, size = FSQ(model.config.digits), model.codebook_sizes[0]
     return {
-        "xcodec2.decode.codebook": fsq.decode(torch.arange(size)[None], torch.float32)[0].mT,
+        "xcodec2.decode.codebook": fsq.decode(torch.arange(size)[None])[0].mT,
         "xcodec2.decode.istft.window": torch.hann_window(model.head.n_fft),
         "xcodec2.enc.mel.filters": filters,
         "xcodec2.enc.mel.window": window,

@@ -48,8 +48,10 @@ def made(kind: str) -> Tensors:
 
 
 def trained(path: str) -> Tensors:
-    """Matrices and kernels of a checkpoint's first candidate."""
-    tensors = read_checkpoint(path).candidates[WHOLE_FILE]
+    """Matrices and kernels of a checkpoint's model."""
+    candidates = read_checkpoint(path).candidates
+    entry = next((name for name in candidates if "model_state" in name), WHOLE_FILE)  # without an optimiser beside it
+    tensors = candidates[entry]
     kept = {key: t for key, t in tensors.items() if t.is_floating_point() and t.ndim > 1 and t.numel() >= 4096}
     return {key: tensor.float().contiguous() for key, tensor in kept.items()}
 

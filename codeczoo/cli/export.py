@@ -9,8 +9,8 @@ from pathlib import Path
 EPILOG = """
 examples:
   %(prog)s mimi --format gguf -o mimi.gguf
-  %(prog)s dac_44k --format gguf --type q8_0
-      linear layers and convolutions of 8 bit where codec.cpp reads them so, all else F16
+  %(prog)s mimi --format gguf --type q8_0
+      linear layers of 8 bit, all else F16, as codec.cpp's converters do it
   %(prog)s snac_24khz --format safetensors
       a published pickle as safetensors: only what the network needs, weight norm folded, under codeczoo's names
   %(prog)s dac_44k --format safetensors --type int8

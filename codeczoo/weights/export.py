@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from codeczoo.version import __version__
 from codeczoo.weights.gguf import TYPES, write_gguf
 from codeczoo.weights.gguf_layout import to_gguf
 from codeczoo.weights.int8 import STORAGE, quantised
+
+log = logging.getLogger(__name__)
 
 
 def export_safetensors(model: Model, path: str | Path, kind: str = "F32") -> None:
@@ -64,4 +67,7 @@ def export_gguf(model: Model, path: str | Path, kind: str = "F16") -> None:
     """
     if kind not in TYPES:
         raise ValueError(f"GGUF files are written as {', '.join(TYPES)}; {kind!r} was asked for")
-    write_gguf(Path(path), *to_gguf(model, kind))
+    settings, tensors, types = to_gguf(model, kind)
+    if kind not in types.values() and kind != "F32":
+        log.warning("%s: no tensor of it can be %s (its linear layers could): all are F16 or F32", model.name, kind)
+    write_gguf(Path(path), settings, tensors, types)

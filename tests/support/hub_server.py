@@ -6,8 +6,7 @@
 
 It serves repositories of models and data sets (`resolve`, `revision`, `tree`, `paths-info`), large files by a redirect
 to another host as the hub does for LFS, and bare files by URL. With a token it takes new repositories and commits.
-`hub.faults` makes it misbehave. `hub.requests` is what
-it was asked for.
+`hub.faults` makes it misbehave. `hub.requests` is what it was asked for.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ from codeczoo import BaseCodec, load_codec
 from codeczoo.base.catalogue import find_variant, variants
 from codeczoo.codecs.mimi import Mimi
 from codeczoo.codecs.snac import SNAC
+from codeczoo.weights.export import export_safetensors
 from codeczoo.weights.load import load_weights
 from tests.support.hub_server import HubServer
-from tests.support.small import small_variant
+from tests.support.small import ROOTS, codec_of, small_variant
 from tests.support.sound import chirp
 
 
@@ -88,6 +89,17 @@ def test_pushing_without_a_token_or_weights(snac: BaseCodec, hub: HubServer) -> 
     with pytest.raises(ValueError, match="g711_ulaw has no weights: there is nothing to save"):
         load_codec("g711_ulaw", device="cpu").push_to_hub("someone/g711", token="hf_local")
     assert not hub.repositories
+
+
+FAMILIES = {find_variant(name).family: name for name in ROOTS if find_variant(name).weights is not None}
+
+
+@pytest.mark.parametrize("name", FAMILIES.values())
+def test_every_family_is_exported_as_safetensors(name: str, tmp_path: Path) -> None:
+    codec, again = codec_of(name, "small", torch.float32), small_variant(name).build()
+    export_safetensors(codec, tmp_path / "own.safetensors")
+    load_weights(again, tmp_path / "own.safetensors")
+    assert all(torch.equal(again.state_dict()[key], tensor) for key, tensor in codec.state_dict().items())
 
 
 @pytest.mark.parametrize("name", [name for name, variant in variants().items() if variant.weights is not None][::6])

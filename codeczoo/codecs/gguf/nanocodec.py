@@ -73,7 +73,8 @@ def _constants(model: NanoCodec, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     offset = torch.where(levels % 2 == 0, 0.5, 0.0).double()
     places = torch.cumprod(torch.cat([torch.ones(1), levels[:-1]]), 0)
     groups = model.config.num_codebooks
-    book = fsq.decode(torch.arange(size)[None, None].expand(1, groups, size), torch.float32)[0, : len(levels)].mT
+    codes = torch.arange(size, device=model.device)[None, None].expand(1, groups, size)
+    book = fsq.decode(codes)[0, : len(levels)].mT
     constants = {
         "scale": levels // 2,
         "out_scale": half,

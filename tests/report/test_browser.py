@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from codeczoo.report.page import PAGES
 from tests.report.conftest import CLIPS, CODECS, HOSTILE, LONG, METRICS, SECONDS
@@ -171,9 +171,16 @@ def test_plots_have_every_codec_on_a_logarithmic_axis(page: Path, open_page: Ope
     expect(silent.locator(".point")).to_have_count(0)
 
 
-def drawn_width(plot: Locator) -> float:
-    """Of a figure's drawing, in pixels."""
-    return plot.locator(".main-svg").first.evaluate("e => e.getBoundingClientRect().width")
+def wait_until_drawn(tab: Page, metric: str, narrow: bool) -> None:
+    """A figure is drawn for paper, or for the screen."""
+    tab.wait_for_function(
+        """([metric, narrow]) => {
+          const drawing = document.querySelector(`figure.plot[data-metric=${metric}] .main-svg`);
+          const width = drawing?.getBoundingClientRect().width;
+          return narrow ? width > 0 && width < 400 : width > 400;
+        }""",
+        arg=[metric, narrow],
+    )
 
 
 def test_points_have_names_and_speed_is_an_axis(page: Path, open_page: Opener) -> None:
@@ -195,10 +202,10 @@ def test_a_print_has_every_plot_in_light_colours(page: Path, open_page: Opener) 
         plot = tab.locator(f"figure.plot[data-metric={metric}]")
         expect(plot.locator(".point")).to_have_count(len(CODECS))
         # Two figures stand beside each other on a sheet, whatever the window's width.
-        assert drawn_width(plot) < 400
+        wait_until_drawn(tab, metric, narrow=True)
     assert tab.evaluate("getComputedStyle(document.body).color") == "rgb(29, 32, 35)"
     tab.emulate_media(media="screen", color_scheme="dark")
-    assert drawn_width(tab.locator("figure.plot").first) > 400
+    wait_until_drawn(tab, METRICS[0], narrow=False)
 
 
 def test_plots_out_of_sight_are_drawn_when_there_is_time(page: Path, open_page: Opener) -> None:

@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const SYNC = 0.04; // seconds by which a silent version may be off before it is put right
+  const SYNC_PAUSE = 1000; // milliseconds between two such corrections of a version: on a slow machine a jump takes long
   const HEARD = 0.25; // seconds of a version that must be heard before an answer counts
   const MOST_VERSIONS = 12; // rated in one trial
   const LETTERS = "ABCDEFGHIJKLM";
@@ -229,6 +230,7 @@
         audio.preload = "auto";
         audio.muted = i > 0;
         if (chosen.match && levels[i] !== null) audio.volume = Math.min(1, 10 ** ((quietest - levels[i]) / 20));
+        audio.corrected = -Infinity;
         audio.addEventListener("ended", () => audio === this.audio && this.end());
         audio.addEventListener("error", () => (this.heard[i] = HEARD)); // what cannot be played is no reason to be stuck
         return audio;
@@ -286,8 +288,14 @@
     // Silent versions that ran off are put to where the heard one is.
     together(most) {
       const at = this.audio.currentTime;
+      const now = performance.now();
       for (const audio of this.audios) {
-        if (audio !== this.audio && !audio.seeking && Math.abs(audio.currentTime - at) > most) audio.currentTime = at;
+        if (audio === this.audio || audio.seeking || Math.abs(audio.currentTime - at) <= most) continue;
+        if (this.wanted && now - audio.corrected < SYNC_PAUSE) continue;
+        audio.corrected = now;
+        audio.currentTime = at;
+        // One that has ended, when it is a little shorter, does not play on by itself.
+        if (this.wanted && audio.paused) audio.play().catch(() => {});
       }
     }
 

@@ -97,7 +97,7 @@ def test_the_names_of_transformers_at_every_size(name: str) -> None:
 
 
 def test_every_golden_case_has_a_test() -> None:
-    tests = (path for room in ("codecs", "separation") for path in (GOLDEN.parent / room).glob("test_*.py"))
+    tests = (path for room in ("codecs", "separation", "metrics") for path in (GOLDEN.parent / room).glob("test_*.py"))
     texts = "".join(path.read_text() for path in tests)
     cases = [path for path in GOLDEN.glob("*/*") if (path.parent / "manifest.json").exists() and path.is_file()]
     assert len(cases) > 80

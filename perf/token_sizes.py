@@ -3,8 +3,8 @@
     python -m perf.token_sizes --codecs encodec_24k mimi --weights random
 
 Run it from the root of the repository. All embedded clips go through each codec; a form's size is that of all clips
-together in one file, or in one file a clip where the form holds one. Packed sizes do not depend on the weights, those of
-entropy-coded codes do: with random weights a codec uses few of its entries, and the figure says nothing of real speech.
+together in one file, or in one file a clip where the form holds one. Packed sizes do not depend on the weights, that of
+entropy-coded codes does: with random weights a codec uses few entries, and the figure says nothing of real speech.
 `bound` is the empirical entropy of each codebook, over all clips: no static model of these codes can do better, and the
 model itself is not counted in it. zstd is at level 19, over the int16 array of all clips, codebook by codebook.
 """

@@ -72,6 +72,7 @@ FILE = {
     "revision": Key("string", "commit or tag of the repository (default: the newest)"),
     "file": Key("string", "path in the repository"),
     "url": Key("string", "address of a file that is in no repository"),
+    "package": Key("string", "importable package in whose folder `file` lies: weights that need no download"),
     "member": Key("string", "path in the zip archive at `url`"),
     "sha256": Key("string", "of the file, or the beginning of it"),
 }
@@ -143,8 +144,8 @@ def read_family(
 
 def _weights(table: Mapping[str, Any], place: str) -> dict[str, Any]:
     _check(table, WEIGHTS, place)
-    if not ("repo" in table and "file" in table) and "url" not in table:
-        raise ValueError(f"{place} needs repo and file, or url")
+    if not ("file" in table and ("repo" in table or "package" in table)) and "url" not in table:
+        raise ValueError(f"{place} needs repo and file, package and file, or url")
     for i, more in enumerate(table.get("more", ())):
         _check(more, FILE, f"{place}.more[{i}]")
     return {**table, "more": tuple(table.get("more", ()))}

@@ -73,6 +73,7 @@ FILE = {
     "revision": Key("string", "commit or tag of the repository (default: the newest)"),
     "file": Key("string", "path in the repository"),
     "url": Key("string", "address of a file that is in no repository"),
+    "package": Key("string", "importable package in whose folder `file` lies: weights that need no download"),
     "member": Key("string", "path in the zip archive at `url`"),
     "sha256": Key("string", "of the file, or the beginning of it; with a member, of the archive"),
     "size": Key("number", "of the file in bytes, where its sha256 is not known"),
@@ -156,8 +157,8 @@ def _weights(table: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 
 def _has_a_place(table: Mapping[str, Any], place: str) -> None:
-    if not ("repo" in table and "file" in table) and "url" not in table:
-        raise ValueError(f"{place} needs repo and file, or url")
+    if not ("file" in table and ("repo" in table or "package" in table)) and "url" not in table:
+        raise ValueError(f"{place} needs repo and file, package and file, or url")
 
 
 def _check_mirrors(table: Mapping[str, Any], place: str) -> None:

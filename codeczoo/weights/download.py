@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import importlib.util
 import json
 import logging
 import os
@@ -67,16 +68,16 @@ def fetch(
         WeightsUnavailableError: a file cannot be downloaded; the message says why and what to do.
         ValueError: a file's sha256 is not the published one (the file is removed).
     """
-    if revision is not None and source.url:
-        raise ValueError(f"{codec}: revision={revision!r} is for hub repositories; its weights come from {source.url}")
-    home = {"repo": source.repo, "revision": revision or source.revision}
+    if revision is not None and (source.url or source.package):
+        raise ValueError(f"{codec}: revision={revision!r} is for hub repositories; its weights come from {source}")
+    home = {"repo": source.repo, "revision": revision or source.revision, "package": source.package}
     pins = {"sha256": source.sha256, "size": source.size, "mirrors": source.mirrors} if revision is None else {}
     own = {"url": source.url, **pins}
     files = [{**home, **own, "file": source.file, "member": source.member}]
     for more in source.more:
         # A member without a URL is in the same archive.
         entry: dict[str, Any] = {**(own if "member" in more and "url" not in more else {}), **more}
-        elsewhere = "url" in entry or "repo" in entry
+        elsewhere = bool(entry.keys() & {"url", "repo", "package"})
         files.append({**entry} if elsewhere else {**entry, **home})
         if revision is not None and not elsewhere:  # another revision has other hashes
             files[-1] |= {"sha256": None, "size": None, "mirrors": ()}
@@ -107,13 +108,15 @@ def _fetch_one(codec: str, entry: Mapping[str, Any], cache_dir: str | Path | Non
 
 def _from_place(codec: str, entry: Mapping[str, Any], cache_dir: str | Path | None, local_files_only: bool) -> Path:
     pin = Pin(entry.get("sha256"), entry.get("size"))
+    if package := entry.get("package"):
+        return from_package(codec, package, entry.get("file") or "", pin.sha256)
     if url := entry.get("url"):
         path = from_url(codec, url, pin, cache_dir=cache_dir, local_files_only=local_files_only)
         member = entry.get("member")
         return from_archive(codec, path, [member], cache_dir)[0] if member else path
     repo, file = entry.get("repo"), entry.get("file")
     if not repo or not file:
-        raise ValueError(f"{codec}: its configuration names neither a URL nor a file of a hub repository")
+        raise ValueError(f"{codec}: its configuration names no URL, and no file of a hub repository or a package")
     path = from_hub(codec, repo, file, entry.get("revision"), cache_dir, local_files_only=local_files_only)
     _verify(codec, path, pin, _told(entry))
     return path
@@ -207,6 +210,29 @@ def from_url(
                 finally:
                     partial.unlink(missing_ok=True)
     _verify(codec, path, pin, url)
+    return path
+
+
+def from_package(codec: str, package: str, file: str, sha256: str | None) -> Path:
+    """The path of a file that an installed Python package brings with it. The package is not imported.
+
+    Args:
+        package: importable name; `file` is a path in its folder.
+        sha256: the whole hash or its first digits; None = not checked.
+
+    Raises:
+        WeightsUnavailableError: there is no such package here, or no such file in it.
+        ValueError: the file has another sha256.
+    """
+    own = "install it again, or pass weights=path (--weights in the shell)"
+    spec = importlib.util.find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    path = next((path for path in (Path(folder) / file for folder in folders) if path.is_file()), None)
+    if path is None:
+        reason = f"{file} is not in the package {package}" if spec else f"the package {package} is not installed"
+        raise WeightsUnavailableError(f"{codec}: {reason}: {own}")
+    if sha256 and not (found := file_hash(path)).startswith(sha256.lower()):
+        raise ValueError(f"{codec}: {path} has sha256 {found}, not {sha256}: it was changed since it was made; {own}")
     return path
 
 

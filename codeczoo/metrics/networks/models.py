@@ -18,7 +18,7 @@ import torch
 from codeczoo.base.catalogue import read_configs
 from codeczoo.base.variant import Variant
 from codeczoo.metrics.networks.dnsmos import DNSMOS, FILES
-from codeczoo.weights.download import WeightsUnavailableError, file_hash
+from codeczoo.weights.download import WeightsUnavailableError, file_hash, from_package
 from codeczoo.weights.load import load_model
 
 # Networks whose weights lie in a package: its module, the files in it, and what installs it. Only the files are needed,
@@ -87,12 +87,12 @@ def forget() -> None:
 def packaged(name: str) -> list[Path]:
     """The files of a network whose weights lie in a package."""
     module, names, install = PACKAGED[name]
-    spec = importlib.util.find_spec(module)  # finds it without importing it
-    places = spec.submodule_search_locations if spec is not None else None
-    paths = [Path(place) / file for place in places or () for file in names]
-    if not paths or not all(path.is_file() for path in paths):
-        raise NoModelError(f"the weights of {name} lie in the package {module}, which is not installed: {install}")
-    return paths
+    try:
+        return [from_package(name, module, file, None) for file in names]
+    except WeightsUnavailableError as error:
+        raise NoModelError(
+            f"the weights of {name} lie in the package {module}, which is not installed whole: {install}"
+        ) from error
 
 
 def _dnsmos(device: torch.device) -> Network:

@@ -73,6 +73,7 @@ FILE = {
     "revision": Key("string", "commit or tag of the repository (default: the newest)"),
     "file": Key("string", "path in the repository"),
     "url": Key("string", "address of a file that is in no repository"),
+    "package": Key("string", "importable package in whose folder `file` lies: weights that need no download"),
     "member": Key("string", "path in the zip archive at `url`"),
     "sha256": Key("string", "of the file, or the beginning of it; with a member, of the archive"),
     "size": Key("number", "of the file in bytes, where its sha256 is not known"),
@@ -147,7 +148,8 @@ def read_family(
 
 def _weights(table: Mapping[str, Any], place: str) -> dict[str, Any]:
     _check(table, WEIGHTS, place)
-    _has_a_place(table, place)
+    if not ("package" in table and "file" in table):
+        _has_a_place(table, place, "repo and file, package and file, or url")
     _check_mirrors(table, place)
     for i, more in enumerate(table.get("more", ())):
         _check(more, FILE, f"{place}.more[{i}]")
@@ -155,9 +157,9 @@ def _weights(table: Mapping[str, Any], place: str) -> dict[str, Any]:
     return {**table, **{key: tuple(table.get(key, ())) for key in ("more", "mirrors")}}
 
 
-def _has_a_place(table: Mapping[str, Any], place: str) -> None:
+def _has_a_place(table: Mapping[str, Any], place: str, needed: str = "repo and file, or url") -> None:
     if not ("repo" in table and "file" in table) and "url" not in table:
-        raise ValueError(f"{place} needs repo and file, or url")
+        raise ValueError(f"{place} needs {needed}")
 
 
 def _check_mirrors(table: Mapping[str, Any], place: str) -> None:

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where the published weights lie: a file of a hub repository, or a URL. Both pinned where a pin is known."""
+    """Where the published weights lie: a file of a hub repository, a URL, or a file of an installed Python package. The
+    first two are pinned where a pin is known."""
 
     repo: str | None = None
     file: str = ""
     revision: str | None = None
     url: str | None = None
+    package: str | None = None  # importable; `file` is a path in its folder
     member: str | None = None  # of the zip archive at the URL
     sha256: str | None = None  # whole, or its known beginning
     size: int | None = None  # bytes, where the sha256 is not known
@@ -31,6 +33,8 @@ class WeightsSource:
     more: tuple[Mapping[str, Any], ...] = ()  # further files (or members) that belong to it
 
     def __str__(self) -> str:
+        if self.package:
+            return f"{self.file} of the package {self.package}"
         pin = f"@{self.revision}" if self.revision else ""
         return (self.url or f"{self.repo}{pin}/{self.file}") + (f" ({self.member})" if self.member else "")
 

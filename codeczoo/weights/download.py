@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import importlib.util
 import json
 import logging
 import os
@@ -67,16 +68,16 @@ def fetch(
         WeightsUnavailableError: a file cannot be downloaded; the message says why and what to do.
         ValueError: a file's sha256 is not the published one (the file is removed).
     """
-    if revision is not None and source.url:
-        raise ValueError(f"{codec}: revision={revision!r} is for hub repositories; its weights come from {source.url}")
-    home = {"repo": source.repo, "revision": revision or source.revision}
+    if revision is not None and (source.url or source.package):
+        raise ValueError(f"{codec}: revision={revision!r} is for hub repositories; its weights come from {source}")
+    home = {"repo": source.repo, "revision": revision or source.revision, "package": source.package}
     pins = {"sha256": source.sha256, "size": source.size, "mirrors": source.mirrors} if revision is None else {}
     own = {"url": source.url, **pins}
     files = [{**home, **own, "file": source.file, "member": source.member}]
     for more in source.more:
         # A member without a URL is in the same archive.
         entry: dict[str, Any] = {**(own if "member" in more and "url" not in more else {}), **more}
-        elsewhere = "url" in entry or "repo" in entry
+        elsewhere = bool(entry.keys() & {"url", "repo", "package"})
         files.append({**entry} if elsewhere else {**entry, **home})
         if revision is not None and not elsewhere:  # another revision has other hashes
             files[-1] |= {"sha256": None, "size": None, "mirrors": ()}
@@ -107,13 +108,15 @@ def _fetch_one(codec: str, entry: Mapping[str, Any], cache_dir: str | Path | Non
 
 def _from_place(codec: str, entry: Mapping[str, Any], cache_dir: str | Path | None, local_files_only: bool) -> Path:
     pin = Pin(entry.get("sha256"), entry.get("size"))
+    if package := entry.get("package"):
+        return from_package(codec, package, entry.get("file") or "", pin)
     if url := entry.get("url"):
         path = from_url(codec, url, pin, cache_dir=cache_dir, local_files_only=local_files_only)
         member = entry.get("member")
         return from_archive(codec, path, [member], cache_dir)[0] if member else path
     repo, file = entry.get("repo"), entry.get("file")
     if not repo or not file:
-        raise ValueError(f"{codec}: its configuration names neither a URL nor a file of a hub repository")
+        raise ValueError(f"{codec}: its configuration names no URL, and no file of a hub repository or a package")
     path = from_hub(codec, repo, file, entry.get("revision"), cache_dir, local_files_only=local_files_only)
     _verify(codec, path, pin, _told(entry))
     return path
@@ -210,6 +213,27 @@ def from_url(
     return path
 
 
+def from_package(codec: str, package: str, file: str, pin: Pin) -> Path:
+    """The path of a file that an installed Python package brings with it. The package is not imported.
+
+    Args:
+        package: importable name; `file` is a path in its folder.
+
+    Raises:
+        WeightsUnavailableError: there is no such package here, or no such file in it.
+        ValueError: it is not the file that `pin` tells of. It stays where it is.
+    """
+    own = "install it again, or pass weights=path (--weights in the shell)"
+    spec = importlib.util.find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    path = next((path for path in (Path(folder) / file for folder in folders) if path.is_file()), None)
+    if path is None:
+        reason = f"{file} is not in the package {package}" if spec else f"the package {package} is not installed"
+        raise WeightsUnavailableError(f"{codec}: {reason}: {own}")
+    _check(codec, str(path), pin, file_hash(path), path.stat().st_size, CHANGED_HERE)
+    return path
+
+
 def from_archive(codec: str, path: Path, members: Sequence[str], cache_dir: str | Path | None = None) -> list[Path]:
     """The local paths of files from a zip archive.
 
@@ -258,8 +282,16 @@ def _verify(codec: str, path: Path, pin: Pin, origin: str) -> None:
         raise
 
 
-def _check(codec: str, origin: str, pin: Pin, digest: str, size: int) -> None:
-    """Compare a file with what is known of it. What was insisted on is a warning."""
+REMOVED = "it was removed. It was changed at its source or on the way: load again"
+CHANGED_HERE = "it was changed after it was made: install that package again"
+
+
+def _check(codec: str, origin: str, pin: Pin, digest: str, size: int, then: str = REMOVED) -> None:
+    """Compare a file with what is known of it. What was insisted on is a warning.
+
+    Args:
+        then: what has become of the file, and the first way out.
+    """
     wrong = []
     if pin.sha256 and not digest.startswith(pin.sha256.lower()):
         wrong.append(f"sha256 {digest}, not {pin.sha256}")
@@ -272,7 +304,7 @@ def _check(codec: str, origin: str, pin: Pin, digest: str, size: int) -> None:
         log.warning("%s; it is taken all the same, as %s=allow says", what, INSIST)
         return
     raise ValueError(
-        f"{what}: it was removed. It was changed at its source or on the way: load again. To insist on a changed file, "
+        f"{what}: {then}. To insist on a changed file, "
         f"set {INSIST}=allow in the environment, give another revision= of a hub repository, or pass a copy that you "
         "trust as weights=path (--weights in the shell)"
     )

@@ -188,7 +188,7 @@ def test_a_familys_table_is_shared_facts_and_each_ones_own() -> None:
         ),
         (
             "[variants.a]\nclass = 'A'\nweights = { repo = 'x' }",
-            "tiny.toml: [variants.a]: weights needs repo and file, or url",
+            "tiny.toml: [variants.a]: weights needs repo and file, package and file, or url",
         ),
         (
             "[variants.a]\nclass = 'A'\nweights = { url = 'x', more = [{ zzz = 'x' }] }",

@@ -19,7 +19,7 @@ import argparse
 import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.catalogue import find_variant
+from codeczoo.base.catalogue import Variant, find_variant
 from codeczoo.codecs.zoo import OUTPUT_GAIN, Stage, Zoo
 from codeczoo.nn.rvq import nearest
 from scripts.zoo_codec_losses import RESOLUTIONS, Discriminator, spectral_losses
 
 KINDS = {"speech": 0.85, "music": 0.1, "audio": 0.05}  # share of the pieces
 LEVELS = (-38.0, -16.0)  # dB of full scale, RMS
-WARM_UP = 200  # steps
 USAGE_DECAY, RARE = 0.99, 0.02  # of an entry's use in a step, smoothed; entries below are restarted
 KMEANS_BATCHES, KMEANS_ROUNDS = 16, 8
 
@@ -182,9 +181,9 @@ class Codebooks:
 class Run:
     """Everything that a step changes."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
-        self.options, self.folder = options, folder
-        variant = find_variant("zoo_16k")
+    def __init__(self, options: argparse.Namespace, variant: Variant) -> None:
+        self.options, self.folder = options, options.run
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.codec = Zoo(Zoo.Config(**variant.network), variant)
         initialise(self.codec, options.seed)
         if options.bf16:
@@ -193,13 +192,15 @@ class Run:
         self.average = {name: value.clone() for name, value in self.codec.state_dict().items()}
         learned = [p for name, p in self.codec.named_parameters() if name != "quantizer.codebooks"]
         self.optimiser = torch.optim.AdamW(learned, options.rate, betas=(0.8, 0.99), weight_decay=0.01)
-        self.discriminator = Discriminator() if options.discriminator_from else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            self.discriminator = Discriminator() if options.discriminator_from else None
         self.opponent = None
         if self.discriminator:
             self.opponent = torch.optim.AdamW(self.discriminator.parameters(), options.rate, betas=(0.8, 0.99))
         self.step = 0
-        if (folder / "last.pt").exists():
-            self._load(torch.load(folder / "last.pt", weights_only=True))
+        if (self.folder / "last.pt").exists():
+            self._load(torch.load(self.folder / "last.pt", weights_only=True))
 
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         parts: dict[str, Any] = {"codec": self.codec, "optimiser": self.optimiser}
@@ -224,7 +225,7 @@ class Run:
     def learning_rate(self) -> float:
         """Rises over the first steps, stays, and falls to zero over the last fifth."""
         left = (self.options.steps - self.step) / (0.2 * self.options.steps)
-        return self.options.rate * min((self.step + 1) / WARM_UP, left, 1.0)
+        return self.options.rate * min((self.step + 1) / self.options.warm_up, left, 1.0)
 
     def advance(self, recordings: Recordings) -> dict[str, float]:
         """One step → its losses. All that is random depends on the seed and the step alone."""
@@ -296,8 +297,7 @@ def in_bfloat16(codec: Zoo) -> None:
 
 def main() -> None:
     options = parse()
-    options.run.mkdir(parents=True, exist_ok=True)
-    run = Run(options, options.run)
+    run = Run(options, find_variant("zoo_16k"))
     if options.export:
         run.export(options.export)
         print(f"step {run.step}: {options.export}")
@@ -326,7 +326,7 @@ def main() -> None:
     run.save()
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder that scripts/zoo_codec_data.py wrote")
     parser.add_argument("run", type=Path, help="folder of the run; goes on where it has been before")
@@ -336,6 +336,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16, help="pieces a step")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a piece: whole frames of 20 ms")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
+    parser.add_argument("--warm-up", type=int, default=200, help="steps over which the rate rises")
     parser.add_argument("--clip", type=float, default=3.0, help="norm of the gradient at most")
     parser.add_argument("--average", type=float, default=0.999, help="decay of the averaged weights")
     parser.add_argument("--quantise-from", type=int, default=300, metavar="STEP")
@@ -352,7 +353,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--save-minutes", type=float, default=3)
     parser.add_argument("--keep-minutes", type=float, default=20)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

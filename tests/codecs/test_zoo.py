@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-import torch
+import json
+from pathlib import Path
 
-from codeczoo import load_codec
-from tests.support.small import codec_of
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import codeczoo
+from codeczoo import codec_info
+from codeczoo.base.inputs import collate, read_clips
+from codeczoo.weights.load import load_weights
+from scripts.train_zoo_codec import Recordings, Run, parse
+from tests.support.small import codec_of, small_variant
+
+CLIPS = Path(codeczoo.__file__).parent / "data" / "clips"
 
 # -- for the tests of all families (tests/support/declarations.py) --------------------------------
 
@@ -32,6 +44,62 @@ def test_a_step_of_its_stream_is_20_ms_of_both_sides() -> None:
 
 
 def test_each_codebook_is_half_a_kilobit() -> None:
-    codec = load_codec("zoo_16k", weights="random", device="cpu")
-    assert [codec.bitrate_of(k) for k in codec.codebook_choices] == [500 * k for k in range(1, 13)]
-    assert load_codec("zoo_16k_1_5kbps", weights="random", device="cpu").num_codebooks == 3
+    assert codec_info("zoo_16k").bitrates == tuple(500.0 * k for k in range(1, 13))
+    assert [codec_info(f"zoo_16k_{rate}kbps").bitrate for rate in ("0_5", "1_5", "3")] == [500, 1500, 3000]
+
+
+# -- its training (scripts/train_zoo_codec.py) ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as scripts/zoo_codec_data.py writes it, of embedded clips."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "train").mkdir()
+    rows = []
+    for kind, clip in (("speech", "speech_en_female_16k"), ("music", "music_band_stereo_44k")):
+        audio = collate(read_clips(CLIPS / f"{clip}.flac"), sample_rate=16000, channels=1)
+        np.save(folder / "train" / f"{clip}.npy", (audio.waveform[0, 0].numpy() * 32767).astype(np.int16))
+        rows.append({"name": clip, "kind": kind, "hours": 0.001})
+    (folder / "data.json").write_text(json.dumps(rows))
+    return folder
+
+
+def a_run(data: Path, folder: Path, *options: str) -> tuple[Run, Recordings]:
+    numbers = ["--batch", "4", "--seconds", "0.4", "--quantise-from", "8", "--warm-up", "5", *options]
+    run = Run(parse([str(data), str(folder), *numbers]), small_variant("zoo_16k"))
+    return run, Recordings(data, 6400)
+
+
+def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
+    run, recordings = a_run(data, tmp_path)
+    losses = [run.advance(recordings)["mel"] for _ in range(40)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("discriminator", ["0", "10"])
+def test_a_resumed_run_is_the_run_that_was_not_stopped(data: Path, tmp_path: Path, discriminator: str) -> None:
+    options = ("--discriminator-from", discriminator)
+    run, recordings = a_run(data, tmp_path / "whole", *options)
+    whole = [run.advance(recordings) for _ in range(14)]
+    first, _ = a_run(data, tmp_path / "parts", *options)
+    parts = [first.advance(recordings) for _ in range(11)]
+    first.save()
+    second, _ = a_run(data, tmp_path / "parts", *options)
+    parts += [second.advance(recordings) for _ in range(3)]
+    assert parts == whole
+    for name, finished in (("whole", run), ("parts", second)):
+        finished.export(tmp_path / f"{name}.safetensors")
+    assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "parts.safetensors").read_bytes()
+
+
+def test_what_training_exports_loads(data: Path, tmp_path: Path) -> None:
+    run, recordings = a_run(data, tmp_path)
+    for _ in range(10):
+        run.advance(recordings)
+    run.export(tmp_path / "own.safetensors")
+    exported = load_file(tmp_path / "own.safetensors")
+    assert {tensor.dtype for tensor in exported.values()} == {torch.float16}
+    codec = small_variant("zoo_16k").build()
+    load_weights(codec, tmp_path / "own.safetensors")
+    assert all(torch.equal(codec.state_dict()[name], tensor.float()) for name, tensor in exported.items())

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ from codeczoo.nn.rvq import nearest
 from scripts.zoo_codec_losses import RESOLUTIONS, Discriminator, spectral_losses
 
 KINDS = {"speech": 0.85, "music": 0.1, "audio": 0.05}  # share of the pieces
+OFTEN = (0.125, 0.25, 0.25, 0.25, 0.125)  # how often each of RESOLUTIONS is looked at
 LEVELS = (-38.0, -16.0)  # dB of full scale, RMS
 USAGE_DECAY, RARE = 0.99, 0.02  # of an entry's use in a step, smoothed; entries below are restarted
 KMEANS_BATCHES, KMEANS_ROUNDS = 16, 8
@@ -106,6 +108,16 @@ def initialise(codec: Zoo, seed: int) -> None:
         angle = frequencies[:, None] * torch.arange(window)
         wave = torch.cat([angle.cos() * hann, -angle.sin() * hann]) * gain
         filters.weight.copy_(wave[:, None])
+
+
+@torch.no_grad()
+def begin_as(codec: Zoo, tensors: dict[str, Tensor]) -> None:
+    """Take the weights of another network: of each tensor what both have. New inputs begin small."""
+    for name, own in codec.named_parameters():
+        shared = tuple(slice(min(a, b)) for a, b in zip(own.shape, tensors[name].shape, strict=True))
+        if own.ndim > 1:
+            own.mul_(0.1)
+        own[shared] = tensors[name][shared]
 
 
 # -- quantisation while training ------------------------------------------------------------------------------------
@@ -186,12 +198,14 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.codec = Zoo(Zoo.Config(**variant.network), variant)
         initialise(self.codec, options.seed)
+        if options.start:
+            begin_as(self.codec, torch.load(options.start, weights_only=True)["average"])
         if options.bf16:
             in_bfloat16(self.codec)
         self.books = Codebooks(self.codec)
         self.average = {name: value.clone() for name, value in self.codec.state_dict().items()}
         learned = [p for name, p in self.codec.named_parameters() if name != "quantizer.codebooks"]
-        self.optimiser = torch.optim.AdamW(learned, options.rate, betas=(0.8, 0.99), weight_decay=0.01)
+        self.optimiser = torch.optim.AdamW(learned, options.rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.discriminator = Discriminator() if options.discriminator_from else None
@@ -244,8 +258,8 @@ class Run:
             counts[r.random(options.batch) < options.all_codebooks] = codec.config.num_codebooks
             latent, commitment = self.books(latent, torch.from_numpy(counts), generator)
         y = codec.decoder(latent)
-        windows = r.choice(list(RESOLUTIONS), options.resolutions, replace=False)
-        losses = spectral_losses(y[:, 0], x[:, 0], [int(w) for w in windows], codec.sample_rate)
+        windows = r.choice(list(RESOLUTIONS), options.resolutions, replace=False, p=OFTEN)
+        losses = spectral_losses(y[:, 0], x[:, 0], [int(w) for w in windows], codec.sample_rate, r.random())
         total = (
             options.mel * losses.mel
             + options.magnitude * losses.magnitude
@@ -304,9 +318,12 @@ def main() -> None:
         return
     recordings = Recordings(options.data, int(options.seconds * run.codec.sample_rate))
     started, sums, since = time.monotonic(), {}, 0
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):  # the step is finished, and everything saved
+        signal.signal(number, lambda number, _: stopped.append(number))
     last_save = last_keep = started
     with (options.run / "losses.jsonl").open("a") as log:
-        while run.step < options.steps:
+        while run.step < options.steps and not stopped:
             for key, value in run.advance(recordings).items():
                 sums[key] = sums.get(key, 0.0) + value
             since += 1
@@ -332,6 +349,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("run", type=Path, help="folder of the run; goes on where it has been before")
     parser.add_argument("--export", type=Path, help="write the averaged weights there, and end")
     parser.add_argument("--steps", type=int, default=40_000, help="of the whole run")
+    parser.add_argument("--start", type=Path, help="a .pt of another run, of more or fewer channels, to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=16, help="pieces a step")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a piece: whole frames of 20 ms")
@@ -342,7 +360,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quantise-from", type=int, default=300, metavar="STEP")
     parser.add_argument("--all-codebooks", type=float, default=0.3, help="share of pieces that use every codebook")
     parser.add_argument("--resolutions", type=int, default=3, help=f"of {len(RESOLUTIONS)}, compared in a step")
-    for name, weight in {"mel": 1.0, "magnitude": 1.0, "complex": 1.0, "commitment": 0.05}.items():
+    for name, weight in {"mel": 1.0, "magnitude": 3.0, "complex": 0.7, "commitment": 0.05}.items():
         parser.add_argument(f"--{name}", type=float, default=weight, help="weight of that loss")
     parser.add_argument("--discriminator-from", type=int, default=0, metavar="STEP", help="0 = none")
     parser.add_argument("--believed", type=float, default=0.1, help="weight of the discriminator's opinion")

@@ -33,18 +33,23 @@ class SpectralLosses(NamedTuple):
     complex: Tensor
 
 
-def spectrum(x: Tensor, window: int) -> Tensor:
-    """[B, T] → [B, N, window / 2 + 1], hops of a quarter window; a sine of amplitude 1 has magnitude 1 / 2."""
+def spectrum(x: Tensor, window: int, first: int = 0) -> Tensor:
+    """[B, T] → [B, N, window / 2 + 1], hops of half a window, the first one centred on sample `first`; a sine of
+    amplitude 1 has magnitude 1 / 2."""
     hann = torch.hann_window(window, device=x.device)
-    frames = F.pad(x, (window // 2, window // 2)).unfold(-1, window, window // 4)
+    frames = F.pad(x[:, first:], (window // 2, window // 2)).unfold(-1, window, window // 2)
     return torch.fft.rfft(frames * (hann / hann.sum()))
 
 
-def spectral_losses(y: Tensor, x: Tensor, windows: Sequence[int], sample_rate: int) -> SpectralLosses:
-    """The difference of y [B, T] from the original x [B, T]."""
+def spectral_losses(
+    y: Tensor, x: Tensor, windows: Sequence[int], sample_rate: int, shift: float = 0.0
+) -> SpectralLosses:
+    """The difference of y [B, T] from the original x [B, T]; windows begin `shift` of a hop late, so that over many
+    steps every sample stands in every place of a window."""
     parts = []
     for window in windows:
-        target, made = spectrum(x, window), spectrum(y, window)
+        first = int(shift * window / 2)
+        target, made = spectrum(x, window, first), spectrum(y, window, first)
         powers = [s.real.square() + s.imag.square() + POWER_FLOOR for s in (target, made)]
         filters = mel_filters(sample_rate, window, RESOLUTIONS[window]).float().to(x.device)
         filters = filters / filters.sum(0).clamp(min=1e-9)

@@ -48,10 +48,10 @@ class ZooConfig:
     fine_dim: int = 128  # channels at the rate of the filter banks
     fine_hidden: int = 384
     dim: int = 256  # at the rate of frames
-    hidden: int = 512
+    hidden: int = 384
     encoder_blocks: tuple[int, int] = (2, 2)  # ConvNeXt blocks in order: steps, then frames
     decoder_blocks: tuple[int, int] = (2, 4)  # frames, then steps
-    latent_dim: int = 24
+    latent_dim: int = 48
     num_codebooks: int = 12
     codebook_size: int = 1024
 

@@ -18,7 +18,7 @@ from codeczoo import list_codecs
 from codeczoo.base.catalogue import Variant, variants
 from codeczoo.weights.convert import CheckpointError, convert, fit
 from tests.support.declarations import FAMILIES, declared
-from tests.support.golden import GOLDEN
+from tests.support.golden import GOLDEN, packaged_manifest
 from tests.support.published import state_of
 
 WITH_WEIGHTS = [name for name in list_codecs() if variants()[name].weights is not None]
@@ -30,13 +30,16 @@ def filled(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
 
 @functools.cache
 def manifests() -> dict[str, dict[str, dict[str, Tensor]]]:
-    """The tensors of every golden manifest, by family and file."""
+    """The tensors of every golden manifest, and of the weights that lie in the package, by family and file."""
+    read = [
+        (f"{path.parent.name}/{path.name}", json.loads(path.read_text())) for path in GOLDEN.glob("*/manifest*.json")
+    ]
+    own = [variant for variant in variants().values() if variant.weights and variant.weights.package]
     found: dict[str, dict[str, dict[str, Tensor]]] = {}
-    for path in sorted(GOLDEN.glob("*/manifest*.json")):
-        manifest = json.loads(path.read_text())
+    for file, manifest in sorted([*read, *((variant.name, packaged_manifest(variant)) for variant in own)]):
         dtypes = {"I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool}
         tensors = {e["key"]: filled(e["shape"], dtypes.get(e["dtype"], torch.float32)) for e in manifest["tensors"]}
-        found.setdefault(manifest["family"], {})[f"{path.parent.name}/{path.name}"] = tensors
+        found.setdefault(manifest["family"], {})[file] = tensors
     return found
 
 

@@ -11,9 +11,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from codeczoo import BaseCodec, load_codec
+from codeczoo.base.catalogue import Variant, find_variant
+from codeczoo.weights.download import fetch
 from tests.support import golden_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+PACKAGED = "the weights of the package"  # in place of a manifest's name
 
 
 @functools.lru_cache(maxsize=2)
@@ -42,7 +45,23 @@ def golden_case(folder: str, case: str = "public") -> tuple[dict[str, Tensor], d
 
 
 def manifest_of(folder: str, manifest: str = "manifest.json") -> dict:
+    """Of a golden folder; or with `PACKAGED`, and a variant's name in place of a folder, of the weights themselves."""
+    if manifest == PACKAGED:
+        return packaged_manifest(find_variant(folder))
     return json.loads((GOLDEN / folder / manifest).read_text())
+
+
+def packaged_manifest(variant: Variant) -> dict:
+    """Weights that lie in an installed package are their own manifest: their keys and shapes are as published."""
+    assert variant.weights is not None and variant.weights.package
+    (path,) = fetch(variant.name, variant.weights)
+    with safe_open(path, "pt") as file:
+        slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+        tensors = [
+            {"key": key, "shape": part.get_shape(), "dtype": part.get_dtype(), "offset": 0.0, "scale": 0.1}
+            for key, part in slices.items()
+        ]
+    return {"family": variant.family, "tensors": tensors}
 
 
 def assert_codes_agree(codes: Tensor, truth: Tensor, stable: Tensor) -> None:

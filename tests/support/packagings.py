@@ -31,7 +31,7 @@ class Packaging:
     """One form that a family is published in."""
 
     codec: str
-    folder: str  # of the golden case whose manifest lists the tensors
+    folder: str  # of the golden case whose manifest lists the tensors; the variant's name with `golden.PACKAGED`
     write: Write
     manifest: str = "manifest.json"
     refused: tuple[tuple[str, Any, str], ...] = ()  # setting of its config.json, value of another network, message

@@ -26,8 +26,10 @@ PYTEST := $(TEST_ENV) $(PY) -m pytest -n $(WORKERS) --dist worksteal --durations
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
-demo: $(VENV)/.runtime  ## benchmark the weightless codecs on the embedded clips; nothing is downloaded after the install
-	$(ENV) $(PY) benchmarking.py --overwrite || [ $$? -eq 4 ]  # 4: some metric is undefined on some clip (silence has no pitch)
+demo: $(VENV)/.runtime  ## benchmark zoo_16k and the classical codecs on the embedded clips, and make a page; offline after the install
+	$(ENV) $(PY) benchmarking.py --overwrite --save-audio || [ $$? -eq 4 ]  # 4: some metric is undefined on some clip (silence has no pitch)
+	@echo "the page to open, with a table and players:"
+	@$(ENV) $(PY) -m codeczoo report results --out results/page
 
 test: $(VENV)/.dev  ## run the tests, without those marked slow
 	$(PYTEST) $(PYTEST_ARGS)

@@ -10,7 +10,8 @@ they follow as moving averages, and entries that nobody uses are put where laten
 random number of codebooks. What is exported is a moving average of the weights.
 
 RUN holds `last.pt` (everything, so that a resumed run is the run that was not stopped), `kept-STEP.pt` now and then,
-and `losses.jsonl`, the loss curve. `--steps` sets only where the learning rate falls to zero: over the last fifth.
+and `losses.jsonl`, the loss curve. `--steps` sets only where the learning rate falls to zero: over the last fifth
+(`--cool-down`).
 """
 
 from __future__ import annotations
@@ -237,8 +238,8 @@ class Run:
         self.books.usage, self.books.sums = state["usage"], state["sums"]
 
     def learning_rate(self) -> float:
-        """Rises over the first steps, stays, and falls to zero over the last fifth."""
-        left = (self.options.steps - self.step) / (0.2 * self.options.steps)
+        """Rises over the first steps, stays, and falls to zero over the last ones."""
+        left = (self.options.steps - self.step) / (self.options.cool_down * self.options.steps)
         return self.options.rate * min((self.step + 1) / self.options.warm_up, left, 1.0)
 
     def advance(self, recordings: Recordings) -> dict[str, float]:
@@ -355,6 +356,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, help="of a piece: whole frames of 20 ms")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
     parser.add_argument("--warm-up", type=int, default=200, help="steps over which the rate rises")
+    parser.add_argument("--cool-down", type=float, default=0.2, help="share of the steps over which the rate falls")
     parser.add_argument("--clip", type=float, default=3.0, help="norm of the gradient at most")
     parser.add_argument("--average", type=float, default=0.999, help="decay of the averaged weights")
     parser.add_argument("--quantise-from", type=int, default=300, metavar="STEP")

@@ -58,7 +58,7 @@ def test_its_code_runs(tmp_path: Path) -> None:
         )
         asked = [path for _, path in hub.requests]
     assert done.returncode == 0, done.stderr
-    assert "Codes(mimi: 3 x 8 codebooks of 2048" in done.stdout
+    assert "Codes(zoo_16k: 3 x 12 codebooks of 1024" in done.stdout
     assert any(path.endswith("model.safetensors") for path in asked)
     assert (tmp_path / "c.opus").stat().st_size > 100
 

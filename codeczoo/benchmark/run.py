@@ -30,7 +30,11 @@ from codeczoo.executor.record import jsonable, write_atomically
 from codeczoo.executor.settings import batch_seconds
 from codeczoo.metrics.table import find_metrics
 
-DEFAULT_CODECS = (
+DEFAULT_CODECS = (  # those that need no download
+    "zoo_16k_0_5kbps",
+    "zoo_16k_1_5kbps",
+    "zoo_16k_3kbps",
+    "zoo_16k",
     "opus_6k",
     "opus_12k",
     "opus_24k",

@@ -31,7 +31,7 @@ SHOWN_METRICS = ("mel", "stft", "si_sdr", "pesq_wb", "stoi", "estoi", "f0_corr",
 EPILOG = """
 examples:
   %(prog)s
-      the classical codecs on the embedded clips: no download, about a minute
+      zoo_16k and the classical codecs on the embedded clips: no download, about a minute
   %(prog)s --dataset recordings/ --codecs mimi dac_44k opus_12k --batch 200 --out results/
       every audio file below a folder
   %(prog)s --dataset test.csv --codecs encodec_24k_6kbps --metrics mel stoi pesq_wb
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         default=[],
-        help="names; `codeczoo list` shows them (default: the classical ones, " + " ".join(DEFAULT_CODECS) + ")",
+        help="names; `codeczoo list` shows them (default: those without a download, " + " ".join(DEFAULT_CODECS) + ")",
     )
     parser.add_argument(
         "--metrics",

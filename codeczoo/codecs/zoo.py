@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, Variant
+from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Variant
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.convnext import CausalConvNeXtBlock
 from codeczoo.nn.padding import mask_tail
@@ -142,7 +142,7 @@ def _compressed(y: Tensor) -> Tensor:
 
 
 class Zoo(BaseCodec):
-    """codeczoo's own small codec: causal, for speech first, with its weights in the package.
+    """Zoo (codeczoo, 2026): a small causal codec of codeczoo's own, for speech first, its weights in the package.
 
     Audio [B, 1, T] at 16 kHz ↔ codes [B, K, N] at 50 frames a second, K from 1 to 12: 0.5 to 6 kbit/s.
 
@@ -208,3 +208,6 @@ class Zoo(BaseCodec):
 
     def _stream_decode_flush(self, state: list[Any]) -> tuple[Tensor, None]:
         return state[-1].new_zeros(len(state[-1]), 1, 0), None  # nothing is held back
+
+
+Zoo.key_maps = (KeyMap("zoo_16k"),)  # the file has our names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,12 +12,18 @@ import torch
 from safetensors.torch import load_file
 
 import codeczoo
-from codeczoo import codec_info
+from codeczoo import BaseCodec, codec_info, load_codec
 from codeczoo.base.inputs import collate, read_clips
+from codeczoo.metrics import evaluate
+from codeczoo.weights.download import sha256_of
 from codeczoo.weights.load import load_weights
 from scripts.train_zoo_codec import Recordings, Run, parse
+from tests.support.golden import PACKAGED
+from tests.support.packagings import Packaging, flat_safetensors
 from tests.support.small import codec_of, small_variant
 
+NAMES = ("mel", "stoi")
+FLOOR = 0.6  # of STOI at 1.5 kbit/s: an espeak voice at that rate
 CLIPS = Path(codeczoo.__file__).parent / "data" / "clips"
 
 # -- for the tests of all families (tests/support/declarations.py) --------------------------------
@@ -32,6 +39,7 @@ SMALL: dict[str, object] = {
     "codebook_size": 32,
 }
 LICENCE = "Apache-2.0"
+PACKAGINGS = {"zoo_16k": Packaging("zoo_16k", "zoo_16k", flat_safetensors("zoo_16k.safetensors"), PACKAGED)}
 
 
 def test_a_step_of_its_stream_is_20_ms_of_both_sides() -> None:
@@ -46,6 +54,46 @@ def test_a_step_of_its_stream_is_20_ms_of_both_sides() -> None:
 def test_each_codebook_is_half_a_kilobit() -> None:
     assert codec_info("zoo_16k").bitrates == tuple(500.0 * k for k in range(1, 13))
     assert [codec_info(f"zoo_16k_{rate}kbps").bitrate for rate in ("0_5", "1_5", "3")] == [500, 1500, 3000]
+
+
+# -- its weights, which lie in the package ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def codec() -> BaseCodec:
+    return load_codec("zoo_16k", device="cpu", local_files_only=True)
+
+
+def test_they_are_small_and_say_where_they_lie(codec: BaseCodec) -> None:
+    path = Path(codeczoo.__file__).parent / "codecs" / "weights" / "zoo_16k.safetensors"
+    assert path.stat().st_size <= 5_000_000
+    assert codec.weights_source == "codecs/weights/zoo_16k.safetensors of the package codeczoo"
+    assert codec.weights_hash == sha256_of(path)
+
+
+def test_more_codebooks_are_better(codec: BaseCodec) -> None:
+    """On speech of voices that training did not hear, each time by more than a hair."""
+    clips = [
+        collate(read_clips(CLIPS / f"speech_{name}.flac")) for name in ("en_female_16k", "en_male_24k", "de_female_22k")
+    ]
+    found = []
+    for count in (1, 3, 6, 12):
+        scores = [evaluate(clip, codec.reconstruct(clip, num_codebooks=count), metrics=NAMES) for clip in clips]
+        found.append({name: float(np.mean([float(one[name][0]) for one in scores])) for name in NAMES})
+    for fewer, more in itertools.pairwise(found):
+        assert more["mel"] < fewer["mel"] - 0.02
+        assert more["stoi"] > fewer["stoi"]
+    assert found[1]["stoi"] > FLOOR
+
+
+def test_its_stream_is_the_whole_clip(codec: BaseCodec) -> None:
+    audio = collate(read_clips(CLIPS / "speech_en_female_16k.flac"))
+    whole = codec.encode(audio)
+    samples = audio.waveform.shape[-1] // 320 * 320
+    stream = codec.stream()
+    codes = [stream.encode(audio.waveform[..., i : i + 1600]) for i in range(0, samples - 1600, 1600)]
+    streamed = torch.cat([chunk.codes for chunk in codes], dim=-1)
+    assert float((streamed == whole.codes[..., : streamed.shape[-1]]).double().mean()) > 0.999
 
 
 # -- its training (scripts/train_zoo_codec.py) ------------------------------------------------------

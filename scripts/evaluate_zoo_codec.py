@@ -42,7 +42,7 @@ def main() -> None:
         for other in others:
             measured[other.name] = scores(other, clips, None)
         for count in options.codebooks:
-            measured[f"zoo_16k, {codec.bitrate_of(count) / 1000:g} kbit/s"] = scores(codec, clips, count)
+            measured[f"zoo_16k, {count} codebooks"] = scores(codec, clips, count)
         report["kinds"][kind] = {"clips": len(clips), "codecs": told(measured, options.beside)}
         show(kind, report["kinds"][kind])
     if options.out:

@@ -318,7 +318,8 @@ def main() -> None:
         print(f"step {run.step}: {options.export}")
         return
     recordings = Recordings(options.data, int(options.seconds * run.codec.sample_rate))
-    started, sums, since = time.monotonic(), {}, 0
+    started, since = time.monotonic(), 0
+    sums: dict[str, float] = {}
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):  # the step is finished, and everything saved
         signal.signal(number, lambda number, _: stopped.append(number))

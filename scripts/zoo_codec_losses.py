@@ -97,6 +97,7 @@ class Discriminator(nn.Module):
             gain = (s.real.square() + s.imag.square() + POWER_FLOOR) ** ((MAGNITUDE_POWER - 1) / 2)
             y = torch.stack([s.real * gain, s.imag * gain], dim=1)
             kept = []
+            assert isinstance(stack, nn.ModuleList)
             for i, layer in enumerate(stack):
                 y = layer(y)
                 if i < len(stack) - 1:

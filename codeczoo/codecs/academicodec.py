@@ -273,8 +273,9 @@ class AcademiCodec(BaseCodec):
         first, last = self.encoder.receptive_span()
         left, right = -(first // hop) * hop, last // hop * hop
         step = max((samples - left - right) // hop * hop, left + right)
-        for start in range(0, total, step):
-            begin, stop = max(start - left, 0), min(start + step, total)
+        starts = range(0, total // hop * hop, step)  # what is left over goes with the last chunk: it makes no frame
+        for start in starts:
+            begin, stop = max(start - left, 0), total if start == starts[-1] else start + step
             yield slice(begin, min(stop + right, total)), slice(start - begin, stop - begin)
 
 

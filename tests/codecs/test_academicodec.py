@@ -122,3 +122,14 @@ def test_codes_come_in_whole_levels() -> None:
         codec.encode(noise(3200), codec.sample_rate, num_codebooks=3)
     with pytest.raises(ValueError, match="3 are no whole levels"):
         codec.decode(codes.codes[:, :3])
+
+
+@pytest.mark.parametrize("rest", [1, 77, 319])
+def test_what_is_left_over_after_whole_chunks_makes_no_chunk_of_its_own(rest: int) -> None:
+    """It has no frame, and the norms' statistics of no steps would be NaN for the whole clip."""
+    codec = small(torch.float64)
+    (_, first), *_ = codec._chunks(10 * codec.sample_rate, codec.sample_rate // 2)
+    clip = noise(2 * first.stop + rest)[None]
+    whole = codec.encode(clip, codec.sample_rate)
+    codec.max_chunk_seconds = 0.5
+    assert torch.equal(codec.encode(clip, codec.sample_rate).codes, whole.codes)

@@ -16,7 +16,6 @@ clip is filled up with zeros to whole frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base import BaseCodec, Decoded, Encoded, KeyMap, Variant
+from codeczoo.base import BaseCodec, Decoded, Frames, KeyMap, Variant
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.convnext import CausalConvNeXtBlock
 from codeczoo.nn.padding import mask_tail
@@ -162,48 +161,39 @@ class Zoo(BaseCodec):
         self.codebook_choices = tuple(range(1, config.num_codebooks + 1))
         self.causal = True
         self.latency = self.hop_length / config.sample_rate
+        self.latent_dim = self.vector_dim = config.latent_dim
         self.encoder = Encoder(config)
         self.quantizer = ResidualVQ(config.num_codebooks, config.codebook_size, config.latent_dim)
         self.decoder = Decoder(config)
 
-    def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        return Encoded(
-            self.quantizer.encode(self.encode_latent(waveform), num_codebooks), -(-lengths // self.hop_length)
-        )
+    def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        x = self.encoder(F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length)))
+        return Frames(x, -(-lengths // self.hop_length))
 
-    def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        return Decoded(self.decoder(self.quantizer.decode(codes)), lengths * self.hop_length)
-
-    def encode_latent(self, waveform: Tensor) -> Tensor:
-        """[B, 1, T] → latent [B, latent_dim, ceil(T / hop)] before quantisation."""
-        return self.encoder(F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length)))
+    def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        return Decoded(self.decoder(frames.values), frames.lengths * self.hop_length)
 
     # -- streaming ------------------------------------------------------------------------------
 
     def _stream_encode_start(self, batch_size: int) -> list[Any]:
         return self.encoder.initial_state(batch_size)
 
-    def _stream_encode_warmup(
-        self, waveform: Tensor, state: list[Any], num_codebooks: int
-    ) -> tuple[Tensor, None, list[Any]]:
+    def _stream_latents_warmup(self, waveform: Tensor, state: list[Any]) -> tuple[Tensor, None, list[Any]]:
         latent, state = self.encoder.step(waveform, state)
-        return self.quantizer.encode(latent, num_codebooks), None, state
+        return latent, None, state
 
-    def _stream_encode_flush(
-        self, rest: Tensor, lengths: Tensor, state: list[Any], num_codebooks: int
-    ) -> tuple[Tensor, Tensor]:
+    def _stream_latents_flush(self, rest: Tensor, lengths: Tensor, state: list[Any]) -> tuple[Tensor, Tensor]:
         batch, _, samples = rest.shape
         if samples == 0:
-            return lengths.new_zeros(batch, num_codebooks, 0), lengths
+            return rest.new_zeros(batch, self.latent_dim, 0), lengths
         last = F.pad(mask_tail(rest, lengths), (0, self.hop_length - samples))
-        codes, _, _ = self._stream_encode_warmup(last, state, num_codebooks)
-        return codes, (lengths > 0).long()
+        return self.encoder.step(last, state)[0], (lengths > 0).long()
 
     def _stream_decode_start(self, batch_size: int) -> list[Any]:
         return self.decoder.initial_state(batch_size)
 
-    def _stream_decode_warmup(self, codes: Tensor, state: list[Any]) -> tuple[Tensor, None, list[Any]]:
-        waveform, state = self.decoder.step(self.quantizer.decode(codes), state)
+    def _stream_synthesize_warmup(self, vectors: Tensor, state: list[Any]) -> tuple[Tensor, None, list[Any]]:
+        waveform, state = self.decoder.step(vectors, state)
         return waveform, None, state
 
     def _stream_decode_flush(self, state: list[Any]) -> tuple[Tensor, None]:

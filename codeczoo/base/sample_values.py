@@ -18,7 +18,7 @@ MAX_PEAK = 2.0**31
 def peak_of(waveform: Tensor) -> float:
     """The largest magnitude of [..., T]: NaN where a sample is NaN, infinite where one is; 0 of no samples."""
     peak = 0.0
-    for block in waveform.split(CHECK_BLOCK_SAMPLES, dim=-1) if waveform.numel() else ():
+    for block in waveform.detach().split(CHECK_BLOCK_SAMPLES, dim=-1) if waveform.numel() else ():
         low, high = block.aminmax()
         here = max(-float(low), float(high))
         if math.isnan(here) or math.isnan(float(low)):

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from codeczoo.cli.arguments import weights_of
+
 EPILOG = """
 examples:
   %(prog)s mimi --format gguf -o mimi.gguf
@@ -35,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=sorted({kind for kinds in TYPES.values() for kind in kinds}),
         help="of the tensors; gguf: f16 (default, as codec.cpp's own), f32, q8_0; safetensors: f32 (default), int8",
     )
-    parser.add_argument("--weights", metavar="PATH", help="file, folder, or random (default: the published weights)")
+    parser.add_argument(
+        "--weights", metavar="PATH", help="file, folder, FILE::ENTRY or random (default: the published weights)"
+    )
     parser.add_argument("-o", "--out", metavar="OUT", help="the file (default: NAME with the format's suffix)")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
 
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from codeczoo.registry import load_codec
     from codeczoo.weights.export import export_gguf, export_safetensors
 
-    codec = load_codec(args.codec, args.weights, device="cpu")
+    codec = load_codec(args.codec, weights_of(args.weights, args.codec), device="cpu")
     if not codec.state_dict():
         raise ValueError(f"{codec.name} has no weights: there is nothing to export")
     if args.format == "gguf":

@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from codeczoo.cli.arguments import weights_of
+
 EPILOG = """
 what is checked, in this order:
   file        its sha256, commit or size, as far as they are public (docs/weights.md)
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("names", nargs="+", metavar="NAME", help="codecs, an alias, or a pattern as 'dac_*'")
     parser.add_argument(
-        "--weights", metavar="PATH", help="file or folder, for one codec (default: the published weights)"
+        "--weights", metavar="PATH", help="file, folder or FILE::ENTRY, for one codec (default: the published weights)"
     )
     parser.add_argument("--data", metavar="DIR", help="LibriSpeech dummy: a folder of it, or its name on the hub")
     parser.add_argument(
@@ -52,7 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     parser.add_argument("--expect", metavar="FILE", help="compare with what --record wrote, too")
     parser.add_argument("--record", metavar="FILE", help="write what these weights give, for --expect (one codec)")
-    parser.add_argument("--json", metavar="FILE", help="write all checks as JSON; - for standard output")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="all checks as JSON on standard output, or into a file (behind the names)",
+    )
     parser.add_argument("--report", action="store_true", help="print text to paste into an issue, not a table")
     parser.add_argument("--offline", action="store_true", help="never ask the network")
 
@@ -73,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             report = verify(
                 name,
-                args.weights,
+                weights_of(args.weights, name),
                 data=args.data,
                 full=args.full,
                 device=args.device,

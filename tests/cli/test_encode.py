@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,6 +19,8 @@ from codeczoo.cli.outputs import Outputs
 from codeczoo.data.batching import plan_batches
 from codeczoo.data.open import Content, Entry, Source
 from codeczoo.data.reader_pool import read_ahead
+from tests.support.audio_files import mp3, wav, with_flac_length, without_length_frame, written
+from tests.support.audio_files import sound as noise
 from tests.support.command_line import files_below, run, write_sound
 
 CODEC = "opus_12k"
@@ -178,6 +181,41 @@ def test_one_clip_into_one_file_or_through_pipes(
     captured = capfdbinary.readouterr()
     assert torch.equal(Codes.load(captured.out).codes, alone.codes)
     assert captured.err == b""
+
+
+STREAMS: dict[str, Callable[[np.ndarray], bytes]] = {
+    "MP3 of no length": lambda x: without_length_frame(mp3(x, 16000)),
+    "FLAC of no length": lambda x: with_flac_length(written(x, 16000, "FLAC"), 0),
+    "Ogg Opus, three end to end": lambda x: written(x, 16000, "OGG", "OPUS") * 3,
+    "WAV of no length": lambda x: wav(np.int16(x * 32767).tobytes(), 16000, sizes=(2**32 - 1, 2**32 - 1)),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_what_programs_write_into_a_pipe_is_read_whole(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = STREAMS[kind](noise(16000, 16000)), tmp_path / "codes.safetensors"
+    assert run("encode", "-", "--codec", "g711_ulaw", "-o", out, stdin=data, monkeypatch=monkeypatch) == 0
+    codes = Codes.load(out)
+    assert codes == load_codec("g711_ulaw", device="cpu").encode(data)
+    assert codes.num_samples.item() >= (24000 if "Opus" in kind else 8000)
+
+
+def test_a_checkpoint_of_two_models_is_told_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = load_codec("zoo_16k", device="cpu").state_dict()
+    both, speech = tmp_path / "both.pt", write_sound(tmp_path / "a.wav")
+    half = {key: value / 2 if value.is_floating_point() else value for key, value in tensors.items()}
+    torch.save({"model": half, "ema": tensors}, both)
+    common = ("encode", speech, "--codec", "zoo_16k", "--device", "cpu", "-o", tmp_path / "codes.safetensors")
+    assert run(*common, "--weights", both) == 1
+    assert "(--weights PATH::ema in the shell)" in capsys.readouterr().err
+    for given in (f"{both}::ema", f"zoo_16k={both}::ema"):
+        assert run(*common, "--overwrite", "--weights", given) == 0
+        codes = Codes.load(tmp_path / "codes.safetensors")
+        assert torch.equal(codes.codes, load_codec("zoo_16k", device="cpu").encode(speech).codes)
+    export = ("export", "zoo_16k", "--format", "safetensors", "--overwrite", "-o", tmp_path / "w.safetensors")
+    assert run(*export, "--weights", f"zoo_16k={both}::ema") == 0
 
 
 def test_a_neural_codec_at_a_chosen_rate(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,26 @@ def test_stopped_in_the_middle_it_goes_on(sent: signal.Signals, tmp_path: Path) 
     assert {path: path.stat().st_mtime_ns for path in done} == before
     for path in sorted(out.glob("*.safetensors")):
         assert Codes.load(path).num_samples.tolist() == [48000]
+
+
+def flags_of(command: str) -> dict[str, argparse.Action]:
+    parser = argparse.ArgumentParser()
+    import_module(COMMANDS[command][0]).add_arguments(parser)
+    return {flag: action for action in parser._actions for flag in action.option_strings}
+
+
+def test_a_flag_means_the_same_in_every_command() -> None:
+    by_command = {command: flags_of(command) for command in COMMANDS}
+    for flag in {flag for flags in by_command.values() for flag in flags}:
+        actions = [flags[flag] for flags in by_command.values() if flag in flags]
+        # It takes a value everywhere or nowhere; --json of `verify` may.
+        assert len({action.nargs == 0 for action in actions if action.nargs != "?"}) <= 1, flag
+    for command, flags in by_command.items():
+        assert ("-o" in flags) == ("--out" in flags) and flags.get("-o") is flags.get("--out"), command
+        assert "--form" not in flags or flags["--form"] is flags["--format"], command
+        if command not in ("list", "info"):  # of these two it is the form of what is printed
+            assert "--format" not in flags or flags["--format"].choices, command
+        if "--weights" in flags and command != "verify":
+            assert "FILE::ENTRY or random" in (flags["--weights"].help or ""), command
+    for command in ("encode", "decode", "reconstruct", "separate", "tokenize", "benchmark", "check"):
+        assert "--limit" in by_command[command], command

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from codeczoo import Audio
+from codeczoo.data import embedded_clips
 from codeczoo.metrics import DEFAULT_METRICS, METRICS, Scores, evaluate, mel, metric_names
 from tests.support.metric_cases import pair
 
@@ -282,3 +283,18 @@ def test_better_is_better(name: str) -> None:
 def test_numpy_arrays_that_are_not_contiguous() -> None:
     stereo = np.stack([X[0, 0].numpy(), Y[0, 0].numpy()], 1)  # [T, C], as soundfile reads it
     assert math.isinf(float(evaluate(stereo.T, stereo.T, 16_000, "snr")["snr"]))
+
+
+def test_float64_as_torchs_default_changes_no_score() -> None:
+    speech = Audio.load(embedded_clips()[0], sample_rate=16_000, channels=1).waveform[..., :32_000]
+    reference, estimate = speech, 0.9 * speech + 0.1 * Y[:1].repeat(1, 1, 2)
+    absent = ("dnsmos", "utmos", "sim_wavlm")  # slow, or of weights that are not there
+    names = [name for name, metric in METRICS.items() if metric.where == "device" and not name.startswith(absent)]
+    expected = evaluate(reference, estimate, 16_000, names)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = evaluate(reference, estimate, 16_000, names)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name in names:
+        assert torch.equal(found[name].nan_to_num(-1), expected[name].nan_to_num(-1)), name

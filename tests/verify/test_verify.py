@@ -113,6 +113,8 @@ def test_a_codec_that_works_ends_with_0(capsys: pytest.CaptureFixture[str], tmp_
     (kept,) = json.loads((tmp_path / "checks.json").read_text())
     assert (kept["codec"], kept["passed"]) == ("g711_ulaw", True)
     assert {check["outcome"] for check in kept["checks"]} == {"passed", "skipped"}
+    assert main(["verify", "g711_ulaw", "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["codec"] == "g711_ulaw"
     assert main(["verify", "g711_ulaw", "--device", "cpu", "--report"]) == 0
     assert "| stream = whole | ok | 100.0% of the codes equal |" in capsys.readouterr().out
 

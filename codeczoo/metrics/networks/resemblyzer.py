@@ -101,7 +101,7 @@ def stretches_of(clip: np.ndarray) -> Tensor:
     if len(starts) > 1 and (len(clip) - starts[-1] * HOP) / (FRAMES * HOP) < COVERAGE:
         starts.pop()
     clip = np.pad(clip, (0, max((starts[-1] + FRAMES) * HOP - len(clip), 0)))
-    window = torch.hann_window(N_FFT)
+    window = torch.hann_window(N_FFT, dtype=torch.float32)
     x = torch.from_numpy(np.ascontiguousarray(clip, np.float32))
     spectrum = torch.stft(x, N_FFT, HOP, window=window, pad_mode="constant", return_complex=True)
     mel = spectrum.abs().square().T @ mel_filters(16000, N_FFT, MELS).float()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from codeczoo.data.segments import OF_NEMO, SEGMENT_COLUMNS, segment_of
 from codeczoo.data.source import (
     CATEGORY_COLUMNS,
     OTHER_IDS,
@@ -22,7 +23,6 @@ from codeczoo.data.source import (
 )
 
 ID_COLUMNS = ("id", "__key__")
-SEGMENT_COLUMNS = ("offset", "duration")
 RATE_COLUMNS = ("sampling_rate", "sample_rate")
 
 
@@ -36,7 +36,7 @@ class Columns:
         id: the clip's id; None = the row's number.
         categories: columns that may name the category, in order of preference.
         speakers: the same, of the speaker.
-        segment: the columns of offset and duration in seconds, beside a column of paths.
+        segment: the columns of times in seconds, beside a column that holds paths.
     """
 
     audio: str
@@ -121,7 +121,9 @@ def choose_columns(
         id=id_column if id_column in types else None,
         categories=tuple(c for c in CATEGORY_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
         speakers=tuple(c for c in SPEAKER_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
-        segment=SEGMENT_COLUMNS if _is_text(types[found[0]]) and types.keys() >= set(SEGMENT_COLUMNS) else (),
+        segment=tuple(c for c in SEGMENT_COLUMNS if c in types and c != found[0])
+        if _may_be_path(types[found[0]])
+        else (),
     )
 
 
@@ -145,14 +147,16 @@ def clip_of(row: pa.Table, columns: Columns) -> Content:
     """The clip in a table of one row, not decoded.
 
     Raises:
-        ValueError: there is none in it.
+        ValueError: there is none in it, or its times are none.
     """
     rate = row.column(columns.rate)[0].as_py() if columns.rate else None
     content = content_of(row.column(columns.audio)[0], rate)
-    offset, duration = (row.column(name)[0].as_py() for name in columns.segment) if columns.segment else (None, None)
-    if offset is None or not isinstance(content, str):
+    path = content["path"] if isinstance(content, dict) and content.get("bytes", b"") is None else content
+    if not isinstance(path, str):  # bytes and samples are the clip itself
         return content
-    return Segment(content, float(offset), None if duration is None else float(duration))
+    times = {name: row.column(name)[0].as_py() for name in columns.segment}
+    segment = segment_of(times, columns.audio == OF_NEMO)
+    return content if segment is None else Segment(path, *segment)
 
 
 def content_of(cell: pa.Scalar, rate: int | None = None) -> Content:
@@ -184,6 +188,10 @@ def content_of(cell: pa.Scalar, rate: int | None = None) -> Content:
     if not value:
         raise ValueError("the row holds no audio: it is empty")
     return value
+
+
+def _may_be_path(kind: pa.DataType) -> bool:
+    return _is_text(kind) or (pa.types.is_struct(kind) and "path" in {field.name for field in kind})
 
 
 def _holds_clips(kind: pa.DataType) -> bool:

@@ -6,16 +6,16 @@ and `segments`. Each row is a clip; one that names none fails by itself, and wha
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codeczoo.base.audio_files.containers import SUFFIXES
 from codeczoo.data.manifest_text import Row, lines_of, read_json, read_table, read_text
+from codeczoo.data.segments import OF_NEMO, SEGMENT_COLUMNS, segment_of, short
 from codeczoo.data.source import (
     CATEGORY_COLUMNS,
     OTHER_IDS,
@@ -37,9 +37,6 @@ PATH_COLUMNS = (
     "path", "file", "filename", "file_name", "audio", "audio_filepath", "audio_path", "audio_file", "wav", "wav_path",
     "filepath", "file_path",
 )  # fmt: skip
-OF_NEMO = "audio_filepath"  # where this is the path, `duration` alone is a segment, as in NeMo
-OFFSETS, DURATIONS, ENDS = ("offset",), ("duration",), ("end", "end_time")
-STARTS = ("start", "start_time", "begin")  # read beside a duration or an end only
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ def _of_rows(path: Path, audio_column: str | None, id_column: str | None) -> lis
             "duration, or start and end, in seconds"
         )
     ids = names.get("id") if id_column is None else None if id_column == ROW else id_column
-    others = (*OFFSETS, *DURATIONS, *ENDS, *STARTS, *CATEGORY_COLUMNS, *SPEAKER_COLUMNS)
+    others = (*SEGMENT_COLUMNS, *CATEGORY_COLUMNS, *SPEAKER_COLUMNS)
     columns = _Columns(paths, ids, {name: names[name] for name in others if name in names})
     folder = _Folder(path.parent, clips_of_common_voice="client_id" in names and "path" in names)
     return [_listed(row, columns, folder) for row in rows]
@@ -187,53 +184,16 @@ def _listed(row: Row, columns: _Columns, folder: _Folder) -> Listed:
         return Listed(row.place, id_, value, category=category, speaker=speaker)
     text = value.get("path") if isinstance(value, dict) else value
     if not isinstance(text, str) or not text:
-        failure = f"the column {column!r} holds no path but {_short(value)}"
+        failure = f"the column {column!r} holds no path but {short(value)}"
         return Listed(row.place, id_, category=category, speaker=speaker, failure=failure)
     key: Any = folder.find(text)
     try:
-        segment = _segment_of(others, _plain(column) == OF_NEMO)
+        segment = segment_of(others, _plain(column) == OF_NEMO)
     except ValueError as error:
         return Listed(row.place, id_, None, text, category, speaker, str(error))
     if segment is not None:
         key = Segment(key, *segment)
     return Listed(row.place, id_, key, text, category, speaker)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _segment_of(values: Mapping[str, Any], of_nemo: bool) -> tuple[float | None, float | None] | None:
-    """Offset and duration of a row, in seconds; None = the whole recording.
-
-    Raises:
-        ValueError: no such seconds.
-    """
-    offset, duration, end = (_number(values, names) for names in (OFFSETS, DURATIONS, ENDS))
-    if offset is None and (duration is not None or end is not None):
-        offset = _number(values, STARTS)
-    if offset is None and not (of_nemo and duration is not None):
-        return None
-    if duration is None and end is not None:
-        duration = end - (offset or 0.0)
-    if (offset is not None and offset < 0) or (duration is not None and duration <= 0):
-        raise ValueError(f"no segment: it begins at {offset} s and is {duration} s long")
-    return offset, duration
-
-
-def _number(values: Mapping[str, Any], names: Iterable[str]) -> float | None:
-    name = next((name for name in names if values.get(name) not in (None, "")), None)
-    if name is None:
-        return None
-    value = values[name]
-    try:
-        number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"the column {name!r} holds no seconds but {_short(value)}")
-    return number
 
 
 class _Folder:
@@ -310,9 +270,9 @@ def _kaldi_recordings(path: Path) -> Iterator[Listed]:
         if not text:
             failure = "no path behind the id"
         elif text.endswith("|"):
-            failure = f"a command, which is not run: write its audio to a file ({_short(text)})"
+            failure = f"a command, which is not run: write its audio to a file ({short(text)})"
         elif re.search(r"\.ark:\d+$", text):
-            failure = f"an archive of Kaldi, which is not read: write its audio to files ({_short(text)})"
+            failure = f"an archive of Kaldi, which is not read: write its audio to files ({short(text)})"
         key = folder.find(text) if failure is None else None
         yield Listed(f"line {number}", id_, key, text, failure=failure)
 
@@ -354,9 +314,9 @@ def _kaldi_segment(place: str, id_: str, name: str, times: Mapping[str, str], re
         return Listed(place, id_, failure=f"{RECORDINGS}, {recording.place}: {recording.failure}")
     try:
         if times["end"] in ("-1", "-1.0"):
-            segment = _segment_of({"offset": times["start"]}, of_nemo=False)
+            segment = segment_of({"offset": times["start"]}, of_nemo=False)
         else:
-            segment = _segment_of(times, of_nemo=False)
+            segment = segment_of(times, of_nemo=False)
     except ValueError as error:
         return Listed(place, id_, failure=str(error))
     assert segment is not None

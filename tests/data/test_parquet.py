@@ -188,3 +188,26 @@ def test_segments_of_recordings_that_a_table_names(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole.waveform, samples(0).T)
     np.testing.assert_array_equal(first.waveform, samples(0).T[:, 1600:4800])
     assert "the file has 0.500 s" in (outside.failure or "")
+
+
+@pytest.mark.parametrize(
+    ("column", "times", "expected"),
+    [
+        ("path", {"offset": [0.3]}, (4800, 8000)),
+        ("path", {"start": [0.1], "end": [0.2]}, (1600, 3200)),
+        ("path", {"start_time": ["0.1"], "duration": ["0.1"]}, (1600, 3200)),
+        ("path", {"duration": [0.2]}, (0, 8000)),
+        ("audio_filepath", {"duration": [0.2]}, (0, 3200)),  # as NeMo reads it
+        ("struct", {"offset": [0.1], "duration": [0.2]}, (1600, 4800)),
+        ("bytes", {"offset": [0.1], "duration": [0.2]}, (0, 8000)),  # the row has the clip itself
+    ],
+)  # fmt: skip
+def test_segments_go_by_the_columns_of_manifests(
+    column: str, times: dict[str, list[float | str]], expected: tuple[int, int], tmp_path: Path
+) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(0))
+    path = str(tmp_path / "a.wav")
+    audio = {"struct": {"bytes": None, "path": path}, "bytes": {"bytes": wav(0), "path": path}}.get(column, path)
+    (tmp_path / "t.parquet").write_bytes(parquet(pa.table({column: [audio], **times})))
+    (found,) = read_all(open_source(tmp_path / "t.parquet", audio_column=column))
+    np.testing.assert_array_equal(found.waveform, samples(0).T[:, slice(*expected)], found.failure or "")

@@ -204,3 +204,11 @@ def test_ids_by_another_key_or_by_number(tmp_path: Path) -> None:
     assert "s.tar: b: its .json has no 'name'; --id-column names another" in (read["b"] or "")
     (tmp_path / "s.tar").write_bytes(tar(members[:4]))
     assert [entry.id for entry in open_source(tmp_path / "s.tar").entries()] == ["0", "1"]
+
+
+def test_a_sample_is_its_clip_and_its_times_say_where_it_was_cut_from(tmp_path: Path) -> None:
+    note = json.dumps({"id": 0, "offset": 0.1, "duration": 0.2, "start": 3, "end": 4}).encode()
+    (tmp_path / "a.tar").write_bytes(tar([("s.json", note), ("s.wav", wav(0))]))
+    (read,) = read_all(open_source(tmp_path / "a.tar"))
+    assert read.entry.id == "0"
+    np.testing.assert_array_equal(read.waveform, samples(0).T)

@@ -240,7 +240,8 @@ class Stream:
         """Go on where the stream stood that `state` was taken of: of the same codec and weights, with as many items.
 
         Raises:
-            ValueError: a state of another codec or of other weights or type, of another number of items, or none.
+            ValueError: a state of another codec or of other weights or type, of another number of items, or none, or
+                one with NaNs.
         """
         name = self.codec.name
         if not isinstance(state, Mapping) or not {"encoder", "decoder", "active"} <= state.keys():
@@ -263,6 +264,8 @@ class Stream:
                 raise ValueError(
                     f"the {side}'s state does not fit {name} in {self.codec.dtype}: it is of another stream"
                 )
+            if any(leaf.is_floating_point() and bool(leaf.isnan().any()) for leaf in leaves):
+                raise ValueError(f"there are NaNs in the {side}'s state: the stream would never get rid of them")
         move = lambda tree: tree_map(lambda t: t.to(self.codec.device, copy=True), tree)  # noqa: E731
         self._encoder_is_warm = self._decoder_is_warm = False
         self.encoder_state, self.decoder_state = move(state["encoder"]), move(state["decoder"])

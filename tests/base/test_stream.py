@@ -187,6 +187,16 @@ def test_a_state_of_another_stream_is_refused() -> None:
     assert same_state(state, mimi.state_dict())
 
 
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_a_state_with_nan_is_refused(side: str) -> None:
+    stream = stream_of("mimi")
+    before = copy.deepcopy(stream.state_dict())
+    spoil = lambda leaf: leaf * torch.nan if leaf.is_floating_point() else leaf  # noqa: E731
+    with pytest.raises(ValueError, match=f"NaNs in the {side}'s state"):
+        stream.load_state_dict({**before, side: tree_map(spoil, before[side])})
+    assert same_state(before, stream.state_dict())
+
+
 def test_a_copied_state_is_its_own() -> None:
     stream = load_codec("g711_ulaw", device="cpu").stream()
     state = stream.state_dict()

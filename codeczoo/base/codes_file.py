@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 
+from codeczoo.base.audio_files.not_audio import what_is
 from codeczoo.base.codes_czt import read_czt_file, read_czt_head, write_czt_file
 from codeczoo.base.codes_join import narrowest
 from codeczoo.base.sample_rate import check_rate
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from codeczoo.base.codes import Codes
 
 CODES_FORMAT = "codeczoo.codes/1"
+HEAD_BYTES = 512  # that show what a file is
 CZT_SUFFIX = ".czt"
 # Suffixes of other formats: a file of codes under such a name is read by nothing.
 OTHER_SUFFIXES = frozenset(
@@ -93,6 +95,12 @@ def write_codes(codes: Codes, target: str | os.PathLike[str] | BinaryIO) -> None
     save_file(apart, path, metadata=meta)
 
 
+def _not_whole(name: str, head: bytes, error: Exception) -> ValueError:
+    """The error for what is no safetensors: in words where its beginning tells what it is instead."""
+    what = what_is(head, len(head)) if head.strip(b"\0") else None
+    return ValueError(f"{name}: not a whole safetensors file ({what or error})")
+
+
 def read_codes(source: str | os.PathLike[str] | bytes | BinaryIO) -> dict[str, Any]:
     """The fields of the `Codes` in a file; see `Codes.load`."""
     name = str(source) if isinstance(source, str | os.PathLike) else "<bytes>"
@@ -110,7 +118,7 @@ def read_codes(source: str | os.PathLike[str] | bytes | BinaryIO) -> dict[str, A
     try:
         tensors = load(content)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:  # the library names no unknown type otherwise
-        raise ValueError(f"{name}: not a whole safetensors file ({error})") from error
+        raise _not_whole(name, content[:HEAD_BYTES], error) from error
     meta = _checked(name, _metadata(content))
     missing = [key for key in ("codes", "lengths", "num_samples") if key not in tensors]
     if missing:
@@ -157,7 +165,8 @@ class CodesFile(NamedTuple):
                 shape = file.get_slice("codes").get_shape()
                 samples = file.get_tensor("num_samples")
         except (SafetensorError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+            with Path(path).open("rb") as file:
+                raise _not_whole(str(path), file.read(HEAD_BYTES), error) from error
         if len(shape) != 3 or list(samples.shape) != list(shape[:1]):
             raise ValueError(f"{path}: broken: its codes are {shape}, its num_samples {list(samples.shape)}")
         longest = int(samples.max()) if shape[0] else -1

@@ -7,6 +7,7 @@ import http.server
 import io
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -526,6 +527,9 @@ def test_addresses_are_read(server: str, tmp_path: Path) -> None:
     refused(f"{server}/page.wav", f"{server}/page.wav", "a web page")
     refused(f"file://{path}.none", "no audio file")
     refused("nosuchscheme://a/b.wav", "nosuchscheme", "fsspec")
+    with socket.socket() as nobody:  # it is bound and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        refused(f"http://127.0.0.1:{nobody.getsockname()[1]}/a.wav", "a.wav", "Cannot connect to host")
 
 
 def test_a_stream_that_cannot_seek_is_read() -> None:

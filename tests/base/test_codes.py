@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,23 @@ def test_what_is_not_a_file_of_codes_is_an_error_that_names_it(tmp_path: Path) -
     save_file({"weight": torch.zeros(3)}, tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match=r"weights.safetensors: not a file of codes"):
         Codes.load(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("<!DOCTYPE html><html>404</html>", "a web page, saved in place of the file"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n", "`git lfs pull`"),
+        ("Not Found", "a text, which begins 'Not Found'"),
+    ],
+)
+def test_what_lies_in_place_of_codes_is_called_what_it_is(content: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.codes.safetensors"
+    path.write_text(content)
+    for read in (Codes.load, CodesFile.read):
+        with pytest.raises(ValueError, match=re.escape(f"{path}: not a whole safetensors file (")) as caught:
+            read(path)
+        assert says in str(caught.value)
 
 
 def test_saving_where_there_is_no_folder_or_onto_one(tmp_path: Path) -> None:

@@ -103,7 +103,11 @@ def _fetched(address: str) -> bytes:
             "For http(s): pip install 'codeczoo[files]'"
         ) from error
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no audio file at {address!r}") from error
+        cause: BaseException | None = error
+        while isinstance(cause, FileNotFoundError):  # so fsspec names whatever goes wrong over HTTP
+            cause = cause.__cause__
+        why = f" ({first_line(cause)})" if cause is not None else ""
+        raise FileNotFoundError(f"no audio file at {address!r}{why}") from error
     except Exception as error:  # fsspec's file systems raise their libraries' own errors
         raise OSError(f"{address}: fsspec could not read it ({first_line(error)})") from error
 

@@ -148,7 +148,7 @@ def read_family(
 
 def _weights(table: Mapping[str, Any], place: str) -> dict[str, Any]:
     _check(table, WEIGHTS, place)
-    _has_a_place(table, place)
+    _has_a_place(table, place, packages=True)
     _check_mirrors(table, place)
     for i, more in enumerate(table.get("more", ())):
         _check(more, FILE, f"{place}.more[{i}]")
@@ -156,9 +156,10 @@ def _weights(table: Mapping[str, Any], place: str) -> dict[str, Any]:
     return {**table, **{key: tuple(table.get(key, ())) for key in ("more", "mirrors")}}
 
 
-def _has_a_place(table: Mapping[str, Any], place: str) -> None:
-    if not ("file" in table and ("repo" in table or "package" in table)) and "url" not in table:
-        raise ValueError(f"{place} needs repo and file, package and file, or url")
+def _has_a_place(table: Mapping[str, Any], place: str, packages: bool = False) -> None:
+    homes = ("repo", "package") if packages else ("repo",)
+    if not ("file" in table and table.keys() & set(homes)) and "url" not in table:
+        raise ValueError(f"{place} needs {', '.join(f'{home} and file' for home in homes)}, or url")
 
 
 def _check_mirrors(table: Mapping[str, Any], place: str) -> None:

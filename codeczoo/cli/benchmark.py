@@ -144,7 +144,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def weights_for(codecs: Sequence[str], given: Sequence[str]) -> dict[str, str]:
-    """--weights by codec: `PATH` alone is for every codec that has weights and is not named."""
+    """--weights by codec: `PATH` alone is for every codec that has weights and is not named.
+
+    Raises:
+        ValueError: a `PATH` alone, and no codec that it is for.
+    """
     by_codec = weights_by_codec(given)
     everyone = by_codec.pop(None, None)
     weights = {name: path for name, path in by_codec.items() if name is not None}
@@ -152,6 +156,8 @@ def weights_for(codecs: Sequence[str], given: Sequence[str]) -> dict[str, str]:
         info = codec_info(name)
         if info.parameters and info.name not in weights:
             weights[info.name] = str(everyone)
+    if everyone is not None and str(everyone) not in weights.values():
+        raise ValueError(f"--weights {everyone}: none of the codecs has weights; CODEC=PATH names another one")
     return weights
 
 

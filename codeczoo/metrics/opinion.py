@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from torch import Tensor
 
+from codeczoo.base.device import matmul_precision
 from codeczoo.metrics.judged import Memory, Rows, in_groups, no_model
 from codeczoo.metrics.networks.dnsmos import NAMES as DNSMOS_NAMES
 from codeczoo.metrics.networks.models import Network, NoModelError, network
@@ -85,7 +86,8 @@ def opinions(pair: Pair, names: Collection[str]) -> dict[str, Result]:
                 continue
             full = [name + ending for name in wanted]
             try:
-                results = _judge(judge, pair, side)
+                with matmul_precision("exact"):  # the caller's autocast is not for networks that judge
+                    results = _judge(judge, pair, side)
             except NoModelError as error:
                 found |= no_model(pair, full, error)
             else:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
+from codeczoo.base.device import matmul_precision
 from codeczoo.metrics.judged import Memory, Rows, in_groups, no_model
 from codeczoo.metrics.networks.models import Network, NoModelError, network
 from codeczoo.metrics.pair import Pair, Result
@@ -52,7 +53,8 @@ def similarities(pair: Pair, names: Collection[str]) -> dict[str, Result]:
     found: dict[str, Result] = {}
     for name in (name for name in NETWORKS if name in names):
         try:
-            found[name] = _similarity(name, pair)
+            with matmul_precision("exact"):  # the caller's autocast is not for networks that judge
+                found[name] = _similarity(name, pair)
         except NoModelError as error:
             found |= no_model(pair, [name], error)
     return found

@@ -166,7 +166,8 @@ def test_a_manifest_gives_categories(tmp_path: Path) -> None:
         (["--metrics", "pesq"], "no metric 'pesq'"),
         (["--dataset", "no/such/folder"], "no such folder"),
         (["--device", "cuda:99"], "not available here"),
-        (["--weights", "mimi"], "CODEC=PATH"),
+        (["--codecs", "g711_ulaw", "--weights", "mimi"], "CODEC=PATH"),
+        (["--codecs", "g711_ulaw", "mimi", "--weights", "nowhere"], "neither 'random' nor a file"),
     ],
 )
 def test_wrong_usage_is_said_before_anything_runs(

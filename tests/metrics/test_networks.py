@@ -250,6 +250,19 @@ def test_originals_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(values[0]["distillmos_reference"]) == pytest.approx(own, abs=1e-6)
 
 
+@needs("dnsmos")
+@needs("distillmos")
+@needs("resemblyzer")
+def test_autocast_around_it_changes_nothing() -> None:
+    speech = recording(SPEECH).float()[None, :, :20000]
+    names = ["dnsmos_p808", "distillmos", "sim_resemblyzer"]
+    expected = metrics.evaluate(speech, 0.9 * speech, 16000, names)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = metrics.evaluate(speech, 0.9 * speech, 16000, names)
+    for name in names:
+        assert float(scores[name]) == pytest.approx(float(expected[name]), abs=1e-6)
+
+
 @needs("distillmos")
 @needs("resemblyzer")
 def test_what_is_undefined_has_a_reason() -> None:

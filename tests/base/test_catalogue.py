@@ -200,7 +200,7 @@ def test_a_familys_table_is_shared_facts_and_each_ones_own() -> None:
         ),
         (
             "[variants.a]\nclass = 'A'\ncopies = [{ repo = 'x' }]",
-            "tiny.toml: [variants.a]: copies[0] needs repo and file, or url",
+            "tiny.toml: [variants.a]: copies[0] needs repo and file, package and file, or url",
         ),
         (
             "[variants.a]\nclass = 'A'\ncopies = [{ member = 'x' }]",
@@ -212,7 +212,7 @@ def test_a_familys_table_is_shared_facts_and_each_ones_own() -> None:
         ),
         (
             f"[variants.a]\nclass = 'A'\nweights = {{ url = '', sha256 = '{'0' * 64}', mirrors = [{{ repo = '' }}] }}",
-            "tiny.toml: [variants.a]: weights.mirrors[0] needs repo and file, or url",
+            "tiny.toml: [variants.a]: weights.mirrors[0] needs repo and file, package and file, or url",
         ),
         ("[variants]\na = 3", "tiny.toml: [variants.a] must be a table; it is 3 (int)"),
     ],

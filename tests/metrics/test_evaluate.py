@@ -69,7 +69,8 @@ def test_defaults_are_what_is_installed_and_cheap() -> None:
     scores = evaluate(X[:1], Y[:1], 16_000)
     assert tuple(scores) == DEFAULT_METRICS
     assert set(DEFAULT_METRICS) >= {"mel", "stft", "pesq_wb", "stoi", "estoi", "f0_corr", "si_sdr", "lsd"}
-    assert {METRICS[name].extra for name in DEFAULT_METRICS} <= {None, "pesq"}
+    # PESQ takes a C compiler: where it is not installed, its columns are NaN with that reason.
+    assert {METRICS[name].extra for name in DEFAULT_METRICS} == {None, "pesq"}
 
 
 def test_patterns_choose_metrics() -> None:

@@ -12,7 +12,6 @@ batch gives each clip what upstream gives it alone. The waveform is not normalis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,22 +26,13 @@ from codeczoo.nn.hubert import Hubert, HubertConfig, fairseq_rules
 
 
 @dataclass(frozen=True)
-class UTMOSConfig:
-    """The network's numbers."""
+class UTMOSConfig(HubertConfig):
+    """The numbers of wav2vec 2.0 base, and of what stands on it."""
 
     sample_rate: int = 16000  # Hz
-    num_layers: int = 12
-    dim: int = 768
-    num_heads: int = 12
-    hidden: int = 3072
-    extractor_dim: int = 512
-    position_kernel: int = 128
-    position_groups: int = 16
     embedding: int = 128  # of the domain, and of the judge
     lstm: int = 512  # each way
     projection: int = 2048
-    kernels: Sequence[int] = (10, 3, 3, 3, 3, 2, 2)
-    strides: Sequence[int] = (5, 2, 2, 2, 2, 2, 2)
 
 
 class UTMOS(Model):
@@ -55,8 +45,7 @@ class UTMOS(Model):
     def __init__(self, config: UTMOSConfig, variant: Variant) -> None:
         super().__init__(config, variant)
         self.sample_rate = config.sample_rate
-        names = (field for field in HubertConfig.__dataclass_fields__ if hasattr(config, field))
-        self.wav2vec2 = Hubert(HubertConfig(**{name: getattr(config, name) for name in names}))
+        self.wav2vec2 = Hubert(config)
         self.domain_emb = nn.Parameter(torch.zeros(1, config.embedding))
         self.judge_emb = nn.Parameter(torch.zeros(1, config.embedding))
         width = config.dim + 2 * config.embedding

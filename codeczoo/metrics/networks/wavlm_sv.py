@@ -34,17 +34,10 @@ UNUSED = (r"wavlm\.masked_spec_embed", r"classifier\..*", r"objective\..*")  # f
 
 
 @dataclass(frozen=True)
-class WavLMSVConfig:
-    """The network's numbers."""
+class WavLMSVConfig(HubertConfig):
+    """The numbers of WavLM base+, and of what stands on it."""
 
     sample_rate: int = 16000  # Hz
-    num_layers: int = 12
-    dim: int = 768
-    num_heads: int = 12
-    hidden: int = 3072
-    extractor_dim: int = 512
-    position_kernel: int = 128
-    position_groups: int = 16
     embedding: int = 512
     widths: Sequence[int] = (512, 512, 512, 512, 1500)  # of the time-delay layers
     delay_kernels: Sequence[int] = (5, 3, 3, 1, 1)
@@ -80,8 +73,7 @@ class WavLMSV(Model):
     def __init__(self, config: WavLMSVConfig, variant: Variant) -> None:
         super().__init__(config, variant)
         self.sample_rate, self.normalize = config.sample_rate, False
-        names = (field for field in HubertConfig.__dataclass_fields__ if hasattr(config, field))
-        self.wavlm = WavLM(HubertConfig(**{name: getattr(config, name) for name in names}))
+        self.wavlm = WavLM(config)
         self.layer_weights = nn.Parameter(torch.zeros(config.num_layers + 1))
         self.projector = nn.Linear(config.dim, config.widths[0])
         inputs = (config.widths[0], *config.widths)

@@ -33,6 +33,11 @@ def can_have_model(sizes: Sequence[int]) -> bool:
     return max(sizes) <= MAX_MODEL_SIZE and sum(sizes) <= MAX_MODEL_ENTRIES
 
 
+def packed_bytes(counts: Sequence[int], sizes: Sequence[int]) -> int:
+    """Bytes that `pack` makes of so many codes of each codebook."""
+    return -(-sum(count * bits_of(size) for count, size in zip(counts, sizes, strict=True)) // 8)
+
+
 def pack(rows: Sequence[Array], sizes: Sequence[int]) -> bytes:
     """Codes [n_k] of each codebook end to end, each code from its low bit upward, from the low bit of each byte."""
     parts = [
@@ -46,7 +51,7 @@ def unpack(data: bytes, counts: Sequence[int], sizes: Sequence[int]) -> list[Arr
     """What `pack` packed: int64 [n_k] of each codebook, each in range."""
     widths = [bits_of(size) for size in sizes]
     total = sum(count * width for count, width in zip(counts, widths, strict=True))
-    if len(data) != -(-total // 8):
+    if len(data) != packed_bytes(counts, sizes):
         raise CztError(f"a block of {total} bits in {len(data)} bytes")
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
     if bits[total:].any():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from codeczoo.czt.chunks import CztError, Fields, put_text, varint
-from codeczoo.czt.coding import ANS, PACKED, Array, Model, pack, unpack
+from codeczoo.czt.coding import ANS, PACKED, Array, Model, pack, packed_bytes, unpack
 
 MAX_BLOCK_FRAMES = 1 << 20
 MAX_BLOCK_CODES = 1 << 22  # of all codebooks; entropy-coded, they may be a byte, which says nothing of their number
@@ -109,10 +109,10 @@ def read_clip_head(fields: Fields) -> CztClip:
 
 def block_bytes(rows: Sequence[Array], frames: int, header: CztHeader, model: Model | None) -> bytes:
     """The payload of a chunk of `frames` frames: entropy-coded where there is a model and it makes them smaller."""
-    kind, data = PACKED, pack(rows, header.codebook_sizes)
-    if model is not None and len(coded := model.encode(rows)) < len(data):
-        kind, data = ANS, coded
-    return varint(frames) + varint(kind) + data
+    sizes = header.codebook_sizes
+    if model is not None and len(coded := model.encode(rows)) < packed_bytes(header.counts(frames), sizes):
+        return varint(frames) + varint(ANS) + coded
+    return varint(frames) + varint(PACKED) + pack(rows, sizes)
 
 
 def read_block(fields: Fields, header: CztHeader, model: Model | None) -> tuple[int, list[Array]]:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from codeczoo.czt.chunks import CLIP, DATA, END, END_OF_CLIP, HEADER, MODEL, chunk, varint
-from codeczoo.czt.coding import MAX_MODEL_SIZE, Array, Model, can_have_model, pack
+from codeczoo.czt.coding import MAX_MODEL_SIZE, Array, Model, can_have_model, packed_bytes
 from codeczoo.czt.content import MAX_BLOCK_CODES, MAX_BLOCK_FRAMES, CztClip, CztHeader, block_bytes, clip_head
 
 BLOCK_FRAMES = 1024
@@ -106,29 +106,30 @@ def write_czt(file: BinaryIO, header: CztHeader, clips: Sequence[CztClip], entro
         entropy: whether codes are entropy-coded with a model of these clips, which then is in the file. None: where
             `constriction` is installed and the file gets smaller with its model.
     """
-    model = _model_of(header, clips) if entropy is not False else None
-    if entropy is None and model is not None:
-        try:
-            packed = sum(c.frames and len(pack(c.rows, header.codebook_sizes)) for c in clips)
-            rows = [np.concatenate([clip.rows[k] for clip in clips]) for k in range(len(header.codebook_sizes))]
-            if len(model.to_bytes()) + model.bits(rows) / 8 >= packed:
-                model = None
-            else:
-                model.encode([row[:0] for row in rows])  # is the library there?
-        except ImportError:
-            model = None
-    elif entropy and model is None:
+    sizes = header.codebook_sizes
+    can_be = bool(clips) and can_have_model(sizes)
+    if entropy and not can_be:
         raise ValueError(
-            f"codes of codebooks of {max(header.codebook_sizes)} entries are not entropy-coded; "
+            f"codes of codebooks of {max(sizes)} entries are not entropy-coded; "
             f"{MAX_MODEL_SIZE} entries are the most, and a clip is the least"
         )
+    model = None
+    if can_be and entropy is not False:
+        rows = [np.concatenate([clip.rows[k] for clip in clips]) for k in range(len(sizes))]
+        model = Model.fit(rows, sizes)
+        if entropy is None and not _pays(model, rows, sum(packed_bytes(header.counts(c.frames), sizes) for c in clips)):
+            model = None
     with CztWriter(file, header, model) as writer:
         for clip in clips:
             writer.write(clip)
 
 
-def _model_of(header: CztHeader, clips: Sequence[CztClip]) -> Model | None:
-    if not clips or not can_have_model(header.codebook_sizes):
-        return None
-    rows = [np.concatenate([clip.rows[k] for clip in clips]) for k in range(len(header.codebook_sizes))]
-    return Model.fit(rows, header.codebook_sizes)
+def _pays(model: Model, rows: Sequence[Array], packed: int) -> bool:
+    """Whether the codes and their model take less than `packed` bytes, and the library that codes them is there."""
+    if len(model.to_bytes()) + model.bits(rows) / 8 >= packed:
+        return False
+    try:
+        model.encode([row[:0] for row in rows])
+    except ImportError:
+        return False
+    return True

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from codeczoo.base.audio import Audio, clean
+from codeczoo.base.audio import Audio, clean, stack
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.latents import Latents
 from codeczoo.base.long_clips import (
@@ -67,6 +67,12 @@ class CodecBatches(CodecNetwork):
         if len(groups) == 1 and int(own.max()) == size:
             return (batch,)  # to index all rows would read their lengths from the device again
         return (batch[rows] for rows in groups)
+
+    def _joined(self, decoded: Sequence[Audio]) -> Audio:
+        """What the groups of `_split` decode to, as one batch."""
+        if len(decoded) == 1:
+            return decoded[0]
+        return stack([clip for audio in decoded for clip in audio.split()], self.output_sample_rate)
 
     def _gradients(self) -> torch.set_grad_enabled:
         """Whether PyTorch records what follows: inside `codec.gradients()`, unless the caller has switched that off."""

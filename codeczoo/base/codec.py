@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codeczoo.base.audio import Audio, AudioLike, stack
+from codeczoo.base.audio import Audio, AudioLike
 from codeczoo.base.codes import Codes, describe_weights
 from codeczoo.base.codes_forms import CodesLike, dense_codes
 from codeczoo.base.deprecated import Renamed, decode_latent, encode_latent, refusal_of
@@ -108,12 +108,8 @@ class BaseCodec(CodecInside):
         self._require_decoder()
         codes = self._check_codes(codes, allow_other_weights).to(self.device)
         with self._gradients(), matmul_precision(self.precision):
-            decoded = []
-            for rows in self._split(codes, codes.codes.shape[-1], self.hop_length or 1):
-                decoded.append(self._decode_batch(rows))
-            if len(decoded) == 1:
-                return decoded[0]
-            return stack([clip for audio in decoded for clip in audio.split()], self.output_sample_rate)
+            groups = self._split(codes, codes.codes.shape[-1], self.hop_length or 1)
+            return self._joined([self._decode_batch(rows) for rows in groups])
 
     def reconstruct(
         self,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codeczoo.base.audio import Audio, AudioLike, stack
+from codeczoo.base.audio import Audio, AudioLike
 from codeczoo.base.batches import WITH_GRADIENTS, CodecBatches
 from codeczoo.base.codes import Codes, describe_weights
 from codeczoo.base.device import matmul_precision
@@ -125,13 +125,9 @@ class CodecInside(CodecBatches):
         """
         self._require_vectors()
         latents = self._check_latents(latents, self.vector_dim, "vectors", allow_other_weights)
-        decoded = []
         with self._gradients(), matmul_precision(self.precision):
-            for rows in self._split(latents, latents.values.shape[-1], self.hop_length or 1):
-                decoded.append(self._synthesize_batch(rows))
-        if len(decoded) == 1:
-            return decoded[0]
-        return stack([clip for audio in decoded for clip in audio.split()], self.output_sample_rate)
+            groups = self._split(latents, latents.values.shape[-1], self.hop_length or 1)
+            return self._joined([self._synthesize_batch(rows) for rows in groups])
 
     def straight_through(
         self,

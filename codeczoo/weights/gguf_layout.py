@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 QUANTISED_BLOCK = 32  # values of Q8_0: the rows of a quantised tensor are whole blocks
 
+# How most families' names end there; the last of a family's renames.
+SHORT_ENDS = ((r"\.weight$", ".w"), (r"\.bias$", ".b"))
+
 Tensors = Mapping[str, Tensor]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from codeczoo.base import KeyMap
 from codeczoo.base.key_map import Change, RenamedKeyMap, Rule
 from codeczoo.nn.rvq import codebook_rule
-from codeczoo.weights.gguf_layout import GGUFLayout
+from codeczoo.weights.gguf_layout import SHORT_ENDS, GGUFLayout
 
 if TYPE_CHECKING:
     from codeczoo.codecs.mimi import Mimi
@@ -33,8 +33,7 @@ RENAMES = (
     (r"output_proj\.weight", "op.w"),
     (r"downsample\.conv\.weight", "dn.cv.w"),
     (r"upsample\.conv\.weight", "up.cv.w"),
-    (r"\.weight$", ".w"),
-    (r"\.bias$", ".b"),
+    *SHORT_ENDS,
 )
 PROJECTIONS = Change(r"q\.[sa]\.[io]p\.w", lambda weight: weight[..., None], lambda weight: weight.squeeze(-1))
 SUMS = r"q\.[sa]\.layers\.\d+\.cb\.(es|cu|init)"  # of training; the codebooks made of them are there too

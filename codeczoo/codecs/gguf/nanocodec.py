@@ -10,7 +10,7 @@ from torch import Tensor
 
 from codeczoo.base import KeyMap
 from codeczoo.base.key_map import Change, RenamedKeyMap
-from codeczoo.weights.gguf_layout import GGUFLayout
+from codeczoo.weights.gguf_layout import SHORT_ENDS, GGUFLayout
 
 if TYPE_CHECKING:
     from codeczoo.codecs.nanocodec import NanoCodec
@@ -31,8 +31,7 @@ RENAMES = (
     (rf"\.skip_activation\.{SNAKE}$", ".sk.a"),
     (rf"\.activations\.(\d+)\.{SNAKE}$", r".act.\1.a"),
     (rf"\.post_activation\.{SNAKE}$", ".post.a"),
-    (r"\.weight$", ".w"),
-    (r"\.bias$", ".b"),
+    *SHORT_ENDS,
 )
 
 

@@ -12,7 +12,7 @@ from codeczoo.base import KeyMap
 from codeczoo.base.key_map import RenamedKeyMap
 from codeczoo.nn.log_mel import N_FFT, SAMPLE_RATE
 from codeczoo.nn.mel import mel_filters
-from codeczoo.weights.gguf_layout import GGUFLayout
+from codeczoo.weights.gguf_layout import SHORT_ENDS, GGUFLayout
 
 if TYPE_CHECKING:
     from codeczoo.codecs.s3tokenizer import S3Tokenizer
@@ -32,8 +32,7 @@ RENAMES = (
     (r"\.mlp\.0\.", ".mlp.fc1."),
     (r"\.mlp\.2\.", ".mlp.fc2."),
     (r"^quantizer\._codebook\.project_down\.", "s3t.q.proj."),
-    (r"\.weight$", ".w"),
-    (r"\.bias$", ".b"),
+    *SHORT_ENDS,
 )
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from codeczoo.base import KeyMap
 from codeczoo.base.key_map import Change, RenamedKeyMap
-from codeczoo.weights.gguf_layout import GGUFLayout
+from codeczoo.weights.gguf_layout import SHORT_ENDS, GGUFLayout
 
 if TYPE_CHECKING:
     from codeczoo.codecs.snac import SNAC
@@ -44,8 +44,7 @@ RENAMES = (
         for b in range(4)
         for place, name in (("0", "act"), ("1", "convtr"), (r"2\.linear", "noise"))
     ),
-    (r"\.weight$", ".w"),
-    (r"\.bias$", ".b"),
+    *SHORT_ENDS,
 )
 
 

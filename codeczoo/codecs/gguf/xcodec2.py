@@ -18,7 +18,7 @@ from codeczoo.codecs.gguf.snake_beta import changes
 from codeczoo.nn.alias_free import half_band_filter
 from codeczoo.nn.fbank import BANDS, FLOOR, FRAME, HOP, N_FFT, PREEMPHASIS, w2v_bert_filters
 from codeczoo.nn.fsq import FSQ
-from codeczoo.weights.gguf_layout import GGUFLayout
+from codeczoo.weights.gguf_layout import SHORT_ENDS, GGUFLayout
 
 if TYPE_CHECKING:
     from codeczoo.codecs.xcodec2 import XCodec2
@@ -77,8 +77,7 @@ RENAMES = (
     *((rf"^generator\.backbone\.{theirs}\.", f"xcodec2.decode.{name}.") for theirs, name in BACKBONE.items()),
     (r"^generator\.head\.", "xcodec2.decode.head."),
     (r"\.beta$", ".inv_beta"),
-    (r"\.weight$", ".w"),
-    (r"\.bias$", ".b"),
+    *SHORT_ENDS,
 )
 
 

@@ -178,7 +178,7 @@ class CodecBatches(CodecNetwork):
         """What a hook found, with zeros behind each item."""
         lengths = frames.lengths.to(num_samples.device)
         counts = lengths.tolist()
-        values = frames.values[..., : max(counts)]
+        values = self._in_own_type(frames.values[..., : max(counts)])
         if min(counts) < values.shape[-1]:
             behind = torch.arange(values.shape[-1], device=values.device) >= lengths[:, None, None]
             values = values.clone().masked_fill_(behind, 0)  # laid out in memory as before: sums depend on it
@@ -300,7 +300,7 @@ class CodecBatches(CodecNetwork):
             raise ValueError(
                 f"{self.name}: these {what} decode to at most {most} samples, and their num_samples says {longest}"
             )
-        waveform = clean(decoded.waveform, torch.minimum(wanted, decoded.lengths), rate).waveform
+        waveform = clean(self._in_own_type(decoded.waveform), torch.minimum(wanted, decoded.lengths), rate).waveform
         # Some decoders end a few samples short of the last frame; those samples are zeros.
         if waveform.shape[-1] < longest:
             waveform = nn.functional.pad(waveform, (0, longest - waveform.shape[-1]))

@@ -17,7 +17,6 @@ from codeczoo.base.audio import Audio, AudioLike
 from codeczoo.base.codes import Codes, describe_weights
 from codeczoo.base.codes_forms import CodesLike, dense_codes
 from codeczoo.base.deprecated import Renamed, decode_latent, encode_latent, refusal_of
-from codeczoo.base.device import matmul_precision
 from codeczoo.base.inputs import collate, read_clips
 from codeczoo.base.inside import CodecInside
 from codeczoo.base.stream import Stream
@@ -31,7 +30,7 @@ USER_NAMES = frozenset(
     from_pretrained save_pretrained push_to_hub
     info name sample_rate channels hop_length frame_rate num_codebooks codebook_sizes codebook_choices
     nominal_bitrate bitrate_of causal latency supports_decode
-    device dtype precision max_chunk_seconds weights_source weights_hash weights_id
+    device dtype precision arithmetic max_chunk_seconds weights_source weights_hash weights_id
     """.split()  # noqa: SIM905
 )
 # Names that only a codec with latents offers.
@@ -87,7 +86,7 @@ class BaseCodec(CodecInside):
         encoded = []
         with torch.no_grad():
             batch = self.prepare(audio, sample_rate)
-            with matmul_precision(self.precision):
+            with self._arithmetic(encoding=True):
                 for rows in self._split(batch, batch.waveform.shape[-1], 1):
                     encoded.append(self._encode_batch(rows, count))
         return encoded[0] if len(encoded) == 1 else Codes.cat(encoded)
@@ -107,7 +106,7 @@ class BaseCodec(CodecInside):
         """
         self._require_decoder()
         codes = self._check_codes(codes, allow_other_weights).to(self.device)
-        with self._gradients(), matmul_precision(self.precision):
+        with self._gradients(), self._arithmetic(encoding=False):
             groups = self._split(codes, codes.codes.shape[-1], self.hop_length or 1)
             return self._joined([self._decode_batch(rows) for rows in groups])
 

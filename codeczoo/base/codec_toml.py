@@ -51,6 +51,11 @@ SHARED = {
     "class": Key("string", "the codec class: `Class` of the family's module, or `module:Class`"),
     "network": Key("table", "fields of the class's `Config`; those of a variant go before those of the family"),
     "num_codebooks": Key("number", "codebooks that `encode` uses unless asked for others (default: all)"),
+    "float32_parts": Key(
+        "strings",
+        'modules of the codec that stay in float32 where `precision="fast"` means bfloat16 (default: all that leads '
+        "to codes)",
+    ),
     "code_licence": Key("string", "licence of the published code (default: unknown)"),
     "weights_licence": Key("string", "licence of the published weights, said when they are loaded (default: unknown)"),
     "paper": Key("string", "address of the paper"),
@@ -131,6 +136,8 @@ def read_family(
         if not entry["codec_class"]:
             raise ValueError(f"{place}: class is missing, and [family] has none")
         entry["network"] = {**shared.get("network", {}), **own.get("network", {})}
+        if "float32_parts" in entry:
+            entry["float32_parts"] = tuple(entry["float32_parts"])
         entry["aliases"] = tuple(own.get("aliases", ()))
         entry["second_names"] = own.get("second_names", {})
         for second, what in entry["second_names"].items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-PRECISIONS = ("exact", "fast")
+PRECISIONS = ("exact", "fast", "fastest")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
@@ -80,9 +81,32 @@ def _has_mps() -> bool:
     return torch.backends.mps.is_available()
 
 
+@functools.cache
+def native_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 (AVX512-BF16, AMX, ARM's BF16), as PyTorch reads off it; emulation is
+    slower than float32."""
+    asked = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.12
+    if asked is not None:
+        found = asked()
+        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
+    older = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+    return any(function() for function in older if function is not None)
+
+
+def arithmetic_of(precision: str, device_type: str) -> str:
+    """In what "exact", "fast" or "fastest" multiplies on a kind of device: "float32", "tf32" or "bfloat16"."""
+    if precision == "exact" or device_type not in ("cpu", "cuda"):
+        return "float32"  # float16 on MPS was never measured
+    if device_type == "cpu":
+        return "bfloat16" if native_bfloat16() else "float32"
+    return "tf32" if precision == "fast" else "bfloat16"
+
+
 @contextmanager
-def matmul_precision(precision: str) -> Iterator[None]:
-    """Compute in float32 ("exact": codes are reproducible) or in TF32 on CUDA ("fast"); restored afterwards.
+def matmul_precision(precision: str, device_type: str = "") -> Iterator[None]:
+    """Compute in float32 ("exact": codes are reproducible), or in TF32 on CUDA; restored afterwards. With `device_type`
+    also in bfloat16 where `arithmetic_of` says so: by `torch.autocast`, so that sums, norms and the search in codebooks
+    stay in float32.
 
     Inside, the caller's settings of a lower precision (`allow_tf32`, `set_float32_matmul_precision`, `fp32_precision`;
     for CUDA, or for bfloat16 and TF32 on the CPU) have no effect. "exact" also suspends the caller's autocast. PyTorch
@@ -94,6 +118,8 @@ def matmul_precision(precision: str) -> Iterator[None]:
             for kind in ("cpu", "cuda", "mps"):
                 if torch.is_autocast_enabled(kind):
                     stack.enter_context(torch.autocast(kind, enabled=False))
+        elif device_type and arithmetic_of(precision, device_type) == "bfloat16":
+            stack.enter_context(torch.autocast(device_type, dtype=torch.bfloat16))
         _arithmetic.enter(precision)
         stack.callback(_arithmetic.leave, precision)
         yield

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from codeczoo.base.audio import Audio, AudioLike
 from codeczoo.base.batches import WITH_GRADIENTS, CodecBatches
 from codeczoo.base.codes import Codes, describe_weights
-from codeczoo.base.device import matmul_precision
 from codeczoo.base.latents import Latents
 from codeczoo.base.network import Frames
 
@@ -37,7 +36,7 @@ class CodecInside(CodecBatches):
         found = []
         with self._gradients():
             batch = self.prepare(audio, sample_rate)
-            with matmul_precision(self.precision):
+            with self._arithmetic(encoding=True):
                 for rows in self._split(batch, batch.waveform.shape[-1], 1):
                     found.append(self._latents_batch(rows))
         return found[0] if len(found) == 1 else Latents.cat(found)
@@ -67,7 +66,7 @@ class CodecInside(CodecBatches):
             item = int((~torch.isfinite(latents.values)).flatten(1).any(1).nonzero()[0])
             raise ValueError(f"{self.name}: the latents of item {item} hold NaN or infinity; they have no codes")
         found = []
-        with torch.no_grad(), matmul_precision(self.precision):
+        with torch.no_grad(), self._arithmetic(encoding=True):
             for rows in self._groups_of(latents):
                 found.append(self._quantize_batch(rows, count))
         return found[0] if len(found) == 1 else Codes.cat(found)
@@ -91,7 +90,7 @@ class CodecInside(CodecBatches):
         self._require_vectors()
         codes = self._check_codes(codes, allow_other_weights).to(self.device)
         found = []
-        with self._gradients(), matmul_precision(self.precision):
+        with self._gradients(), self._arithmetic(encoding=False):
             for rows in self._split(codes, codes.codes.shape[-1], self.hop_length or 1):
                 frames = self._vectors(self._dense(rows), rows.lengths, rows.side_info)
                 found.append(self._as_latents(frames, rows.num_samples, codes.weights))
@@ -125,7 +124,7 @@ class CodecInside(CodecBatches):
         """
         self._require_vectors()
         latents = self._check_latents(latents, self.vector_dim, "vectors", allow_other_weights)
-        with self._gradients(), matmul_precision(self.precision):
+        with self._gradients(), self._arithmetic(encoding=False):
             groups = self._split(latents, latents.values.shape[-1], self.hop_length or 1)
             return self._joined([self._synthesize_batch(rows) for rows in groups])
 
@@ -147,7 +146,7 @@ class CodecInside(CodecBatches):
         count = self.choose_codebooks(num_codebooks, bitrate)
         latents = self._check_latents(latents, self.latent_dim, "latents", allow_other_weights)
         found = []
-        with self._gradients(), matmul_precision(self.precision):
+        with self._gradients(), self._arithmetic(encoding=True):
             for rows in self._groups_of(latents):
                 frames = Frames(rows.values, rows.lengths, rows.side_info)
                 found.append(self._as_latents(self._straight_through(frames, count), rows.num_samples, rows.weights))

@@ -3,14 +3,18 @@ at home on one device, fed with audio of any form."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from codeczoo.base.audio import Audio, AudioLike
+from codeczoo.base.device import arithmetic_of, matmul_precision
 from codeczoo.base.inputs import collate, read_clips
 from codeczoo.base.warn_once import warn_once
 
@@ -18,6 +22,23 @@ if TYPE_CHECKING:
     from codeczoo.base.key_map import KeyMap
     from codeczoo.base.variant import Variant
     from codeczoo.weights.gguf_layout import GGUFLayout
+
+
+CALLS = ("forward", "step", "first_chunk", "encode", "decode")  # how a part of a network is called
+
+
+def _in_float32(model: Model, part: nn.Module, method: str, *args: Any, **options: Any) -> Any:
+    """`part.method(...)`, as its class has it."""
+    call = getattr(type(part), method)
+    if model.precision != "fast" or not torch.is_autocast_enabled(model.device.type):
+        return call(part, *args, **options)
+    args, options = tree_map(lambda x: x.float() if _is_half(x) else x, (args, options))
+    with torch.autocast(model.device.type, enabled=False):
+        return call(part, *args, **options)
+
+
+def _is_half(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dtype in (torch.bfloat16, torch.float16)
 
 
 class Model(nn.Module):
@@ -75,6 +96,34 @@ class Model(nn.Module):
     def audio_dtype(self) -> torch.dtype:
         """Of the audio that goes in."""
         return self.dtype
+
+    # -- arithmetic -----------------------------------------------------------------------------
+
+    @property
+    def arithmetic(self) -> str:
+        """What `precision` means on this device: "float32", "tf32" or "bfloat16", and what stays in float32."""
+        kind = arithmetic_of(self.precision, self.device.type)
+        if kind != "bfloat16" or self.precision == "fastest":
+            return kind
+        parts = self.variant.float32_parts
+        return f"{kind}; float32 in {'all that leads to codes' if parts is None else ', '.join(parts) or 'nothing'}"
+
+    def _arithmetic(self, encoding: bool) -> AbstractContextManager[None]:
+        """The arithmetic of what leads to codes, or of what follows them."""
+        careful = encoding and self.precision == "fast" and self.variant.float32_parts is None
+        return matmul_precision(self.precision, "" if careful else self.device.type)
+
+    def _in_own_type(self, x: Tensor) -> Tensor:
+        """What bfloat16 arithmetic gave, in the network's own type: no value changes."""
+        return x.to(self.dtype) if _is_half(x) and not _is_half(self._anchor) else x
+
+    def keep_parts_in_float32(self) -> None:
+        """Make `float32_parts` of the variant leave bfloat16 when they are called, under precision "fast"."""
+        for name in self.variant.float32_parts or ():
+            part = self.get_submodule(name)
+            for method in CALLS:
+                if hasattr(type(part), method):
+                    setattr(part, method, functools.partial(_in_float32, self, part, method))
 
     # -- audio ----------------------------------------------------------------------------------
 

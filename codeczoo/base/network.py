@@ -137,10 +137,14 @@ class CodecNetwork(Model):
         return self.quantizer, self.quantizer
 
     def _encode(self, waveform: Tensor, lengths: Tensor, num_codebooks: int) -> Encoded:
-        return self._quantize(self._latents(waveform, lengths), num_codebooks)
+        return self._quantize(self._frames_in_own_type(self._latents(waveform, lengths)), num_codebooks)
 
     def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
-        return self._synthesize(self._vectors(codes, lengths, side_info), num_samples)
+        return self._synthesize(self._frames_in_own_type(self._vectors(codes, lengths, side_info)), num_samples)
+
+    def _frames_in_own_type(self, frames: Frames) -> Frames:
+        """Between two networks values have the codec's type, as `latents` and `vectors` give them."""
+        return frames._replace(values=self._in_own_type(frames.values))
 
     @property
     def _has_latents(self) -> bool:
@@ -174,14 +178,14 @@ class CodecNetwork(Model):
         self, waveform: Tensor, state: State, num_codebooks: int
     ) -> tuple[Tensor, Tensor | None, State]:
         values, counts, state = self._stream_latents_warmup(waveform, state)
-        return self._quantizers()[0].quantize(values, num_codebooks), counts, state
+        return self._quantizers()[0].quantize(self._in_own_type(values), num_codebooks), counts, state
 
     def _stream_encode_step(self, waveform: Tensor, state: State, num_codebooks: int) -> tuple[Tensor, State]:
         if not self._has_latents:
             codes, _, state = self._stream_encode_warmup(waveform, state, num_codebooks)
             return codes, state
         values, state = self._stream_latents_step(waveform, state)
-        return self._quantizers()[0].quantize(values, num_codebooks), state
+        return self._quantizers()[0].quantize(self._in_own_type(values), num_codebooks), state
 
     def _stream_encode_flush(
         self, rest: Tensor, lengths: Tensor, state: State, num_codebooks: int
@@ -189,7 +193,7 @@ class CodecNetwork(Model):
         values, counts = self._stream_latents_flush(rest, lengths, state)
         if values.shape[-1] == 0:  # not every quantiser takes no frames
             return lengths.new_zeros(len(values), num_codebooks, 0), counts
-        return self._quantizers()[0].quantize(values, num_codebooks), counts
+        return self._quantizers()[0].quantize(self._in_own_type(values), num_codebooks), counts
 
     def _stream_decode_start(self, batch_size: int) -> State:
         raise NotImplementedError
@@ -202,7 +206,7 @@ class CodecNetwork(Model):
         return waveform, state
 
     def _stream_decode_warmup(self, codes: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
-        return self._stream_synthesize_warmup(self._quantizers()[1].vectors(codes), state)
+        return self._stream_synthesize_warmup(self._in_own_type(self._quantizers()[1].vectors(codes)), state)
 
     def _stream_decode_is_warm(self, state: State) -> bool:
         return True
@@ -211,7 +215,7 @@ class CodecNetwork(Model):
         if not self._has_vectors:
             waveform, _, state = self._stream_decode_warmup(codes, state)
             return waveform, state
-        return self._stream_synthesize_step(self._quantizers()[1].vectors(codes), state)
+        return self._stream_synthesize_step(self._in_own_type(self._quantizers()[1].vectors(codes)), state)
 
     def _stream_decode_flush(self, state: State) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError

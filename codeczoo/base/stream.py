@@ -41,7 +41,6 @@ from codeczoo.base.audio import Audio
 from codeczoo.base.codes import PAD, Codes, describe_weights
 from codeczoo.base.codes_forms import CodesLike, dense_codes
 from codeczoo.base.cuda_graph import CapturedSteps, State, Step, where
-from codeczoo.base.device import matmul_precision
 from codeczoo.base.network import CodecNetwork
 from codeczoo.base.sample_values import LOUD, check_peak, peak_of
 
@@ -122,7 +121,7 @@ class Stream:
             )
         counts = None
         self._encoder_is_warm = self._encoder_is_warm or self.codec._stream_encode_is_warm(self.encoder_state)
-        with matmul_precision(self.codec.precision):
+        with self.codec._arithmetic(encoding=True):
             if self._encoder_is_warm:
                 step = lambda x, state: self.codec._stream_encode_step(x, state, self.num_codebooks)  # noqa: E731
                 codes, self.encoder_state = self._run(step, waveform, self.encoder_state, self._encoder_graphs)
@@ -157,7 +156,7 @@ class Stream:
             )
         if lengths is None:
             lengths = torch.full((self.batch_size,), waveform.shape[-1], device=self.codec.device)
-        with matmul_precision(self.codec.precision):
+        with self.codec._arithmetic(encoding=True):
             codes, counts = self.codec._stream_encode_flush(waveform, lengths, self.encoder_state, self.num_codebooks)
         start = self.codec._stream_encode_start(self.batch_size)
         self._encoder_is_warm = False
@@ -185,7 +184,7 @@ class Stream:
         dense = checked.codes.clamp(min=0).to(self.codec.device)
         counts = None
         self._decoder_is_warm = self._decoder_is_warm or self.codec._stream_decode_is_warm(self.decoder_state)
-        with matmul_precision(self.codec.precision):
+        with self.codec._arithmetic(encoding=False):
             if self._decoder_is_warm:
                 step = self.codec._stream_decode_step
                 waveform, self.decoder_state = self._run(step, dense, self.decoder_state, self._decoder_graphs)
@@ -197,7 +196,7 @@ class Stream:
     @torch.no_grad()
     def flush_decoder(self) -> Audio:
         """End every active item: the audio still held back. These items are then at their start again."""
-        with matmul_precision(self.codec.precision):
+        with self.codec._arithmetic(encoding=False):
             waveform, counts = self.codec._stream_decode_flush(self.decoder_state)
         start = self.codec._stream_decode_start(self.batch_size)
         self._decoder_is_warm = False
@@ -342,4 +341,5 @@ class Stream:
     def _audio(self, waveform: Tensor, counts: Tensor | None) -> Audio:
         lengths = self._counts(counts, waveform.shape[-1])
         behind = torch.arange(waveform.shape[-1], device=waveform.device) >= lengths[:, None, None]
+        waveform = self.codec._in_own_type(waveform)
         return Audio(waveform.masked_fill(behind, 0), lengths, self.codec.output_sample_rate)

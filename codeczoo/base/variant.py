@@ -61,6 +61,7 @@ class Variant:
     second_names: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     network: Mapping[str, Any] = field(default_factory=dict)  # fields of the family's config dataclass
     num_codebooks: int | None = None  # used when the caller asks for none; None = all
+    float32_parts: tuple[str, ...] | None = None  # of precision="fast" in bfloat16; None = all that leads to codes
     weights: WeightsSource | None = None
     copies: tuple[WeightsSource, ...] = ()
     code_licence: str = "unknown"

@@ -50,13 +50,17 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="audio in one batch at most, with padding (default: 120, on CUDA 1200)",
     )
-    add_device(group, "exact: float32, codes can be reproduced (default); fast: TF32 where there is some")
+    precision = (
+        "exact: float32, codes can be reproduced (default); fast: TF32 or bfloat16 where the device has it and few "
+        "codes change; fastest: bfloat16 everywhere"
+    )
+    add_device(group, precision)
 
 
 def add_device(group: argparse._ActionsContainer, precision: str) -> None:
     """--device and --precision; `precision`: the help of the latter."""
     group.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
-    group.add_argument("--precision", choices=("exact", "fast"), default="exact", help=precision)
+    group.add_argument("--precision", choices=("exact", "fast", "fastest"), default="exact", help=precision)
 
 
 def add_reader_arguments(parser: argparse.ArgumentParser) -> None:

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="separate N times with random delays and average; --seed fixes them (default 0: once, without)",
     )
-    add_device(group, "fast: TF32 where there is some (default: exact)")
+    add_device(group, "fast, fastest: TF32 where there is some (default: exact)")
 
 
 def run(args: argparse.Namespace) -> int:

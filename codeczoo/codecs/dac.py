@@ -51,7 +51,6 @@ from codeczoo.base import (
     collate,
     compare_settings,
     dense_or_none,
-    matmul_precision,
     read_clips,
     resample,
 )
@@ -196,7 +195,7 @@ class DAC(BaseCodec):
         Raises:
             TypeError, ValueError: audio that cannot be taken, clips that differ, a window too short for one frame.
         """
-        with matmul_precision(self.precision):
+        with self._arithmetic(encoding=True):
             return self._compress(audio, sample_rate, win_duration, normalize_db, num_codebooks)
 
     @torch.no_grad()
@@ -207,7 +206,7 @@ class DAC(BaseCodec):
             FileNotFoundError: no such file.
             ValueError: not a `.dac` file, or one that this codec cannot have made.
         """
-        with matmul_precision(self.precision):
+        with self._arithmetic(encoding=False):
             return self._decompress(file if isinstance(file, DACFile) else DACFile.load(file))
 
     def _compress(

@@ -21,7 +21,7 @@ PACKAGES = ("torch", "numpy", "soundfile", "pesq", "praat-parselmouth", "safeten
 
 
 def describe_codec(codec: BaseCodec) -> dict[str, Any]:
-    """`codec.info` (without other names of the codec), its weights and its precision."""
+    """`codec.info` (without other names of the codec), its weights, its precision and what that means on its device."""
     info = asdict(codec.info)
     return jsonable(
         {
@@ -29,6 +29,7 @@ def describe_codec(codec: BaseCodec) -> dict[str, Any]:
             "weights_hash": codec.weights_hash,
             "weights_source": codec.weights_source,
             "precision": codec.precision,
+            "arithmetic": codec.arithmetic,
             "dtype": str(codec.dtype),
         }
     )

@@ -38,6 +38,7 @@ CODEC_FACTS = (
     "weights_hash",
     "weights_source",
     "precision",
+    "arithmetic",
 )
 
 

@@ -78,6 +78,7 @@ def load_model(
         seed=seed,
     )
     model.precision = precision
+    model.keep_parts_in_float32()
     model.eval().requires_grad_(False).to(place)
     log.info("%s on %s in %.1f s", variant.name, place, time.perf_counter() - started)
     return model

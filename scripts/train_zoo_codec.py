@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from codeczoo.base.catalogue import Variant, find_variant
 from codeczoo.codecs.zoo import OUTPUT_GAIN, Stage, Zoo
 from codeczoo.nn.rvq import nearest
-from scripts.zoo_codec_losses import RESOLUTIONS, Discriminator, spectral_losses
+from scripts.zoo_codec_losses import RESOLUTIONS, Discriminator, envelope_loss, spectral_losses
 
 KINDS = {"speech": 0.85, "music": 0.1, "audio": 0.05}  # share of the pieces
 OFTEN = (0.125, 0.25, 0.25, 0.25, 0.125)  # how often each of RESOLUTIONS is looked at
@@ -268,6 +268,9 @@ class Run:
             + options.commitment * commitment
         )
         told = {**losses._asdict(), "commitment": commitment}
+        if options.envelope:
+            told["envelope"] = envelope_loss(y[:, 0], x[:, 0], codec.sample_rate)
+            total = total + options.envelope * told["envelope"]
         if self.discriminator and self.step >= options.discriminator_from:
             assert self.opponent is not None
             own = self.discriminator.own_loss(x[:, 0], y[:, 0])
@@ -363,7 +366,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quantise-from", type=int, default=300, metavar="STEP")
     parser.add_argument("--all-codebooks", type=float, default=0.3, help="share of pieces that use every codebook")
     parser.add_argument("--resolutions", type=int, default=3, help=f"of {len(RESOLUTIONS)}, compared in a step")
-    for name, weight in {"mel": 1.0, "magnitude": 3.0, "complex": 0.7, "commitment": 0.05}.items():
+    for name, weight in {"mel": 1.0, "magnitude": 3.0, "complex": 0.7, "envelope": 0.5, "commitment": 0.05}.items():
         parser.add_argument(f"--{name}", type=float, default=weight, help="weight of that loss")
     parser.add_argument("--discriminator-from", type=int, default=0, metavar="STEP", help="0 = none")
     parser.add_argument("--believed", type=float, default=0.1, help="weight of the discriminator's opinion")

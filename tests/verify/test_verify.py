@@ -23,6 +23,7 @@ from codeczoo.verify import Check, Report, verify
 from codeczoo.verify.expected import known, records_of, with_data, without_data
 from codeczoo.verify.superb import on_superb
 from tests.support.command_line import write_sound
+from tests.support.golden import golden_state_dict
 from tests.support.hub_server import HubServer
 from tests.support.published import small_checkpoint
 from tests.support.registering import registered_for_a_while
@@ -91,6 +92,23 @@ def test_the_published_form_through_the_hub(small: tuple[str, Tensors], hub: Hub
     assert "the published file someone/small/model.safetensors" in report.checks[0].found
     again = verify(name, expect=home / "trusted.json", device="cpu", local_files_only=True)
     assert outcomes(again)["tensors' values"] == "passed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_full_size_through_the_hub(name: str, hub: HubServer, home: Path) -> None:
+    """The same of networks of the published size, whose files are pinned by size and hash as published ones are."""
+    content = save({key: value.contiguous() for key, value in golden_state_dict(*FAMILIES[name]).items()})
+    hub.add("someone/full", {"model.safetensors": content})
+    pin = WeightsSource(
+        repo="someone/full", file="model.safetensors", sha256=hashlib.sha256(content).hexdigest(), size=len(content)
+    )
+    with registered_for_a_while():
+        variant = replace(find_variant(name), name="full_one", root="", aliases=(), second_names={}, copies=())
+        register_codec(replace(variant, weights=pin))
+        report = verify("full_one", device="cpu")
+    assert failed(report) <= {"STOI of the embedded speech"}, "the weights are noise"
+    assert outcomes(report)["ragged batch = alone"] == "passed"
 
 
 def test_a_changed_file_is_the_first_check_that_fails(

@@ -15,7 +15,7 @@ class Extra(NamedTuple):
 
 
 EXTRAS: Mapping[str, Extra] = {
-    "app": Extra("`codeczoo app`, a page to try codecs on", ("gradio", "matplotlib", "pillow")),
+    "app": Extra("`codeczoo app`, a page to try codecs on", ("gradio", "jinja2", "matplotlib", "pillow")),
     "czt": Extra("entropy-coded .czt files", ("constriction",)),
     "files": Extra("AAC, M4A, WMA, WebM and what else libsndfile does not read; web addresses", ("aiohttp", "av")),
     "gguf": Extra("reading quantised GGUF files, and writing GGUF", ("gguf",)),

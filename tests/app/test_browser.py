@@ -194,7 +194,9 @@ def test_a_second_user_waits_and_gets_an_own_result(chromium: Browser, address: 
     sf.write(tmp_path / "long.flac", np.tile(speech, 7), rate)
     with visiting(chromium, address) as first, visiting(chromium, address) as second:
         upload(first, tmp_path / "long.flac")
-        expect(first.locator("#recording").get_by_role("button", name="Play", exact=True)).to_be_visible(timeout=PATIENCE)
+        expect(first.locator("#recording").get_by_role("button", name="Play", exact=True)).to_be_visible(
+            timeout=PATIENCE
+        )
         take_example(second)
         first.get_by_role("button", name="Compare").click()
         second.get_by_role("button", name="Compare").click()

@@ -20,7 +20,7 @@ EXTRAS: Mapping[str, Extra] = {
     "files": Extra("AAC, M4A, WMA, WebM and what else libsndfile does not read; web addresses", ("aiohttp", "av")),
     "gguf": Extra("reading quantised GGUF files, and writing GGUF", ("gguf",)),
     "hf": Extra("data sets of the hub, and tokens in Parquet", ("datasets",)),
-    "mcd": Extra("the metric mcd", ("pyworld", "setuptools")),
+    "mcd": Extra("the metric mcd; building it takes a C++ compiler", ("pyworld", "setuptools")),
     "models": Extra("metrics by networks that judge speech", ("onnxruntime", "soxr", "speechmos", "webrtcvad-wheels")),
     "onnx": Extra("S3Tokenizer's published ONNX files", ("onnx",)),
     "packed": Extra("packed weights", ("zstandard",)),
@@ -32,7 +32,7 @@ EXTRAS: Mapping[str, Extra] = {
     ),
     "superb": Extra("Codec-SUPERB's protocol", ("pesq", "praat-parselmouth", "soxr")),
     "torchaudio": Extra("nothing here; what it returns is taken", ("torchaudio",)),
-    "visqol": Extra("the metric visqol", ("visqol-python",)),
+    "visqol": Extra("the metric visqol; building it takes a C++ compiler", ("visqol-python",)),
 }
 # Packages that only bring weights, and are installed without what they depend on → what they are for.
 WEIGHT_PACKAGES = {"distillmos": "the metric distillmos", "Resemblyzer": "the metric sim_resemblyzer"}

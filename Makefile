@@ -21,7 +21,7 @@ PYTEST := $(TEST_ENV) $(PY) -m pytest -n $(WORKERS) --dist worksteal --durations
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-full lint format clean
+.PHONY: help demo test test-full lint format release-check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -37,15 +37,20 @@ test: $(VENV)/.dev  ## run the tests, without those marked slow
 test-full: $(VENV)/.dev  ## run all tests
 	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev  ## ruff, mypy, and which room of the package may import which
+lint: $(VENV)/.dev  ## ruff, mypy, which room may import which, and the workflows (by actionlint too, if it is there)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@if command -v actionlint >/dev/null; then actionlint; fi
 
 format: $(VENV)/.dev  ## put the code into ruff's format
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+release-check: $(VENV)/.dev  ## build, check the archives and their content, install the wheel by itself and use it
+	$(PY) -m scripts.release_check $(RELEASE_ARGS)
 
 clean:  ## remove the virtual environment, caches and builds; results/ stays
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info

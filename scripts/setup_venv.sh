@@ -38,7 +38,7 @@ choose_python() {
 pip_install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"; }
 
 case $profile in
-    runtime) requirement=".[pesq,report]" ;;
+    runtime) requirement=".[pesq,pitch,report]" ;;
     dev) requirement=".[dev,mcd,visqol]" ;;
     *) fail "unknown profile $profile: it is runtime or dev" ;;
 esac

@@ -31,7 +31,7 @@ def mcd(
         lengths: [B].
         pool: where it runs; None = the shared one.
 
-    Undefined: `silent_reference`, `silent_estimate` (it would measure WORLD's own floor), `timeout`.
+    Undefined: `not_installed`, `silent_reference`, `silent_estimate` (it would measure WORLD's own floor), `timeout`.
     """
     return start_mcd(Pair.of(reference, estimate, sample_rate, lengths), ["mcd"], pool or shared_pool()).finish()["mcd"]
 

@@ -19,7 +19,6 @@ from codeczoo.metrics.pair import Pair, Result, Undefined
 log = logging.getLogger(__name__)
 
 RATE = 16000  # Hz, of all networks here
-NO_MODEL = "no_model"
 GROUP_SECONDS = 60.0  # of audio that go through a network at once, padding counted
 REMEMBERED = 10_000  # values of originals, which come again with every codec
 
@@ -108,9 +107,9 @@ class Memory:
 
 
 def no_model(pair: Pair, names: Sequence[str], error: NoModelError) -> dict[str, Result]:
-    """NaN with the reason `no_model` for every clip; why is said once."""
+    """NaN for every clip, with the reason `no_model` or, of a package, `not_installed`; why is said once."""
     _say_once(str(error))
-    return {name: Result.of((None, reason or NO_MODEL) for reason in pair.reasons) for name in names}
+    return {name: Result.of((None, reason or error.reason) for reason in pair.reasons) for name in names}
 
 
 @functools.cache

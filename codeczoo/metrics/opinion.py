@@ -42,8 +42,8 @@ def distillmos(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: T
         sample_rate: in Hz; resampled to 16 kHz with the `hann` filter.
         lengths: [B].
 
-    The weights lie in the package distillmos (`pip install --no-deps distillmos`). Undefined: `no_model`, `too_short`
-    (no samples), `silent_estimate`.
+    The weights lie in the package distillmos (`pip install --no-deps distillmos`). Undefined: `no_model`,
+    `not_installed`, `too_short` (no samples), `silent_estimate`.
     """
     return opinions(Pair.of(reference, estimate, sample_rate, lengths), ["distillmos"])["distillmos"]
 
@@ -62,7 +62,8 @@ def _dnsmos(name: str, what: str) -> Callable[..., Result]:
         lengths: [B].
 
     Samples beyond full scale are taken as they are. Of clips from 17 s on, the published package leaves out windows;
-    so does this. Needs `codeczoo[models]`. Undefined: `no_model`, `too_short` (no samples), `silent_estimate`.
+    so does this. Needs `codeczoo[models]`. Undefined: `no_model`, `not_installed`, `too_short` (no samples),
+    `silent_estimate`.
     """
     return metric
 

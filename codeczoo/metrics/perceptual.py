@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -89,8 +88,8 @@ def visqol(
         lengths: [B].
         pool: where it runs; None = the shared one.
 
-    By visqol-python with the support vector model that comes with it. Undefined: `too_short` (under about a second:
-    no patch fits), `silent_reference`, `silent_estimate`, `timeout`.
+    By visqol-python with the support vector model that comes with it. Undefined: `not_installed`, `too_short` (under
+    about a second: no patch fits), `silent_reference`, `silent_estimate`, `timeout`.
     """
     pair = Pair.of(reference, estimate, sample_rate, lengths)
     return start_visqol(pair, ["visqol"], pool or shared_pool()).finish()["visqol"]
@@ -109,11 +108,9 @@ def submit_pesq(pair: Pair, band: Band, pool: WorkerPool, *, upsample: bool = Fa
     """A task for each channel of each item, [B][C]. `upsample`: judge clips of a lower rate than the standard's too."""
     view = pair.resampled_for_pesq(band.rate)
     x, y = (side.cpu().numpy() for side in (view.reference, view.estimate))
-    absent = torch.tensor(importlib.util.find_spec("pesq") is None)
     low = torch.tensor(pair.sample_rate < band.rate and not upsample)
     reasons = pair.row_reasons(
         [
-            ("not_installed", absent),
             (f"rate_below_{band.rate // 1000}k", low),
             ("too_short", view.lengths < band.shortest),
             ("silent_reference", pair.silent_reference),

@@ -40,8 +40,8 @@ def f0_corr(
 
     Codec-SUPERB's `f0corr` is another quantity (see `superb/f0corr`): it deletes unvoiced frames and warps time, so
     that even unrelated utterances score 0.5 to 0.8 there.
-    Undefined: `too_short` (under 60 ms), `unvoiced` (one of both throughout), `too_few_voiced` (under 10 frames
-    voiced in both), `constant_pitch`.
+    Undefined: `not_installed` (Praat is the extra `codeczoo[pitch]`), `too_short` (under 60 ms), `unvoiced`
+    (one of both throughout), `too_few_voiced` (under 10 frames voiced in both), `constant_pitch`.
     """
     return _measured(Pair.of(reference, estimate, sample_rate, lengths), "f0_corr", pool)
 
@@ -101,7 +101,7 @@ def vuv_error(
 ) -> Result:
     """The share of frames that are voiced in one signal and unvoiced in the other; 0 is best.
 
-    Arguments as `f0_corr`. Undefined: `too_short` only; silence is unvoiced.
+    Arguments as `f0_corr`. Undefined: `not_installed` and `too_short` only; silence is unvoiced.
     """
     return _measured(Pair.of(reference, estimate, sample_rate, lengths), "vuv_error", pool)
 

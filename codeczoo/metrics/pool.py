@@ -121,7 +121,8 @@ class WorkerPool:
         Returns:
             A future of a `Reply`, which is `crashed` where two workers were lost over it, one after the other, and
             `timeout` where one had to be ended. It raises only what is no clip's fault: PoolError when no worker
-            can start, ImportError when a library is missing.
+            can start, ImportError when a library is
+            there and does not import.
         """
         if reason is not None:
             done: Future[Reply] = Future()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,6 +27,10 @@ from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.pool import PendingMetrics, WorkerPool, shared_pool
 from codeczoo.metrics.table import METRICS, Metric, find_metrics
 
+log = logging.getLogger(__name__)
+
+NOT_INSTALLED = "not_installed"
+
 Batch = Audio | Tensor | np.ndarray | Sequence[Tensor | np.ndarray] | Sequence[Audio]
 
 
@@ -47,7 +53,8 @@ def evaluate(
             one; nothing is filled, aligned or normalised.
         sample_rate: in Hz; needed where one of both is not an `Audio`. Two `Audio` of different rates are compared
             at the reference's: the estimate is resampled, and `Scores.resampled` says so.
-        metrics: a name, names or patterns (`"superb/*"`) of `METRICS`; None = `DEFAULT_METRICS`.
+        metrics: a name, names or patterns (`"superb/*"`) of `METRICS`; None = `DEFAULT_METRICS`. One whose package is
+            not installed is NaN (`not_installed`), and a warning says what to install.
         device: where batched metrics are computed; None = where the reference is.
         num_workers: processes for those that libraries compute; None = one a core. They stay for the next call.
         pool: a `WorkerPool` of your own instead, with its own time limit.
@@ -56,7 +63,6 @@ def evaluate(
 
     Raises:
         KeyError: an unknown metric (the message says which come near).
-        ImportError: a metric of an extra that is not installed (the message names it).
         TypeError, ValueError: input of a wrong type, shape or rate; no clip at all.
     """
     evaluation = start_evaluation(
@@ -79,6 +85,10 @@ class Evaluation:
         self._started: list[PendingMetrics] = []
         engines: dict[Any, list[str]] = {}
         for metric in wanted:
+            if lacks := metric.lacks:
+                _say_once(lacks)
+                self._results[metric.name] = Result.of((None, reason or NOT_INSTALLED) for reason in pair.reasons)
+                continue
             engines.setdefault(metric.engine, []).append(metric.name)
         pooled = {metric.engine for metric in wanted if metric.where == "pool"}
         try:
@@ -142,6 +152,11 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    log.warning("%s", message)
 
 
 class Summary(NamedTuple):

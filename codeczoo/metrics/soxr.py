@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.metrics.judged import RATE, Rows
-from codeczoo.metrics.networks.models import NoModelError
+from codeczoo.metrics.networks.models import NotInstalledError
 from codeczoo.metrics.pair import Pair
 
 
@@ -18,7 +18,7 @@ class SoxrRows(Rows):
 
     def __init__(self, pair: Pair, side: str) -> None:
         if pair.sample_rate != RATE and importlib.util.find_spec("soxr") is None:
-            raise NoModelError("this metric resamples with soxr: pip install 'codeczoo[models]'")
+            raise NotInstalledError("this metric resamples with soxr: pip install 'codeczoo[models]'")
         super().__init__(pair, side, shortest=1, mono=True)
         rate = pair.sample_rate
         self.clips = [_resampled(clip.cpu().float(), rate) for clip in self.clips]

@@ -42,8 +42,8 @@ def sim_resemblyzer(reference: Tensor, estimate: Tensor, sample_rate: int, lengt
         lengths: [B].
 
     The weights lie in the package Resemblyzer (`pip install --no-deps Resemblyzer`). Its embeddings are never negative,
-    so that unlike voices score above 0 too. Undefined: `no_model`, `silent_reference`, `silent_estimate`, `no_voice`
-    (its voice detector hears none in the original, or in the estimate).
+    so that unlike voices score above 0 too. Undefined: `no_model`, `not_installed`, `silent_reference`,
+    `silent_estimate`, `no_voice` (its voice detector hears none in the original, or in the estimate).
     """
     return similarities(Pair.of(reference, estimate, sample_rate, lengths), ["sim_resemblyzer"])["sim_resemblyzer"]
 

@@ -66,7 +66,8 @@ def superb_pesq(
 ) -> Result:
     """Codec-SUPERB's `pesq` and `pesq-wb`, which are one wide-band call made twice; 1.0 where it fails.
 
-    A clip that kills the C code is NaN (`crashed`): there the published benchmark has no number either.
+    A clip that kills the C code is NaN (`crashed`): there the published benchmark has no number either. Without the
+    package pesq all are NaN (`not_installed`).
     """
     pair = Pair.of(reference, estimate, sample_rate, lengths)
     return start_superb(pair, ["superb/pesq"], pool or shared_pool()).finish()["superb/pesq"]
@@ -84,7 +85,8 @@ def superb_f0corr(
 
     Signals at 16 kHz are given to Praat as if at 22 050 Hz (so the limits are 36 to 798 Hz and the step 16 ms),
     voicing threshold 0.6. Unvoiced frames are deleted, cents taken relative to the median, and the Pearson correlation
-    is that along a freely warped path: two unrelated utterances score 0.48 to 0.80.
+    is that along a freely warped path: two unrelated utterances score 0.48 to 0.80. Without Praat (`codeczoo[pitch]`)
+    all are NaN (`not_installed`).
     """
     pair = Pair.of(reference, estimate, sample_rate, lengths)
     return start_superb(pair, ["superb/f0corr"], pool or shared_pool()).finish()["superb/f0corr"]
@@ -142,6 +144,6 @@ def _stoi(pair: Pair) -> Result:
 def _with_fallback(result: Result, value: float) -> Result:
     """`value` where there is a reason why there is none, unless that is one that ends the published program."""
     values = result.values.clone()
-    fallen = [reason is not None and reason not in ("crashed", "timeout") for reason in result.reasons]
+    fallen = [reason is not None and reason not in ("crashed", "timeout", "not_installed") for reason in result.reasons]
     values[torch.tensor(fallen, dtype=torch.bool)] = value
     return Result(values, result.reasons)

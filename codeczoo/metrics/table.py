@@ -56,7 +56,8 @@ class Metric:
         better: which way is better.
         unit: of its values; empty = none.
         where: what is computed where.
-        requires: modules that it imports, and the extra of codeczoo that installs them.
+        requires: modules that it imports, and the extra of codeczoo that installs them; without them its values are
+            NaN, `not_installed`.
         default: whether `evaluate` computes it unless told otherwise.
     """
 
@@ -75,12 +76,12 @@ class Metric:
         """The first sentence of the definition."""
         return (self.function.__doc__ or "").split("\n")[0].split(";")[0].rstrip(".")
 
-    def check_installed(self) -> None:
-        """Raises ImportError, naming what to install, where a module is missing."""
-        for module in self.requires:
-            if importlib.util.find_spec(module) is None:
-                wanted = f"codeczoo[{self.extra}]" if self.extra else module
-                raise ImportError(f"metric {self.name!r} needs {module}: pip install '{wanted}'")
+    @property
+    def lacks(self) -> str | None:
+        """What must be installed before there are values, as a sentence; None where nothing is missing."""
+        missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
+        wanted = f"codeczoo[{self.extra}]" if self.extra else " ".join(missing)
+        return f"metric {self.name!r} needs {', '.join(missing)}: pip install '{wanted}'" if missing else None
 
 
 def _pooled(
@@ -119,15 +120,15 @@ METRICS: Mapping[str, Metric] = {
         Metric("waveform", waveform, sample_distances, "lower"),
         Metric("si_sdr", si_sdr, sample_distances, "higher", "dB"),
         Metric("snr", snr, sample_distances, "higher", "dB"),
-        _pooled("pesq_wb", pesq_wb, start_pesq, "higher", "MOS", (), "pesq"),  # without its package: `not_installed`
-        _pooled("pesq_nb", pesq_nb, start_pesq, "higher", "MOS", (), "pesq", default=False),
+        _pooled("pesq_wb", pesq_wb, start_pesq, "higher", "MOS", _ITU, "pesq"),
+        _pooled("pesq_nb", pesq_nb, start_pesq, "higher", "MOS", _ITU, "pesq", default=False),
         Metric("stoi", stoi, intelligibility, "higher"),
         Metric("estoi", estoi, intelligibility, "higher"),
-        _pooled("f0_corr", f0_corr, start_pitch, "higher", "", _PRAAT),
-        _pooled("f0_rmse", f0_rmse, start_pitch, "lower", "cents", _PRAAT),
-        _pooled("vuv_error", vuv_error, start_pitch, "lower", "", _PRAAT),
-        _pooled("f0_gpe", f0_gpe, start_pitch, "lower", "", _PRAAT, default=False),
-        _pooled("f0_ffe", f0_ffe, start_pitch, "lower", "", _PRAAT, default=False),
+        _pooled("f0_corr", f0_corr, start_pitch, "higher", "", _PRAAT, "pitch"),
+        _pooled("f0_rmse", f0_rmse, start_pitch, "lower", "cents", _PRAAT, "pitch"),
+        _pooled("vuv_error", vuv_error, start_pitch, "lower", "", _PRAAT, "pitch"),
+        _pooled("f0_gpe", f0_gpe, start_pitch, "lower", "", _PRAAT, "pitch", default=False),
+        _pooled("f0_ffe", f0_ffe, start_pitch, "lower", "", _PRAAT, "pitch", default=False),
         Metric("lsd", lsd, spectral_distances, "lower"),
         _pooled("mcd", mcd, start_mcd, "lower", "dB", ("pyworld",), "mcd", default=False),
         _pooled("visqol", visqol, start_visqol, "higher", "MOS", ("visqol",), "visqol", default=False),
@@ -144,7 +145,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("superb/waveform", superb_waveform, superb_distances, "lower", default=False),
         _pooled("superb/pesq", superb_pesq, start_superb, "higher", "MOS", _ITU, "pesq", default=False),
         Metric("superb/stoi", superb_stoi, superb_distances, "higher", default=False),
-        _pooled("superb/f0corr", superb_f0corr, start_superb, "higher", "", _PRAAT, default=False),
+        _pooled("superb/f0corr", superb_f0corr, start_superb, "higher", "", _PRAAT, "pitch", default=False),
     )
 }
 
@@ -163,7 +164,6 @@ def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
         TypeError: neither a name nor several.
         KeyError: a name that is not in the table (the message says which come near).
         ValueError: no name at all.
-        ImportError: a metric whose package is not installed.
     """
     if names is None:
         names = DEFAULT_METRICS
@@ -179,6 +179,4 @@ def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
         found |= {match: METRICS[match] for match in matches}
     if not found:
         raise ValueError(f"no metric was named; there are: {', '.join(METRICS)}")
-    for metric in found.values():
-        metric.check_installed()
     return list(found.values())

@@ -3,7 +3,7 @@
 Run as a script, by path, in a fresh interpreter: it imports neither codeczoo nor torch, so that it starts in a tenth
 of a second and is small, and it never runs anything but the functions in `TASKS`. A request is a pickled
 `(task, arguments, options)` on standard input, the reply a pickled `(kind, value)` on standard output, where kind is
-`value`, `undefined` (the value is a reason), `missing` (a library does not import) or `error` (a message).
+`value`, `undefined` (the value is a reason), `missing` (a library is there and does not import) or `error` (a message).
 """
 
 from __future__ import annotations
@@ -182,6 +182,9 @@ TASKS: dict[str, Callable[..., Any]] = {
 }
 
 
+LIBRARIES = ("pesq", "parselmouth", "pyworld", "visqol")  # that tasks import, each an extra of its own
+
+
 def main() -> None:
     # What a library prints must not get between the replies.
     replies = os.fdopen(os.dup(1), "wb")
@@ -200,6 +203,9 @@ def main() -> None:
             _send(replies, ("value", TASKS[task](*arguments, **options)))
         except Undefined as reason:
             _send(replies, ("undefined", str(reason)))
+        except ModuleNotFoundError as error:
+            absent = error.name in LIBRARIES
+            _send(replies, ("undefined", "not_installed") if absent else ("missing", str(error)))
         except ImportError as error:
             _send(replies, ("missing", str(error)))
         except Exception as error:  # noqa: BLE001 (told to the pool, which puts it beside the clip's NaN)

@@ -10,6 +10,8 @@ from statistics import median
 from codeczoo.metrics.table import METRICS
 
 NO_VALUE = "–"
+# Metrics that are shown at first, the most telling ones first; others are a tick away.
+FIRST_METRICS = ("utmos", "pesq_wb", "stoi", "mel", "si_sdr", "f0_corr", "sim_wavlm", "wer", "estoi", "stft", "visqol")
 SIGNIFICANT_DIGITS = 3  # digits of a column's median
 
 

@@ -158,7 +158,7 @@ def _clip(
     for label, path in paths.items():
         shutil.copyfile(path, out / f"{stems[label]}.flac")
         waveform, rate = audio_io.read(path)
-        levels[label] = _level(waveform)
+        levels[label] = level_of(waveform)
         pictures[out / f"{stems[label]}.png"] = spectrogram(waveform, rate)
     write_pictures(pictures)
     line = next(line for line in lines.values() if line["status"] == "ok")
@@ -176,7 +176,7 @@ def _clip(
     )
 
 
-def _level(waveform: Tensor) -> float | None:
+def level_of(waveform: Tensor) -> float | None:
     """Root mean square of a waveform [C, T], in dB of full scale."""
     power = float(waveform.double().square().mean()) if waveform.numel() else 0.0
     return round(10 * math.log10(power), 2) if power > 1e-12 else None

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from codeczoo.report import formatting
@@ -22,11 +20,12 @@ from codeczoo.report.comparisons import Paired, Pairs, RateTable, paired_differe
 from codeczoo.report.counts import INFINITE, stand_in
 from codeczoo.report.curves import codec_curves, find_anchor, pareto_fronts
 from codeczoo.report.export import EXPORTS, pairs_to_csv, rates_to_csv
+from codeczoo.report.formatting import FIRST_METRICS
 from codeczoo.report.listening import Listening, ListeningClip, ListeningSource, gather
 from codeczoo.report.plots import axes, groups, plots
 from codeczoo.report.published import CATEGORIES, METRICS, compare
 from codeczoo.report.results import CodecResult, Report, read_report
-from codeczoo.report.spectrogram import ticks
+from codeczoo.report.templating import template_environment
 from codeczoo.version import __version__
 
 log = logging.getLogger(__name__)
@@ -44,8 +43,6 @@ PAGES = (
     ("published.html", "Published table"),
     ("about.html", "About"),
 )
-# Metrics that are shown at first, the most telling ones first; others are a tick away.
-FIRST_METRICS = ("utmos", "pesq_wb", "stoi", "mel", "si_sdr", "f0_corr", "sim_wavlm", "wer", "estoi", "stft", "visqol")
 FIRST_COUNT = 5
 CLIP_METRICS = 3  # shown of a clip without opening its list
 SOURCE_KEYS = "0123456789abcdefghijklmnopqrstuvwxyz"  # that choose a source on the listening page
@@ -150,7 +147,7 @@ def _write(
         (out / "assets" / name).write_text(text, "utf-8", newline="\n")
     (out / "assets" / "plotly.min.js").write_text(get_plotlyjs(), "utf-8", newline="\n")
     listening = gather(report, out, clips)
-    environment = _environment()
+    environment = template_environment()
     context = _context(report, analysis, shown, listening, title)
     for page, _ in context["pages"]:
         _save(out / page, environment.get_template(page).render(context, page=page))
@@ -163,34 +160,6 @@ def _write(
 def _save(path: Path, text: str) -> None:
     # A file name that is no Unicode may be part of an id.
     path.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("codeczoo.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "fixed": formatting.fixed,
-        "kbps": formatting.kbps,
-        "better": formatting.better,
-        "unit": formatting.unit,
-        "summary": formatting.summary,
-        "round_number": formatting.round_number,
-        "signed": formatting.signed,
-        "p_value": formatting.p_value,
-        "reason": formatting.reason_text,
-        "searchable": _searchable,
-        "breakable": _breakable,
-        "plain": _plain,
-        "ticks": ticks,
-        "first_of": lambda names, wanted: [name for name in wanted if name in names],
-        "other_than": lambda names, taken: [name for name in names if name not in taken],
-    }
-    return environment
 
 
 def _context(
@@ -253,27 +222,6 @@ def _script_data(content: Any) -> Markup:
     """JSON that is safe inside a script element."""
     text = json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-def _searchable(codec: CodecResult) -> str:
-    """The text that the leaderboard's filter searches."""
-    keys = ("family", "description", "code_licence", "weights_licence")
-    return " ".join([codec.label, *(str(codec.info.get(key, "")) for key in keys)]).lower()
-
-
-def _breakable(text: str) -> Markup:
-    """A name that may break after underscores and slashes only."""
-    return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(text))))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(_plain(inner) for inner in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "default" if value is None else str(value)
 
 
 def _pages(report: Report, analysis: Analysis, listening: Listening, measured: int) -> list[tuple[str, str]]:

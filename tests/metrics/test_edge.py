@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 
 import pytest
 import torch
 
-from codeczoo.metrics import DEFAULT_METRICS, evaluate
+from codeczoo.metrics import DEFAULT_METRICS
 from tests.support.metric_cases import edge_cases, score_edges
 
 NAMES = {
@@ -80,16 +79,3 @@ def test_every_reason_of_the_fact_sheet_occurs() -> None:
         "too_few_voiced",
         "constant_pitch",
     }
-
-
-def test_pesq_without_its_package_is_nan_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "pesq" else find(name, *rest))
-    noise = torch.randn(1, 1, 16000, generator=torch.Generator().manual_seed(0))
-    scores = evaluate(noise, noise + 0.1, 16000, metrics=["mel", "pesq_wb", "pesq_nb"])
-    for name in ("pesq_wb", "pesq_nb"):
-        assert scores[name].isnan().all() and scores.reasons[name] == ["not_installed"]
-    assert scores["mel"].isfinite().all()
-    # What stands for a failure there would stand for a missing package too.
-    with pytest.raises(ImportError, match=r"codeczoo\[pesq\]"):
-        evaluate(noise, noise, 16000, metrics=["superb/pesq"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
-import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from codeczoo import Audio
 from codeczoo.data import embedded_clips
-from codeczoo.metrics import DEFAULT_METRICS, METRICS, Scores, evaluate, mel, metric_names
+from codeczoo.metrics import DEFAULT_METRICS, METRICS, Scores, WorkerPool, evaluate, mel, metric_names
+from codeczoo.metrics.scores import _say_once
 from tests.support.metric_cases import pair
 
 NOISE = torch.Generator().manual_seed(0)
 X = 0.1 * torch.randn(2, 1, 16_000, generator=NOISE)
 Y = X + 0.01 * torch.randn(2, 1, 16_000, generator=NOISE)
+MEASURED = [name for name, metric in METRICS.items() if metric.extra in (None, "pitch")]
 
 
 def audio(waveform: Tensor, rate: int = 16_000) -> Audio:
@@ -250,19 +253,49 @@ def test_a_clip_without_samples_is_too_short_for_everything() -> None:
         assert math.isnan(scores[name][1])
         assert reasons[0] in (None, "unvoiced")
     empty = torch.zeros(1, 1, 0)
-    scores = evaluate(empty, empty, 16_000, [name for name, metric in METRICS.items() if not metric.extra])
+    scores = evaluate(empty, empty, 16_000, MEASURED)
     assert {reasons[0] for reasons in scores.reasons.values()} == {"too_short"}
 
 
-@pytest.mark.parametrize(("name", "module", "wanted"), [("mcd", "pyworld", "mcd"), ("visqol", "visqol", "visqol")])
-def test_a_missing_extra_is_named(name: str, module: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [])
-    monkeypatch.delitem(sys.modules, module, raising=False)
-    with pytest.raises(ImportError, match=rf"metric '{name}' needs {module}: pip install 'codeczoo\[{wanted}\]'"):
-        evaluate(X, Y, 16_000, name)
+LIBRARIES = {"mcd": "pyworld", "pesq": "pesq", "pitch": "parselmouth", "visqol": "visqol"}  # extra → what it imports
+OF_LIBRARIES = [name for name, metric in METRICS.items() if metric.extra in LIBRARIES]
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if not metric.extra])
+@pytest.mark.parametrize("name", OF_LIBRARIES)
+def test_a_metric_whose_package_is_missing_is_nan_and_a_warning_says_what_to_install(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    extra = METRICS[name].extra
+    library = LIBRARIES[extra]  # type: ignore[index]
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module, *rest: None if module == library else find(module))
+    broken = Y.clone()
+    broken[1, 0, 5] = math.nan
+    _say_once.cache_clear()
+    for _ in range(2):
+        scores = evaluate(X, broken, 16_000, [name, "snr"])
+    assert scores[name].isnan().all() and scores.reasons[name] == ["not_installed", "non_finite"]
+    assert scores["snr"][0].isfinite()
+    said = f"metric '{name}' needs {library}: pip install 'codeczoo[{extra}]'"
+    assert [record.getMessage() for record in caplog.records] == [said]  # once a process
+
+
+@pytest.mark.parametrize("name", ["pesq_nb", "f0_rmse", "vuv_error", "mcd", "visqol", "superb/pesq", "superb/f0corr"])
+def test_the_function_of_such_a_metric_alone_is_nan_too(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also of Codec-SUPERB's, of which what fails has a number."""
+    library = LIBRARIES[METRICS[name].extra]  # type: ignore[index]
+    absent = f"raise ModuleNotFoundError(\"No module named '{library}'\", name='{library}')"
+    (tmp_path / f"{library}.py").write_text(absent)
+    monkeypatch.syspath_prepend(tmp_path)
+    reference, estimate, rate = pair("s_en_16k__opus_6")
+    with WorkerPool(1) as pool:
+        result = METRICS[name].function(reference[None].float(), estimate[None].float(), rate, pool=pool)
+    assert result.values.isnan().all() and result.reasons == ["not_installed"]
+
+
+@pytest.mark.parametrize("name", MEASURED)
 def test_each_function_gives_what_evaluate_gives(name: str) -> None:
     reference, estimate, rate = pair("r_aishell_16k__opus_12")
     x, y = (torch.stack([side, side.flip(-1)])[..., :40_000].float() for side in (reference, estimate))
@@ -273,7 +306,7 @@ def test_each_function_gives_what_evaluate_gives(name: str) -> None:
     assert result.reasons == scores.reasons[name] == [None, None]
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if not metric.extra])
+@pytest.mark.parametrize("name", MEASURED)
 def test_better_is_better(name: str) -> None:
     """A clip scores better against itself than against a damaged copy, whichever way better is."""
     reference, estimate, rate = pair("r_aishell_16k__noise_5")

@@ -33,6 +33,14 @@ PACKAGED: Mapping[str, tuple[str, tuple[str, ...], str]] = {
 class NoModelError(RuntimeError):
     """A metric's network cannot be had; the message says why and what to do."""
 
+    reason = "no_model"
+
+
+class NotInstalledError(NoModelError):
+    """So, because a package is not installed."""
+
+    reason = "not_installed"
+
 
 class Network(NamedTuple):
     """A network that is loaded."""
@@ -71,7 +79,7 @@ def _loaded(name: str, device: torch.device, dtype: torch.dtype, weights: str | 
     if weights is None and name in PACKAGED:
         (weights,) = packaged(name)
     if name == "resemblyzer" and importlib.util.find_spec("webrtcvad") is None:
-        raise NoModelError("resemblyzer needs webrtcvad: pip install 'codeczoo[models]'")
+        raise NotInstalledError("resemblyzer needs webrtcvad: pip install 'codeczoo[models]'")
     try:
         model = load_model(networks()[name], weights, device=device, dtype=dtype)
     except WeightsUnavailableError as error:
@@ -90,14 +98,16 @@ def packaged(name: str) -> list[Path]:
     try:
         return [from_package(name, module, file, None) for file in names]
     except WeightsUnavailableError as error:
-        raise NoModelError(
-            f"the weights of {name} lie in the package {module}, which is not installed whole: {install}"
+        absent = importlib.util.find_spec(module) is None
+        raise (NotInstalledError if absent else NoModelError)(
+            f"the weights of {name} lie in the package {module}, which is not installed{'' if absent else ' whole'}: "
+            f"{install}"
         ) from error
 
 
 def _dnsmos(device: torch.device) -> Network:
     paths = packaged("dnsmos")
     if importlib.util.find_spec("onnxruntime") is None:
-        raise NoModelError("dnsmos needs onnxruntime: pip install 'codeczoo[models]'")
+        raise NotInstalledError("dnsmos needs onnxruntime: pip install 'codeczoo[models]'")
     model = DNSMOS({name: str(path) for name, path in zip(FILES, paths, strict=True)}, device)
     return Network(model, f"speechmos ({', '.join(FILES.values())})", " ".join(map(file_hash, paths)))

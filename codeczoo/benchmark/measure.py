@@ -25,6 +25,7 @@ from codeczoo.executor.bisect import is_out_of_memory, reason_of, run_bisecting
 from codeczoo.executor.job import BatchTask, JobWorker, Pending
 from codeczoo.executor.record import describe_codec, environment, number, versions
 from codeczoo.metrics import Evaluation, Scores, start_evaluation
+from codeczoo.metrics.networks_record import describe_networks
 from codeczoo.metrics.pool import PoolError
 from codeczoo.registry import load_codec
 
@@ -70,7 +71,7 @@ class PendingOutcome(Pending[Outcome]):
     Attributes:
         measured: groups of clips, each with its output and its evaluation (None without a decoder).
         failed: id → stage and reason.
-        evaluate: starts the evaluation of an output.
+        evaluate: starts the evaluation of a group's output.
     """
 
     batch: ReadBatch
@@ -79,7 +80,7 @@ class PendingOutcome(Pending[Outcome]):
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLOCKS, 0.0))
     events: list[dict[str, Any]] = field(default_factory=list)
-    evaluate: Callable[[CodecOutput], Evaluation | None] = lambda output: None
+    evaluate: Callable[[Group, CodecOutput], Evaluation | None] = lambda group, output: None
 
     @property
     def done(self) -> bool:
@@ -127,7 +128,7 @@ class PendingOutcome(Pending[Outcome]):
         else:
             yield list(range(len(group))), measured
             return
-        again = lambda rows: _measured(group[rows], output[rows], self.evaluate(output[rows]))  # noqa: E731
+        again = lambda rows: _measured(group[rows], output[rows], self.evaluate(group[rows], output[rows]))  # noqa: E731
         yield from run_bisecting(again, range(len(group)))
 
 
@@ -166,6 +167,7 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
                 name: describe_codec(self.codecs[name]) if name in self.codecs else describe_reconstructions(name)
                 for name in self.names
             },
+            "networks": describe_networks(self.metrics, self.device, self.settings.recogniser),
             "versions": versions(),
             "environment": environment(self.device),
         }
@@ -214,11 +216,11 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
         else:
             output = self.protocol.code(codec, group.audio, clock)
         clock("metrics")
-        evaluation = self._evaluate(output)
+        evaluation = self._evaluate(group, output)
         clock.succeed(float(group.audio.seconds.sum()))
         return output, evaluation
 
-    def _evaluate(self, output: CodecOutput) -> Evaluation | None:
+    def _evaluate(self, group: Group, output: CodecOutput) -> Evaluation | None:
         if output.estimate is None:
             return None
         return start_evaluation(
@@ -226,6 +228,8 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
             output.estimate.to(torch.float32),
             metrics=self.metrics,
             num_workers=self.settings.metric_workers,
+            transcripts=[entry.transcript for entry in group.entries],
+            recogniser=self.settings.recogniser,
         )
 
     def _on_device(self, batch: ReadBatch) -> list[Group]:
@@ -353,8 +357,15 @@ def _rows(group: Group, output: CodecOutput, scores: Scores | None) -> dict[str,
             "metrics": {name: number(value) for name, value in measured.items()},
             "undefined": undefined,
             **({"stand_ins": stand_ins} if stand_ins else {}),
+            **({"details": made} if (made := _details(scores, i)) else {}),
         }
     return rows
+
+
+def _details(scores: Scores | None, clip: int) -> dict[str, Any]:
+    """What the values of one clip were made of, by metric."""
+    results = {} if scores is None else scores.results
+    return {name: dict(made) for name, result in results.items() if result.details and (made := result.details[clip])}
 
 
 def _counts(codes: Codes | None) -> list[dict[int, int]]:

@@ -14,6 +14,7 @@ import numpy as np
 from codeczoo.benchmark.bootstrap import interval, resamples, unit_numbers, unit_sums
 from codeczoo.benchmark.results import Results
 from codeczoo.executor.record import write_atomically
+from codeczoo.metrics.error_rates import errors_and_units
 
 BOOTSTRAP_RESAMPLES = 2000
 SIGNIFICANT_DIGITS = 6  # further digits vary with the number of threads and the kind of processor
@@ -24,7 +25,8 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
 
     For each codec, category and metric: the mean over the clips where it is defined and finite, its 95% confidence
     interval (bootstrap percentiles), and how many values are defined, infinite, and undefined for which reason. Where
-    clips have speakers, the interval over speakers (`ci95_speakers`) and their number too.
+    clips have speakers, the interval over speakers (`ci95_speakers`) and their number too. Of error rates, the rate of
+    all clips together (`corpus`) beside the mean of the clips' rates.
     """
     run = json.loads((results.folder / "run.json").read_text("utf-8"))
     summary: dict[str, Any] = {
@@ -73,6 +75,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
         reasons = Counter(row["undefined"][name] for row in rows if name in row["undefined"])
         stand_ins = Counter(r for row in rows if (r := row.get("stand_ins", {}).get(name)) is not None)
         low, high = confidence_interval(finite)
+        counts = [errors_and_units(made) for row in rows if (made := row.get("details", {}).get(name)) is not None]
         out[name] = {
             "mean": rounded(float(np.mean(finite))) if finite else None,
             "ci95": [rounded(low), rounded(high)],
@@ -80,6 +83,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
             "infinite": sum(isinstance(value, str) for value in values),
             "undefined": dict(sorted(reasons.items())),
             **({"stand_ins": dict(sorted(stand_ins.items()))} if stand_ins else {}),
+            **(_of_corpus(counts) if counts else {}),
             **(_over_speakers(finite, speakers) if any(speaker is not None for speaker in speakers) else {}),
         }
     return out
@@ -96,6 +100,20 @@ def confidence_interval(values: Sequence[float]) -> tuple[float | None, float | 
     )
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _of_corpus(counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """An error rate of all clips together: the errors of all over the words (or characters) of all, and its interval
+    when clips are drawn. `mean` is the mean of the clips' own rates."""
+    table = np.array(counts, dtype=np.float64)
+    errors, units = (int(total) for total in table.sum(0))
+    out = {"corpus": rounded(errors / units) if units else None, "errors": errors, "units": units}
+    if len(table) < 2 or not units:
+        return {**out, "ci95_corpus": [None, None]}
+    totals = np.concatenate([weights @ table for weights in resamples(len(table), BOOTSTRAP_RESAMPLES)])
+    totals = totals[totals[:, 1] > 0]
+    low, high = interval(totals[:, 0] / totals[:, 1])
+    return {**out, "ci95_corpus": [rounded(float(low)), rounded(float(high))]}
 
 
 def _over_speakers(values: Sequence[float], speakers: Sequence[str | None]) -> dict[str, Any]:

@@ -53,7 +53,9 @@ class Columns:
     @property
     def description_columns(self) -> list[str]:
         """The columns of id, category, speaker and transcript."""
-        return list(dict.fromkeys([*([self.id] if self.id else []), *self.categories, *self.speakers, *self.transcripts]))
+        return list(
+            dict.fromkeys([*([self.id] if self.id else []), *self.categories, *self.speakers, *self.transcripts])
+        )
 
     @property
     def audio_columns(self) -> list[str]:

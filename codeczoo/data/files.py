@@ -10,8 +10,8 @@ from pathlib import Path
 
 from codeczoo.base.audio_files.containers import SUFFIXES as SUFFIXES
 from codeczoo.data.manifests import MANIFESTS, RECORDINGS, SEGMENTS, is_manifest, read_manifest
-from codeczoo.data.transcripts import transcripts_in
 from codeczoo.data.source import Content, Entry, ListSource
+from codeczoo.data.transcripts import transcripts_in
 
 __all__ = ["MANIFESTS", "SUFFIXES", "FileSource", "embedded", "find_files", "is_of_finder"]
 

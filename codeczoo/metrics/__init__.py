@@ -12,7 +12,9 @@
 
 from codeczoo.metrics.cepstral import mcd
 from codeczoo.metrics.codes import CodeStatistics, CodeSummary, LevelSummary, code_statistics
+from codeczoo.metrics.error_rates import cer, dcer, dwer, wer
 from codeczoo.metrics.intelligibility import estoi, stoi
+from codeczoo.metrics.networks.recogniser import Recogniser
 from codeczoo.metrics.opinion import distillmos, dnsmos_bak, dnsmos_ovrl, dnsmos_p808, dnsmos_sig, utmos
 from codeczoo.metrics.pair import Result
 from codeczoo.metrics.perceptual import pesq_nb, pesq_wb, visqol
@@ -33,16 +35,20 @@ __all__ = [
     "Evaluation",
     "LevelSummary",
     "Metric",
+    "Recogniser",
     "Result",
     "Scores",
     "Summary",
     "WorkerPool",
+    "cer",
     "code_statistics",
+    "dcer",
     "distillmos",
     "dnsmos_bak",
     "dnsmos_ovrl",
     "dnsmos_p808",
     "dnsmos_sig",
+    "dwer",
     "estoi",
     "evaluate",
     "f0_corr",
@@ -68,4 +74,5 @@ __all__ = [
     "visqol",
     "vuv_error",
     "waveform",
+    "wer",
 ]

@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from codeczoo.metrics.cepstral import mcd, start_mcd
+from codeczoo.metrics.error_rates import cer, dcer, dwer, error_rates, wer
 from codeczoo.metrics.intelligibility import estoi, intelligibility, stoi
 from codeczoo.metrics.opinion import (
     REFERENCE,
@@ -139,6 +140,10 @@ METRICS: Mapping[str, Metric] = {
         *_opinion("distillmos", distillmos),
         Metric("sim_wavlm", sim_wavlm, similarities, "higher", extra="models", default=False),
         Metric("sim_resemblyzer", sim_resemblyzer, similarities, "higher", extra="models", default=False),
+        Metric("wer", wer, error_rates, "lower", extra="asr", default=False),
+        Metric("cer", cer, error_rates, "lower", extra="asr", default=False),
+        Metric("dwer", dwer, error_rates, "lower", extra="asr", default=False),
+        Metric("dcer", dcer, error_rates, "lower", extra="asr", default=False),
         Metric("superb/mel", superb_mel, superb_distances, "lower", default=False),
         Metric("superb/stft", superb_stft, superb_distances, "lower", default=False),
         Metric("superb/waveform", superb_waveform, superb_distances, "lower", default=False),

@@ -15,7 +15,7 @@ DOCS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 ROWS = {row[0].strip("`"): row for row in (
     [cell.strip() for cell in line.strip("|").split("|")] for line in DOCS.splitlines() if line.startswith("| `")
 )}  # fmt: skip
-SOURCES = "".join(path.read_text(encoding="utf-8") for path in (*SCRIPT.parent.glob("*.py"),))
+SOURCES = "".join(path.read_text(encoding="utf-8") for path in SCRIPT.parent.rglob("*.py"))
 
 
 def test_every_metric_is_in_the_table_and_none_else() -> None:

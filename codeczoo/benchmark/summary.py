@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from codeczoo.benchmark.bootstrap import interval, resamples, unit_numbers, unit_sums
+from codeczoo.benchmark.embeddings import sets_of, summaries
 from codeczoo.benchmark.results import Results
 from codeczoo.executor.record import write_atomically
+from codeczoo.metrics import RUN_METRICS
 from codeczoo.metrics.error_rates import errors_and_units
 
 BOOTSTRAP_RESAMPLES = 2000
@@ -44,6 +46,8 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
         seconds = sum(row["seconds"] for row in ok)
         coded = [row for row in ok if row["bits"] is not None]
         info = run["codecs"].get(codec, {})
+        of_clips, of_run = ([name for name in metrics if (name in RUN_METRICS) == wanted] for wanted in (False, True))
+        sets = summaries(of_run, sets_of(results.sets_folder(codec)), ok, categories) if of_run else {}
         summary["codecs"][codec] = {
             "clips": len(mine),
             "ok": len(ok),
@@ -53,8 +57,11 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
             "bitrate": rounded(sum(row["bits"] for row in coded) / seconds) if coded else None,
             "tokens_per_second": rounded(sum(row["tokens"] for row in coded) / seconds) if coded else None,
             "codes": _code_statistics(results, codec, info.get("codebook_sizes") or [], seconds),
-            "overall": _metrics(ok, metrics),
-            "categories": {name: _metrics([r for r in ok if r["category"] == name], metrics) for name in categories},
+            "overall": {**_metrics(ok, of_clips), **_rounded_distances(sets, None)},
+            "categories": {
+                name: {**_metrics([r for r in ok if r["category"] == name], of_clips), **_rounded_distances(sets, name)}
+                for name in categories
+            },
         }
     write_atomically(results.folder / "summary.json", summary)
     _write_csv(results, summary)
@@ -87,6 +94,10 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
             **(_over_speakers(finite, speakers) if any(speaker is not None for speaker in speakers) else {}),
         }
     return out
+
+
+def _rounded_distances(sets: Mapping[str | None, Mapping[str, Any]], category: str | None) -> dict[str, Any]:
+    return {name: {**entry, "mean": rounded(entry["mean"])} for name, entry in sets.get(category, {}).items()}
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -24,7 +24,7 @@ from codeczoo.cli.arguments import (
     weights_by_codec,
     work_arguments,
 )
-from codeczoo.metrics import metric_names
+from codeczoo.metrics import RUN_METRICS, metric_names
 from codeczoo.metrics.networks.recogniser import HUBERT, WHISPER
 
 SHOWN_METRICS = ("mel", "stft", "si_sdr", "pesq_wb", "stoi", "estoi", "f0_corr", "vuv_error", "lsd")
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="M",
         default=[],
-        help=f"of: {', '.join(metric_names())} (default: those of the protocol)",
+        help=f"of: {', '.join([*metric_names(), *RUN_METRICS])} (default: those of the protocol)",
     )
     parser.add_argument(
         "--protocol",

@@ -13,6 +13,7 @@
 from codeczoo.metrics.cepstral import mcd
 from codeczoo.metrics.codes import CodeStatistics, CodeSummary, LevelSummary, code_statistics
 from codeczoo.metrics.error_rates import cer, dcer, dwer, wer
+from codeczoo.metrics.frechet import Moments, frechet_distance
 from codeczoo.metrics.intelligibility import estoi, stoi
 from codeczoo.metrics.networks.recogniser import Recogniser
 from codeczoo.metrics.opinion import distillmos, dnsmos_bak, dnsmos_ovrl, dnsmos_p808, dnsmos_sig, utmos
@@ -25,18 +26,21 @@ from codeczoo.metrics.scores import Evaluation, Scores, Summary, evaluate, start
 from codeczoo.metrics.speaker import sim_resemblyzer, sim_wavlm
 from codeczoo.metrics.spectral import lsd, mel, mel_dac, stft
 from codeczoo.metrics.stems import separation_sdr
-from codeczoo.metrics.table import DEFAULT_METRICS, METRICS, Metric, metric_names
+from codeczoo.metrics.table import DEFAULT_METRICS, METRICS, RUN_METRICS, Metric, RunMetric, metric_names
 
 __all__ = [
     "DEFAULT_METRICS",
     "METRICS",
+    "RUN_METRICS",
     "CodeStatistics",
     "CodeSummary",
     "Evaluation",
     "LevelSummary",
     "Metric",
+    "Moments",
     "Recogniser",
     "Result",
+    "RunMetric",
     "Scores",
     "Summary",
     "WorkerPool",
@@ -55,6 +59,7 @@ __all__ = [
     "f0_ffe",
     "f0_gpe",
     "f0_rmse",
+    "frechet_distance",
     "lsd",
     "mcd",
     "mel",

@@ -153,12 +153,64 @@ METRICS: Mapping[str, Metric] = {
     )
 }
 
+
+@dataclass(frozen=True)
+class RunMetric:
+    """A metric of all clips of a run together, which `codeczoo benchmark` computes.
+
+    Attributes:
+        name: under which the benchmark knows it.
+        codec: of the zoo, whose latents embed originals and estimates.
+        better: which way is better.
+        unit: of its values; empty = none.
+    """
+
+    name: str
+    codec: str
+    better: Literal["higher", "lower"] = "lower"
+    unit: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What it is, in one sentence."""
+        return f"Fréchet audio distance of all clips together, by latents of {self.codec}"
+
+
+RUN_METRICS: Mapping[str, RunMetric] = {
+    metric.name: metric
+    for metric in (
+        RunMetric("fad_zoo", "zoo_16k"),
+        RunMetric("fad_encodec", "encodec_24k"),
+        RunMetric("fad_dac", "dac_44k"),
+    )
+}
+
 DEFAULT_METRICS: tuple[str, ...] = tuple(metric.name for metric in METRICS.values() if metric.default)
+
+
+def known_metric(name: str) -> Metric | RunMetric | None:
+    """The metric of a clip or of a run that has this name."""
+    return METRICS.get(name) or RUN_METRICS.get(name)
 
 
 def metric_names(pattern: str = "*") -> list[str]:
     """The names that match a pattern like `superb/*`, in the table's order."""
     return [name for name in METRICS if fnmatchcase(name, pattern)]
+
+
+def find_all(names: str | Collection[str]) -> tuple[str, ...]:
+    """The names of metrics of clips and of runs, of those names or patterns: as `find_metrics`, with `RUN_METRICS`."""
+    given = [names] if isinstance(names, str) else list(names)
+    found: dict[str, None] = {}
+    for name in given:
+        of_runs = [known for known in RUN_METRICS if fnmatchcase(known, str(name))]
+        of_clips = metric_names(str(name))
+        if of_clips or not of_runs:
+            of_clips = [metric.name for metric in find_metrics([name])]
+        found |= dict.fromkeys([*of_clips, *of_runs])
+    if not found:
+        raise ValueError(f"no metric was named; there are: {', '.join([*METRICS, *RUN_METRICS])}")
+    return tuple(found)
 
 
 def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
@@ -177,6 +229,11 @@ def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
     found: dict[str, Metric] = {}
     for name in [names] if isinstance(names, str) else names:
         matches = metric_names(name) if isinstance(name, str) else []
+        if not matches and name in RUN_METRICS:
+            raise ValueError(
+                f"{name!r} is a metric of a whole run: `codeczoo benchmark` computes it; metrics.frechet_distance "
+                "compares embeddings of your own"
+            )
         if not matches:
             near = get_close_matches(str(name).lower(), METRICS, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(METRICS)}"

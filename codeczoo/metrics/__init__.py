@@ -12,6 +12,7 @@
 
 from codeczoo.metrics.cepstral import mcd
 from codeczoo.metrics.codes import CodeStatistics, CodeSummary, LevelSummary, code_statistics
+from codeczoo.metrics.crepe_pitch import f0_corr_crepe, f0_ffe_crepe, f0_gpe_crepe, f0_rmse_crepe, vuv_error_crepe
 from codeczoo.metrics.error_rates import cer, dcer, dwer, wer
 from codeczoo.metrics.frechet import Moments, frechet_distance
 from codeczoo.metrics.intelligibility import estoi, stoi
@@ -56,9 +57,13 @@ __all__ = [
     "estoi",
     "evaluate",
     "f0_corr",
+    "f0_corr_crepe",
     "f0_ffe",
+    "f0_ffe_crepe",
     "f0_gpe",
+    "f0_gpe_crepe",
     "f0_rmse",
+    "f0_rmse_crepe",
     "frechet_distance",
     "lsd",
     "mcd",
@@ -78,6 +83,7 @@ __all__ = [
     "utmos",
     "visqol",
     "vuv_error",
+    "vuv_error_crepe",
     "waveform",
     "wer",
 ]

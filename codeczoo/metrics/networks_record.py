@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from codeczoo.metrics.crepe_pitch import ENDING
 from codeczoo.metrics.error_rates import ERROR_RATES
 from codeczoo.metrics.networks.models import NoModelError, network
 from codeczoo.metrics.networks.recogniser import Recogniser
@@ -30,6 +31,7 @@ def describe_networks(
     for name in metrics:
         plain = name.removesuffix(REFERENCE)
         wanted = "dnsmos" if plain.startswith("dnsmos_") else NETWORKS.get(plain)
+        wanted = "crepe_tiny" if name.endswith(ENDING) else wanted
         try:
             if name in ERROR_RATES:
                 found[name] = transcriber(recogniser, device).facts

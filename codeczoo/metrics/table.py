@@ -12,6 +12,14 @@ from typing import Literal
 from torch import Tensor
 
 from codeczoo.metrics.cepstral import mcd, start_mcd
+from codeczoo.metrics.crepe_pitch import (
+    crepe_distances,
+    f0_corr_crepe,
+    f0_ffe_crepe,
+    f0_gpe_crepe,
+    f0_rmse_crepe,
+    vuv_error_crepe,
+)
 from codeczoo.metrics.error_rates import cer, dcer, dwer, error_rates, wer
 from codeczoo.metrics.intelligibility import estoi, intelligibility, stoi
 from codeczoo.metrics.opinion import (
@@ -129,6 +137,11 @@ METRICS: Mapping[str, Metric] = {
         _pooled("vuv_error", vuv_error, start_pitch, "lower", "", _PRAAT),
         _pooled("f0_gpe", f0_gpe, start_pitch, "lower", "", _PRAAT, default=False),
         _pooled("f0_ffe", f0_ffe, start_pitch, "lower", "", _PRAAT, default=False),
+        Metric("f0_corr_crepe", f0_corr_crepe, crepe_distances, "higher", extra="models", default=False),
+        Metric("f0_rmse_crepe", f0_rmse_crepe, crepe_distances, "lower", "cents", extra="models", default=False),
+        Metric("vuv_error_crepe", vuv_error_crepe, crepe_distances, "lower", extra="models", default=False),
+        Metric("f0_gpe_crepe", f0_gpe_crepe, crepe_distances, "lower", extra="models", default=False),
+        Metric("f0_ffe_crepe", f0_ffe_crepe, crepe_distances, "lower", extra="models", default=False),
         Metric("lsd", lsd, spectral_distances, "lower"),
         _pooled("mcd", mcd, start_mcd, "lower", "dB", ("pyworld",), "mcd", default=False),
         _pooled("visqol", visqol, start_visqol, "higher", "MOS", ("visqol",), "visqol", default=False),

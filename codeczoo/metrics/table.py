@@ -37,7 +37,7 @@ from codeczoo.metrics.perceptual import pesq_nb, pesq_wb, start_pesq, start_visq
 from codeczoo.metrics.pitch import f0_corr, f0_ffe, f0_gpe, f0_rmse, start_pitch, vuv_error
 from codeczoo.metrics.pool import PendingMetrics, WorkerPool
 from codeczoo.metrics.samples import sample_distances, si_sdr, snr, waveform
-from codeczoo.metrics.speaker import sim_resemblyzer, sim_wavlm, similarities
+from codeczoo.metrics.speaker import sim_ecapa, sim_resemblyzer, sim_wavlm, similarities
 from codeczoo.metrics.spectral import lsd, mel, mel_dac, spectral_distances, stft
 from codeczoo.metrics.superb import (
     start_superb,
@@ -153,6 +153,7 @@ METRICS: Mapping[str, Metric] = {
         *_opinion("distillmos", distillmos),
         Metric("sim_wavlm", sim_wavlm, similarities, "higher", extra="models", default=False),
         Metric("sim_resemblyzer", sim_resemblyzer, similarities, "higher", extra="models", default=False),
+        Metric("sim_ecapa", sim_ecapa, similarities, "higher", extra="models", default=False),
         Metric("wer", wer, error_rates, "lower", extra="asr", default=False),
         Metric("cer", cer, error_rates, "lower", extra="asr", default=False),
         Metric("dwer", dwer, error_rates, "lower", extra="asr", default=False),

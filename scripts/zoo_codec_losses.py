@@ -81,7 +81,9 @@ def envelope_loss(y: Tensor, x: Tensor, sample_rate: int) -> Tensor:
     hann = torch.hann_window(ENVELOPE_WINDOW, device=x.device)
     frequencies = torch.arange(ENVELOPE_FFT // 2 + 1, device=x.device) * sample_rate / ENVELOPE_FFT
     centres = ENVELOPE_LOWEST * 2 ** (torch.arange(ENVELOPE_BANDS, device=x.device) / 3)
-    bands = ((frequencies[:, None] >= centres * 2 ** (-1 / 6)) & (frequencies[:, None] < centres * 2 ** (1 / 6))).float()
+    bands = (
+        (frequencies[:, None] >= centres * 2 ** (-1 / 6)) & (frequencies[:, None] < centres * 2 ** (1 / 6))
+    ).float()
 
     def segments(signal: Tensor) -> Tensor:  # [B, segments, bands, frames]
         spectra = torch.fft.rfft(signal.unfold(-1, ENVELOPE_WINDOW, ENVELOPE_HOP) * hann, ENVELOPE_FFT)

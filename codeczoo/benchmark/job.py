@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from codeczoo.benchmark.embeddings import Sets, add_sets
 from codeczoo.benchmark.measure import CLOCKS, BenchmarkTask, BenchmarkWorker, Outcome, PendingOutcome
 from codeczoo.benchmark.settings import Settings
 from codeczoo.data.read import ReadBatch
@@ -44,7 +45,9 @@ class BenchmarkJob(AudioJob[BenchmarkTask, Outcome]):
     def merge(self, task: BenchmarkTask, results: Sequence[Outcome]) -> Outcome:
         (name,) = task.codecs
         counts: list[dict[int, int]] = []
+        sets: Sets = {}
         for outcome in results:
+            add_sets(sets, outcome.sets)
             counts += [{} for _ in range(len(outcome.counts) - len(counts))]
             for total, more in zip(counts, outcome.counts, strict=False):
                 for code, times in more.items():
@@ -56,4 +59,5 @@ class BenchmarkJob(AudioJob[BenchmarkTask, Outcome]):
             counts,
             {clock: sum(outcome.seconds[clock] for outcome in results) for clock in CLOCKS},
             [event for outcome in results for event in outcome.events],
+            sets,
         )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,6 +16,7 @@ from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
 from codeczoo.base.device import choose_device
 from codeczoo.base.errors import STOPS
+from codeczoo.benchmark.embeddings import Embedded, Embedder, Sets, add_sets
 from codeczoo.benchmark.protocols import CodecOutput, find_protocol
 from codeczoo.benchmark.results import audio_name
 from codeczoo.benchmark.settings import Settings
@@ -24,8 +25,10 @@ from codeczoo.data.source import Entry
 from codeczoo.executor.bisect import is_out_of_memory, reason_of, run_bisecting
 from codeczoo.executor.job import BatchTask, JobWorker, Pending
 from codeczoo.executor.record import describe_codec, environment, number, versions
-from codeczoo.metrics import Evaluation, Scores, start_evaluation
+from codeczoo.metrics import RUN_METRICS, Evaluation, Scores, start_evaluation
+from codeczoo.metrics.networks_record import describe_networks
 from codeczoo.metrics.pool import PoolError
+from codeczoo.metrics.table import find_all
 from codeczoo.registry import load_codec
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class Outcome:
         counts: for each codebook, how often each code occurred.
         seconds: spent, by `CLOCKS`.
         events: batches that were halved, processes that died, and why.
+        sets: what the clips add to the sets of metrics of the run.
     """
 
     batch: int
@@ -58,9 +62,22 @@ class Outcome:
     counts: list[dict[int, int]]
     seconds: dict[str, float]
     events: list[dict[str, Any]]
+    sets: Sets = field(default_factory=dict)
 
 
-Measured = tuple[dict[str, dict[str, Any]], list[dict[int, int]]]  # of each clip, by id; counts of codes, by codebook
+class Evaluating(NamedTuple):
+    """The metrics of an output, in progress: those of clips (None without a decoder), and what it adds to the run's."""
+
+    scores: Evaluation | None
+    embedded: Embedded
+
+
+class Measured(NamedTuple):
+    """Rows by the ids of clips, counts of codes by codebook, and what the clips add to the sets of the run."""
+
+    rows: dict[str, dict[str, Any]]
+    counts: list[dict[int, int]]
+    sets: Sets
 
 
 @dataclass
@@ -68,34 +85,36 @@ class PendingOutcome(Pending[Outcome]):
     """A batch that one codec is done with, while the metric pool may still work at it.
 
     Attributes:
-        measured: groups of clips, each with its output and its evaluation (None without a decoder).
+        measured: groups of clips, each with its output and its evaluation.
         failed: id → stage and reason.
-        evaluate: starts the evaluation of an output.
+        evaluate: starts the evaluation of a group's output.
     """
 
     batch: ReadBatch
     codec: str
-    measured: list[tuple[Group, CodecOutput, Evaluation | None]] = field(default_factory=list)
+    measured: list[tuple[Group, CodecOutput, Evaluating]] = field(default_factory=list)
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLOCKS, 0.0))
     events: list[dict[str, Any]] = field(default_factory=list)
-    evaluate: Callable[[CodecOutput], Evaluation | None] = lambda output: None
+    evaluate: Callable[[Group, CodecOutput], Evaluating] = lambda group, output: Evaluating(None, Embedded())
 
     @property
     def done(self) -> bool:
-        return all(evaluation is None or evaluation.done for _, _, evaluation in self.measured)
+        return all(evaluation.scores is None or evaluation.scores.done for _, _, evaluation in self.measured)
 
     def finish(self) -> Outcome:
         rows: dict[str, dict[str, Any]] = {}
         counts: list[dict[int, int]] = []
+        sets: Sets = {}
         for group, output, evaluation in self.measured:
             began = time.perf_counter()
             for part, result in self._finished(group, output, evaluation):
                 if isinstance(result, Exception):
                     self.failed[group.entries[part[0]].id] = ("metrics", reason_of(result))
                 else:
-                    rows |= result[0]
-                    _add(counts, result[1])
+                    rows |= result.rows
+                    _add(counts, result.counts)
+                    add_sets(sets, result.sets)
             self.seconds["waiting"] += time.perf_counter() - began
         lines = []
         for entry in self.batch.entries:
@@ -107,10 +126,10 @@ class PendingOutcome(Pending[Outcome]):
                 lines.append({**head, "status": "failed", "stage": stage, "reason": reason})
             else:
                 lines.append({**head, "status": "ok", **rows[entry.id]})
-        return Outcome(self.batch.index, self.codec, lines, counts, self.seconds, self.events)
+        return Outcome(self.batch.index, self.codec, lines, counts, self.seconds, self.events, sets)
 
     def _finished(
-        self, group: Group, output: CodecOutput, evaluation: Evaluation | None
+        self, group: Group, output: CodecOutput, evaluation: Evaluating
     ) -> Iterator[tuple[list[int], Measured | Exception]]:
         """What the rows of a group say, once the metric pool is done with it; where that fails, of its halves, down to
         the clip at fault.
@@ -127,7 +146,7 @@ class PendingOutcome(Pending[Outcome]):
         else:
             yield list(range(len(group))), measured
             return
-        again = lambda rows: _measured(group[rows], output[rows], self.evaluate(output[rows]))  # noqa: E731
+        again = lambda rows: _measured(group[rows], output[rows], self.evaluate(group[rows], output[rows]))  # noqa: E731
         yield from run_bisecting(again, range(len(group)))
 
 
@@ -142,7 +161,8 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
     def __init__(self, settings: Settings, has_estimates: bool = False) -> None:
         self.settings = settings
         self.protocol = find_protocol(settings.protocol)
-        self.metrics = list(settings.metrics or self.protocol.metrics)
+        names = find_all(settings.metrics or self.protocol.metrics)
+        self.metrics = [name for name in names if name not in RUN_METRICS]
         self.device = choose_device(settings.device)
         self.codecs: dict[str, BaseCodec] = {}
         if not has_estimates:
@@ -152,6 +172,7 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
                 self.codecs[codec.name] = codec
                 if reason := codec.variant.decode_unsupported_reason:
                     log.warning("%s. Its codes and its speed are measured", reason)
+        self.embedder = Embedder([name for name in names if name in RUN_METRICS], self.device)
         self.names = settings.codecs if has_estimates else tuple(self.codecs)
         self._moved: tuple[tuple[Entry, ...], list[Group]] = ((), [])
 
@@ -165,6 +186,10 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
             "codecs": {
                 name: describe_codec(self.codecs[name]) if name in self.codecs else describe_reconstructions(name)
                 for name in self.names
+            },
+            "networks": {
+                **describe_networks(self.metrics, self.device, self.settings.recogniser),
+                **self.embedder.facts,
             },
             "versions": versions(),
             "environment": environment(self.device),
@@ -200,7 +225,7 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
                         )  # fmt: skip
         return pending
 
-    def _code(self, group: Group, name: str, clock: _StageClock) -> tuple[CodecOutput, Evaluation | None]:
+    def _code(self, group: Group, name: str, clock: _StageClock) -> tuple[CodecOutput, Evaluating]:
         codec = self.codecs.get(name)
         clock.restart("read" if codec is None else "encode")
         group = _moved(group, self.device)
@@ -214,19 +239,23 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
         else:
             output = self.protocol.code(codec, group.audio, clock)
         clock("metrics")
-        evaluation = self._evaluate(output)
+        evaluation = self._evaluate(group, output)
         clock.succeed(float(group.audio.seconds.sum()))
         return output, evaluation
 
-    def _evaluate(self, output: CodecOutput) -> Evaluation | None:
-        if output.estimate is None:
-            return None
-        return start_evaluation(
+    def _evaluate(self, group: Group, output: CodecOutput) -> Evaluating:
+        embedded = self.embedder(group, output)
+        if output.estimate is None or not self.metrics:
+            return Evaluating(None, embedded)
+        evaluation = start_evaluation(
             output.reference,
             output.estimate.to(torch.float32),
             metrics=self.metrics,
             num_workers=self.settings.metric_workers,
+            transcripts=[entry.transcript for entry in group.entries],
+            recogniser=self.settings.recogniser,
         )
+        return Evaluating(evaluation, embedded)
 
     def _on_device(self, batch: ReadBatch) -> list[Group]:
         """The batch's groups on the device, moved there once for all codecs. Where it has no room for a group, that
@@ -325,9 +354,12 @@ def _moved(group: Group, device: torch.device) -> Group:
     return replace(group, audio=replace(group.audio, waveform=waveform.to(device, non_blocking=pinned)))
 
 
-def _measured(group: Group, output: CodecOutput, evaluation: Evaluation | None) -> Measured:
-    scores = None if evaluation is None else evaluation.finish()
-    return _rows(group, output, scores), _counts(output.codes)
+def _measured(group: Group, output: CodecOutput, evaluation: Evaluating) -> Measured:
+    scores = None if evaluation.scores is None else evaluation.scores.finish()
+    rows = _rows(group, output, scores)
+    for id_, undefined in evaluation.embedded.undefined.items():
+        rows[id_]["undefined"] |= undefined
+    return Measured(rows, _counts(output.codes), evaluation.embedded.sets)
 
 
 def _rows(group: Group, output: CodecOutput, scores: Scores | None) -> dict[str, dict[str, Any]]:
@@ -353,8 +385,15 @@ def _rows(group: Group, output: CodecOutput, scores: Scores | None) -> dict[str,
             "metrics": {name: number(value) for name, value in measured.items()},
             "undefined": undefined,
             **({"stand_ins": stand_ins} if stand_ins else {}),
+            **({"details": made} if (made := _details(scores, i)) else {}),
         }
     return rows
+
+
+def _details(scores: Scores | None, clip: int) -> dict[str, Any]:
+    """What the values of one clip were made of, by metric."""
+    results = {} if scores is None else scores.results
+    return {name: dict(made) for name, result in results.items() if result.details and (made := result.details[clip])}
 
 
 def _counts(codes: Codes | None) -> list[dict[int, int]]:

@@ -27,6 +27,7 @@ class Results:
     run.json                        data set, settings, versions, and all codecs with the hash of their weights
     clips.jsonl                     one line a clip and codec; of further ranks clips-00001.jsonl, ...
     statistics/CODEC/BATCH.json     how often each code occurred in a batch
+    embeddings/CODEC/BATCH.npz      what a batch adds to the sets of a Fréchet distance
     summary.json, summary.csv       computed when all lines are there
     events.jsonl                    batches that were halved, processes that died, and why
     timing.json                     seconds, real-time factors, memory of the last session; timing-00001.json, ...
@@ -75,7 +76,7 @@ class Results:
         if overwrite:
             self._file.close()
             old = [file for stem in ("clips", "timing", "events", "summary") for file in self._files(stem)]
-            for pattern in ("run.json", "summary.csv", "statistics/*/*.json", "audio/*/*.flac"):
+            for pattern in ("run.json", "summary.csv", "statistics/*/*.json", "embeddings/*/*.npz", "audio/*/*.flac"):
                 old += self.folder.glob(pattern)
             for file in old:
                 file.unlink(missing_ok=True)
@@ -158,6 +159,10 @@ class Results:
         """The counts that `write_statistics` wrote, batch by batch."""
         for path in sorted((self.folder / "statistics" / codec).glob("*.json")):
             yield json.loads(path.read_text("utf-8"))
+
+    def sets_folder(self, codec: str) -> Path:
+        """Where the sets of its Fréchet distances are kept, a file a batch."""
+        return self.folder / "embeddings" / codec
 
     def rows(self, codec: str | None = None) -> Iterator[dict[str, Any]]:
         """The lines of all ranks (of one codec, where one is named), each clip and codec once. A line that another

@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from codeczoo.base.catalogue import find_variant
+from codeczoo.benchmark.embeddings import write_sets
 from codeczoo.benchmark.job import BenchmarkJob
 from codeczoo.benchmark.measure import CLOCKS, BenchmarkTask, Outcome
 from codeczoo.benchmark.protocols import find_protocol
@@ -28,7 +29,7 @@ from codeczoo.executor.job import Executor
 from codeczoo.executor.rank import Rank, find_rank
 from codeczoo.executor.record import jsonable, write_atomically
 from codeczoo.executor.settings import batch_seconds
-from codeczoo.metrics.table import find_metrics
+from codeczoo.metrics.table import find_all
 
 DEFAULT_CODECS = (  # those that need no download
     "zoo_16k_0_5kbps",
@@ -63,7 +64,7 @@ def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str,
     protocol = find_protocol(settings.protocol)
     rank = find_rank(settings.shard)
     check_engine(settings, rank)
-    metrics = tuple(metric.name for metric in find_metrics(settings.metrics or protocol.metrics))
+    metrics = find_all(settings.metrics or protocol.metrics)
     with engine_device(settings, rank) as device:
         seconds = batch_seconds(settings.max_batch_seconds, device)
         settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
@@ -156,6 +157,8 @@ class _BenchmarkSession:
         """Write an outcome to the disk; returns the number of new lines."""
         if outcome.counts:
             self.results.write_statistics(outcome.codec, outcome.batch, outcome.counts)
+        if outcome.sets:
+            write_sets(self.results.sets_folder(outcome.codec) / f"{outcome.batch:06d}.npz", outcome.sets)
         self.results.log_events(outcome.events)
         self.events += outcome.events
         for clock, spent in outcome.seconds.items():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from codeczoo.executor.settings import WorkSettings
+from codeczoo.metrics import Recogniser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,8 @@ class Settings(WorkSettings):
         metrics: names; none = those of the protocol.
         weights: codec → file, folder or "random".
         metric_workers: processes for the slow metrics; None = by the number of cores.
+        asr: the recogniser of `wer` and its like, as MODEL or MODEL@REVISION; None = Whisper large v3.
+        asr_language: the language of what is said, by its code; None = English.
         save_audio: number of clips, from the first, whose original and reconstructions are kept (-1 = all).
     """
 
@@ -27,6 +30,17 @@ class Settings(WorkSettings):
     weights: Mapping[str, str] = field(default_factory=dict)
     metric_workers: int | None = None
     save_audio: int = 0
+    asr: str | None = None
+    asr_language: str | None = None
+
+    @property
+    def recogniser(self) -> Recogniser:
+        """By which speech is recognised.
+
+        Raises:
+            ValueError: an empty name.
+        """
+        return Recogniser.parse(self.asr, self.asr_language) or Recogniser()
 
     # `weights` are compared codec by codec, and by their content: `Results.check_weights`.
     FREE = WorkSettings.FREE | {"codecs", "metric_workers", "save_audio"}

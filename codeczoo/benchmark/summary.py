@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from codeczoo.benchmark.bootstrap import interval, resamples, unit_numbers, unit_sums
+from codeczoo.benchmark.embeddings import sets_of, summaries
 from codeczoo.benchmark.results import Results
 from codeczoo.executor.record import write_atomically
+from codeczoo.metrics import RUN_METRICS
+from codeczoo.metrics.error_rates import errors_and_units
 
 BOOTSTRAP_RESAMPLES = 2000
 SIGNIFICANT_DIGITS = 6  # further digits vary with the number of threads and the kind of processor
@@ -24,7 +27,8 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
 
     For each codec, category and metric: the mean over the clips where it is defined and finite, its 95% confidence
     interval (bootstrap percentiles), and how many values are defined, infinite, and undefined for which reason. Where
-    clips have speakers, the interval over speakers (`ci95_speakers`) and their number too.
+    clips have speakers, the interval over speakers (`ci95_speakers`) and their number too. Of error rates, the rate of
+    all clips together (`corpus`) beside the mean of the clips' rates.
     """
     run = json.loads((results.folder / "run.json").read_text("utf-8"))
     summary: dict[str, Any] = {
@@ -42,6 +46,8 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
         seconds = sum(row["seconds"] for row in ok)
         coded = [row for row in ok if row["bits"] is not None]
         info = run["codecs"].get(codec, {})
+        of_clips, of_run = ([name for name in metrics if (name in RUN_METRICS) == wanted] for wanted in (False, True))
+        sets = summaries(of_run, sets_of(results.sets_folder(codec)), ok, categories) if of_run else {}
         summary["codecs"][codec] = {
             "clips": len(mine),
             "ok": len(ok),
@@ -51,8 +57,11 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
             "bitrate": rounded(sum(row["bits"] for row in coded) / seconds) if coded else None,
             "tokens_per_second": rounded(sum(row["tokens"] for row in coded) / seconds) if coded else None,
             "codes": _code_statistics(results, codec, info.get("codebook_sizes") or [], seconds),
-            "overall": _metrics(ok, metrics),
-            "categories": {name: _metrics([r for r in ok if r["category"] == name], metrics) for name in categories},
+            "overall": {**_metrics(ok, of_clips), **_rounded_distances(sets, None)},
+            "categories": {
+                name: {**_metrics([r for r in ok if r["category"] == name], of_clips), **_rounded_distances(sets, name)}
+                for name in categories
+            },
         }
     write_atomically(results.folder / "summary.json", summary)
     _write_csv(results, summary)
@@ -73,6 +82,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
         reasons = Counter(row["undefined"][name] for row in rows if name in row["undefined"])
         stand_ins = Counter(r for row in rows if (r := row.get("stand_ins", {}).get(name)) is not None)
         low, high = confidence_interval(finite)
+        counts = [errors_and_units(made) for row in rows if (made := row.get("details", {}).get(name)) is not None]
         out[name] = {
             "mean": rounded(float(np.mean(finite))) if finite else None,
             "ci95": [rounded(low), rounded(high)],
@@ -80,9 +90,14 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
             "infinite": sum(isinstance(value, str) for value in values),
             "undefined": dict(sorted(reasons.items())),
             **({"stand_ins": dict(sorted(stand_ins.items()))} if stand_ins else {}),
+            **(_of_corpus(counts) if counts else {}),
             **(_over_speakers(finite, speakers) if any(speaker is not None for speaker in speakers) else {}),
         }
     return out
+
+
+def _rounded_distances(sets: Mapping[str | None, Mapping[str, Any]], category: str | None) -> dict[str, Any]:
+    return {name: {**entry, "mean": rounded(entry["mean"])} for name, entry in sets.get(category, {}).items()}
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -96,6 +111,20 @@ def confidence_interval(values: Sequence[float]) -> tuple[float | None, float | 
     )
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _of_corpus(counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """An error rate of all clips together: the errors of all over the words (or characters) of all, and its interval
+    when clips are drawn. `mean` is the mean of the clips' own rates."""
+    table = np.array(counts, dtype=np.float64)
+    errors, units = (int(total) for total in table.sum(0))
+    out = {"corpus": rounded(errors / units) if units else None, "errors": errors, "units": units}
+    if len(table) < 2 or not units:
+        return {**out, "ci95_corpus": [None, None]}
+    totals = np.concatenate([weights @ table for weights in resamples(len(table), BOOTSTRAP_RESAMPLES)])
+    totals = totals[totals[:, 1] > 0]
+    low, high = interval(totals[:, 0] / totals[:, 1])
+    return {**out, "ci95_corpus": [rounded(float(low)), rounded(float(high))]}
 
 
 def _over_speakers(values: Sequence[float], speakers: Sequence[str | None]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from codeczoo.cli.arguments import (
     weights_by_codec,
     work_arguments,
 )
-from codeczoo.metrics import metric_names
+from codeczoo.metrics import RUN_METRICS, metric_names
+from codeczoo.metrics.networks.recogniser import HUBERT, WHISPER
 
 SHOWN_METRICS = ("mel", "stft", "si_sdr", "pesq_wb", "stoi", "estoi", "f0_corr", "vuv_error", "lsd")
 
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="M",
         default=[],
-        help=f"of: {', '.join(metric_names())} (default: those of the protocol)",
+        help=f"of: {', '.join([*metric_names(), *RUN_METRICS])} (default: those of the protocol)",
     )
     parser.add_argument(
         "--protocol",
@@ -95,6 +96,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric-workers", type=int, metavar="N", help="processes for PESQ and pitch (default: by cores)"
     )
+    parser.add_argument(
+        "--asr",
+        metavar="MODEL[@REVISION]",
+        help="recogniser of wer, cer, dwer, dcer: a Whisper or a CTC network of the hub, or a folder (default: "
+        f"{WHISPER}; papers with LibriSpeech take {HUBERT})",
+    )
+    parser.add_argument("--asr-language", metavar="CODE", help="language of what is said, for Whisper (default: en)")
     parser.add_argument(
         "--save-audio",
         type=int,
@@ -124,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
             weights=weights_for(args.codecs, args.weights),
             metric_workers=args.metric_workers,
             save_audio=args.save_audio,
+            asr=args.asr,
+            asr_language=args.asr_language,
             overwrite=args.overwrite,
             progress=not args.quiet,
             **source_arguments(args),

@@ -15,11 +15,13 @@ from codeczoo.data.source import (
     OTHER_IDS,
     ROW,
     SPEAKER_COLUMNS,
+    TRANSCRIPT_COLUMNS,
     Content,
     Entry,
     Segment,
     category_of,
     speaker_of,
+    transcript_of,
 )
 
 ID_COLUMNS = ("id", "__key__")
@@ -36,6 +38,7 @@ class Columns:
         id: the clip's id; None = the row's number.
         categories: columns that may name the category, in order of preference.
         speakers: the same, of the speaker.
+        transcripts: the same, of what is said.
         segment: the columns of times in seconds, beside a column that holds paths.
     """
 
@@ -44,12 +47,15 @@ class Columns:
     id: str | None
     categories: tuple[str, ...]
     speakers: tuple[str, ...] = ()
+    transcripts: tuple[str, ...] = ()
     segment: tuple[str, ...] = ()
 
     @property
     def description_columns(self) -> list[str]:
-        """The columns of id, category and speaker."""
-        return list(dict.fromkeys([*([self.id] if self.id else []), *self.categories, *self.speakers]))
+        """The columns of id, category, speaker and transcript."""
+        return list(
+            dict.fromkeys([*([self.id] if self.id else []), *self.categories, *self.speakers, *self.transcripts])
+        )
 
     @property
     def audio_columns(self) -> list[str]:
@@ -78,7 +84,8 @@ class Columns:
         else:
             id_ = f"{split}/{row[self.id]}" if several else str(row[self.id])
         category = category_of(row) if self.categories else split if several else None
-        return Entry(id_, key, category, place, failure=failure, speaker=speaker_of(row))
+        speaker, transcript = speaker_of(row), transcript_of(row) if self.transcripts else None
+        return Entry(id_, key, category, place, failure=failure, speaker=speaker, transcript=transcript)
 
 
 def choose_columns(
@@ -121,6 +128,7 @@ def choose_columns(
         id=id_column if id_column in types else None,
         categories=tuple(c for c in CATEGORY_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
         speakers=tuple(c for c in SPEAKER_COLUMNS if c in types and c != found[0] and _is_name(types[c])),
+        transcripts=tuple(c for c in TRANSCRIPT_COLUMNS if c in types and c != found[0] and _is_text(types[c])),
         segment=tuple(c for c in SEGMENT_COLUMNS if c in types and c != found[0])
         if _may_be_path(types[found[0]])
         else (),

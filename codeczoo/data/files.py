@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from codeczoo.base.audio_files.containers import SUFFIXES as SUFFIXES
 from codeczoo.data.manifests import MANIFESTS, RECORDINGS, SEGMENTS, is_manifest, read_manifest
 from codeczoo.data.source import Content, Entry, ListSource
+from codeczoo.data.transcripts import transcripts_in
 
 __all__ = ["MANIFESTS", "SUFFIXES", "FileSource", "embedded", "find_files", "is_of_finder"]
 
@@ -62,7 +64,7 @@ def find_files(dataset: str, audio_column: str | None = None, id_column: str | N
         files = sorted(
             p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and (p.is_file() or _leads_nowhere(p))
         )
-        entries = [_entry(p.relative_to(path).as_posix(), p) for p in files if not is_of_finder(p)]
+        entries = _with_transcripts([_entry(p.relative_to(path).as_posix(), p) for p in files if not is_of_finder(p)])
         if (path / RECORDINGS).is_file():
             if entries:
                 log.warning("%s: it holds audio files; the %s beside them is left out", dataset, RECORDINGS)
@@ -102,6 +104,12 @@ def is_of_finder(path: Path) -> bool:
 def _leads_nowhere(path: Path) -> bool:
     """Whether a path is a link to what is not there: a clip that fails, and not one that is passed over."""
     return path.is_symlink() and not path.exists()
+
+
+def _with_transcripts(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries of files, with what LibriSpeech's `*.trans.txt` beside them say."""
+    folders = {folder: transcripts_in(folder) for folder in dict.fromkeys(entry.key.parent for entry in entries)}
+    return [replace(entry, transcript=folders[entry.key.parent].get(entry.key.stem)) for entry in entries]
 
 
 def _entry(name: str, path: Path) -> Entry:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,14 @@ from codeczoo.data.source import (
     OTHER_IDS,
     ROW,
     SPEAKER_COLUMNS,
+    TRANSCRIPT_COLUMNS,
     Entry,
     Segment,
     category_of,
     speaker_of,
+    transcript_of,
 )
+from codeczoo.data.transcripts import OF_KALDI, read_transcripts
 
 TABLES = (".csv", ".tsv")
 JSON = (".jsonl", ".json")
@@ -48,6 +51,7 @@ class Listed:
         id: empty = its path, or its line where it has none.
         key: of its entry: a path, an address, samples, or a segment.
         text: the path as it is written.
+        transcript: what is said in the clip.
         failure: why there is none.
     """
 
@@ -58,6 +62,7 @@ class Listed:
     category: str | None = None
     speaker: str | None = None
     failure: str | None = None
+    transcript: str | None = None
 
 
 def is_manifest(path: Path) -> bool:
@@ -98,7 +103,9 @@ def read_manifest(path: Path, audio_column: str | None = None, id_column: str | 
             entries.append(Entry(id_, None, clip.category, place, speaker=clip.speaker, failure=failure))
         else:
             origin = re.split(r"[/\\]", clip.text)[-1] or place
-            entries.append(Entry(id_, clip.key, clip.category, origin, speaker=clip.speaker))
+            entries.append(
+                Entry(id_, clip.key, clip.category, origin, speaker=clip.speaker, transcript=clip.transcript)
+            )
     return entries
 
 
@@ -148,7 +155,7 @@ def _of_rows(path: Path, audio_column: str | None, id_column: str | None) -> lis
             "duration, or start and end, in seconds"
         )
     ids = names.get("id") if id_column is None else None if id_column == ROW else id_column
-    others = (*SEGMENT_COLUMNS, *CATEGORY_COLUMNS, *SPEAKER_COLUMNS)
+    others = (*SEGMENT_COLUMNS, *CATEGORY_COLUMNS, *SPEAKER_COLUMNS, *TRANSCRIPT_COLUMNS)
     columns = _Columns(paths, ids, {name: names[name] for name in others if name in names})
     folder = _Folder(path.parent, clips_of_common_voice="client_id" in names and "path" in names)
     return [_listed(row, columns, folder) for row in rows]
@@ -181,7 +188,7 @@ def _listed(row: Row, columns: _Columns, folder: _Folder) -> Listed:
         failure = f"no path in the column {' or '.join(columns.paths)}"
         return Listed(row.place, id_, category=category, speaker=speaker, failure=failure)
     if isinstance(value, dict) and value.get("array") is not None and "sampling_rate" in value:
-        return Listed(row.place, id_, value, category=category, speaker=speaker)
+        return Listed(row.place, id_, value, category=category, speaker=speaker, transcript=transcript_of(others))
     text = value.get("path") if isinstance(value, dict) else value
     if not isinstance(text, str) or not text:
         failure = f"the column {column!r} holds no path but {short(value)}"
@@ -193,7 +200,7 @@ def _listed(row: Row, columns: _Columns, folder: _Folder) -> Listed:
         return Listed(row.place, id_, None, text, category, speaker, str(error))
     if segment is not None:
         key = Segment(key, *segment)
-    return Listed(row.place, id_, key, text, category, speaker)
+    return Listed(row.place, id_, key, text, category, speaker, transcript=transcript_of(others))
 
 
 class _Folder:
@@ -251,10 +258,11 @@ def _of_fairseq(path: Path, text: str) -> list[Row] | None:
 
 def _of_lines(path: Path) -> list[Listed]:
     """The clips of a file without columns."""
-    if path.name == SEGMENTS:
-        return list(_kaldi_segments(path))
-    if path.suffix.lower() == ".scp":
-        return list(_kaldi_recordings(path))
+    if path.name == SEGMENTS or path.suffix.lower() == ".scp":
+        listed = list(_kaldi_segments(path) if path.name == SEGMENTS else _kaldi_recordings(path))
+        beside = path.parent / OF_KALDI
+        said = read_transcripts(beside) if beside.is_file() else {}
+        return [replace(clip, transcript=said.get(clip.id)) for clip in listed]
     folder = _Folder(path.parent, or_here=True)
     lines = lines_of(read_text(path))
     return [Listed(f"line {number}", "", folder.find(line), line.strip()) for number, line in lines]

@@ -36,6 +36,8 @@ class Segment:
 # One clip: a segment, or a form that `base.inputs.read_clips` takes (bytes are those of a file).
 Content = str | Path | bytes | Mapping[str, Any] | Segment
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
+# What is said in a clip. Common Voice's name is sentence, SpeechBrain's wrd.
+TRANSCRIPT_COLUMNS = ("transcript", "transcription", "text", "sentence", "wrd")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Entry:
         position: in the order of the data set; `data.batching` counts it.
         failure: why it cannot be read, where the data set itself says so (a row without a path); else None.
         speaker: of the clip, where the data set names speakers.
+        transcript: what is said in the clip, where the data set tells; empty = nothing is.
     """
 
     id: str
@@ -60,9 +63,10 @@ class Entry:
     position: int = -1
     speaker: str | None = None
     failure: str | None = None
+    transcript: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("id", "category", "origin", "speaker"):
+        for name in ("id", "category", "origin", "speaker", "transcript"):
             text = getattr(self, name)
             if text and not text.isascii():
                 object.__setattr__(self, name, printable(text))
@@ -159,6 +163,12 @@ def category_of(row: Mapping[str, Any]) -> str | None:
 def speaker_of(row: Mapping[str, Any]) -> str | None:
     """The speaker that a row of a manifest or a data set names."""
     return next((str(row[c]) for c in SPEAKER_COLUMNS if row.get(c) not in (None, "")), None)
+
+
+def transcript_of(row: Mapping[str, Any]) -> str | None:
+    """What a row of a manifest or a data set says is spoken in the clip; a column that is there and empty = nothing."""
+    filled = (row[c] for c in TRANSCRIPT_COLUMNS if isinstance(row.get(c), str) and row[c])
+    return next(filled, "" if any(row.get(c) == "" for c in TRANSCRIPT_COLUMNS) else None)
 
 
 def interleave(parts: Sequence[Iterable[Entry]]) -> Iterator[Entry]:

@@ -24,7 +24,7 @@ from codeczoo.base.errors import first_line
 from codeczoo.data.archives import ArchiveSource, archive_names
 from codeczoo.data.files import SUFFIXES
 from codeczoo.data.inline import to_inline_bytes
-from codeczoo.data.source import OTHER_IDS, ROW, Content, Entry, category_of, speaker_of
+from codeczoo.data.source import OTHER_IDS, ROW, Content, Entry, category_of, speaker_of, transcript_of
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,8 @@ def open_tars(
     name: str, shards: Sequence[Path], audio_column: str | None = None, id_column: str | None = None
 ) -> TarSource:
     """Samples of all shards, in their order. Ids are the samples' names or what "id" in a .json beside them says,
-    behind the name of their shard where they would not be unique; categories come from that .json or a .cls.
+    behind the name of their shard where they would not be unique; categories come from that .json or a .cls, and
+    what is said from that .json or a .txt.
 
     Args:
         audio_column: the extension of the audio, where samples hold more than one.
@@ -129,12 +130,14 @@ def _entry(shard: Path, sample: TarSample, audio_column: str | None, id_column: 
     if category is None and "cls" in sample.notes:
         category = sample.notes["cls"].decode("utf-8", "replace").strip()
     key = (shard, sample.members[audio[0]] if audio else None)
-    speaker = speaker_of(row)
+    speaker, transcript = speaker_of(row), transcript_of(row)
+    if transcript is None and "txt" in sample.notes:
+        transcript = sample.notes["txt"].decode("utf-8", "replace").strip()
     named = row.get("id" if id_column in (None, ROW) else id_column)
     if named not in (None, ""):
-        return Entry(str(named), key, category, origin, speaker=speaker)
+        return Entry(str(named), key, category, origin, speaker=speaker, transcript=transcript)
     if id_column in (None, ROW):
-        return Entry(sample.key, key, category, origin, speaker=speaker)
+        return Entry(sample.key, key, category, origin, speaker=speaker, transcript=transcript)
     failure = f"{origin}: its .json has no {id_column!r}; {OTHER_IDS}"
     return Entry(sample.key, key, category, origin, failure=failure, speaker=speaker)
 
@@ -158,7 +161,7 @@ def _samples(shard: Path) -> Iterator[TarSample]:
                     yield sample
                 sample = TarSample(key)
             sample.members[extension] = member
-            if extension in ("json", "cls"):
+            if extension in ("json", "cls", "txt"):
                 try:
                     sample.notes[extension] = _read(file, shard, member)
                 except TAR_ERRORS as error:

@@ -5,16 +5,15 @@ Each has a twin `..._reference` that judges the original, so that a codec's loss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 from torch import Tensor
 
 from codeczoo.base.device import matmul_precision
 from codeczoo.metrics.judged import Memory, Rows, in_groups, no_model
 from codeczoo.metrics.networks.dnsmos import NAMES as DNSMOS_NAMES
-from codeczoo.metrics.networks.models import Network, NoModelError, network
+from codeczoo.metrics.networks.models import NoModelError, network
 from codeczoo.metrics.pair import Pair, Result
-from codeczoo.metrics.soxr import SoxrRows
 
 REFERENCE = "_reference"  # ends the name of a metric of the original
 
@@ -97,23 +96,17 @@ def opinions(pair: Pair, names: Collection[str]) -> dict[str, Result]:
 
 
 def _judge(judge: str, pair: Pair, side: str) -> dict[str, Result]:
-    """All metrics of one network, of one side."""
+    """All metrics of one network, of one side. Originals that come again are not judged again."""
     device, dtype = pair.reference.device, pair.reference.dtype
+    memory = _memory if side == "reference" else None
     if judge == "dnsmos":
         loaded = network("dnsmos", device)
-        rows: Rows = SoxrRows(pair, side)
-        values = _values(rows, loaded, lambda clips: loaded.model([clip.numpy() for clip in clips]))
+        rows = Rows(pair, side, shortest=1, mono=True, resampler="soxr")
+        values = rows.values(lambda clips: loaded.model([clip.numpy() for clip in clips]), memory, loaded.sha256)
         return {name: rows.result([value[i] for value in values]) for i, name in enumerate(DNSMOS_NAMES)}
     loaded = network({"utmos": "utmos22_strong"}.get(judge, judge), device, dtype)
     rows = Rows(pair, side, shortest=loaded.model.shortest if judge == "utmos" else 1)
-    values = _values(rows, loaded, lambda clips: [(float(value),) for value in in_groups(clips, loaded.model)])
+    values = rows.values(
+        lambda clips: [(float(value),) for value in in_groups(clips, loaded.model)], memory, loaded.sha256
+    )
     return {judge: rows.result([value[0] for value in values])}
-
-
-def _values(
-    rows: Rows, loaded: Network, compute: Callable[[list[Tensor]], list[tuple[float, ...]]]
-) -> Sequence[tuple[float, ...]]:
-    """The network's values of the rows; originals that come again are not judged again."""
-    if rows.side == "estimate" or not rows.clips:
-        return compute(rows.clips) if rows.clips else []
-    return _memory.through(f"{loaded.sha256} {rows.clips[0].dtype}", rows.clips, compute)

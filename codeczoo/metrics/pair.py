@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from codeczoo.base.ragged import check_lengths, valid_mask
 from codeczoo.base.resampling import Filter, resample, resampled_length
 from codeczoo.base.sample_rate import check_rate
+from codeczoo.metrics.networks.recogniser import Recogniser
 
 Undefined = tuple[str, Tensor]  # a reason, and where it holds: bool [B, C], [B · C], [B] or []
 
@@ -24,10 +26,13 @@ class Result:
     Attributes:
         values: [B] float64 on the CPU; NaN where the metric is undefined.
         reasons: for each item None, or why its value is not what it seems: `non_finite`, `silent_reference`, ...
+        details: for each item what its value was made of, in JSON's types (the counts of an error rate), or None; None
+            where the metric has none.
     """
 
     values: Tensor
     reasons: list[str | None]
+    details: list[Mapping[str, Any] | None] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -55,6 +60,8 @@ class Pair:
         sample_rate: in Hz.
         reasons: for each item None, or what makes every metric undefined: `non_finite`, `too_short` (no sample).
         uncut: the same pair with its shorter side filled with zeros, which is what Codec-SUPERB measures.
+        transcripts: for each item what is said in it, or None where that is not known; None = of no item.
+        recogniser: by which speech is recognised; None = the default one.
     """
 
     reference: Tensor
@@ -63,7 +70,10 @@ class Pair:
     sample_rate: int
     reasons: list[str | None]
     uncut: Pair | None = None
+    transcripts: Sequence[str | None] | None = None
+    recogniser: Recogniser | None = None
     _views: dict[object, Pair] = field(default_factory=dict, repr=False)
+    _held: dict[object, dict[int, Tensor]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -130,6 +140,20 @@ class Pair:
             for ok, length in zip(finite.tolist(), lengths.tolist(), strict=True)
         )
         return pair
+
+    def told(self, transcripts: Sequence[str | None] | None, recogniser: Recogniser | None) -> Pair:
+        """The pair, with what is said in its items, and by what that is recognised.
+
+        Raises:
+            TypeError: transcripts that are no texts.
+            ValueError: not one for each item.
+        """
+        if transcripts is not None:
+            if isinstance(transcripts, str) or not all(text is None or isinstance(text, str) for text in transcripts):
+                raise TypeError(f"transcripts must be a text or None for each clip; they are {transcripts!r}")
+            if len(transcripts) != len(self):
+                raise ValueError(f"transcripts must be {len(self)}, one for each clip; there are {len(transcripts)}")
+        return replace(self, transcripts=transcripts, recogniser=recogniser)
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -208,13 +232,17 @@ class Pair:
             return self
         here = self._view("here", lambda side: side.cpu().float())
         view = here.resampled(sample_rate, "julius")
-        return replace(view, lengths=here.lengths * sample_rate // self.sample_rate, _views={})
+        return replace(view, lengths=here.lengths * sample_rate // self.sample_rate, _views={}, _held={})
 
     def mono(self) -> Pair:
         """The pair mixed to mono, on the CPU; a mix of several channels is float64."""
         if self.reference.shape[1] == 1:
             return self._view("mono", lambda side: side.cpu())
         return self._view("mono", lambda side: side.cpu().double().mean(1, keepdim=True))
+
+    def held(self, key: object) -> dict[int, Tensor]:
+        """What metrics hold of single rows for one another, by the number of the row."""
+        return self._held.setdefault(key, {})
 
     def _view(self, key: object, change: Callable[[Tensor], Tensor], sample_rate: int | None = None) -> Pair:
         if key not in self._views:

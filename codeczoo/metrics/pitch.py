@@ -128,11 +128,16 @@ def _measured(pair: Pair, name: str, pool: WorkerPool | None) -> Result:
 
 
 def _compare(contours: Reply) -> dict[str, Reply]:
-    """The F0 in Hz of both signals, 0 where unvoiced → every statistic of this kind, or why it is not defined."""
+    """What Praat found in both signals → every statistic of this kind, or why it is not defined."""
     if contours.reason:
         return dict.fromkeys(F0_METRICS, contours)
-    frames = min(map(len, contours.value))
-    x, y = (contour[:frames] for contour in contours.value)
+    return compare_contours(*contours.value)
+
+
+def compare_contours(reference: np.ndarray, estimate: np.ndarray) -> dict[str, Reply]:
+    """Two contours [N] in Hz, 0 where unvoiced, cut to the shorter → every statistic of this kind."""
+    frames = min(len(reference), len(estimate))
+    x, y = reference[:frames], estimate[:frames]
     disagree = float(np.mean((x > 0) != (y > 0)))
     both = (x > 0) & (y > 0)
     if not (x > 0).any() or not (y > 0).any():

@@ -23,6 +23,8 @@ from codeczoo.base.rows import rate_of_wrapping, unwrapped
 from codeczoo.base.sample_rate import check_rate
 from codeczoo.base.sample_values import check_peak, peak_of
 from codeczoo.base.warn_once import warn_once
+from codeczoo.metrics.error_rates import corpus_rate
+from codeczoo.metrics.networks.recogniser import Recogniser
 from codeczoo.metrics.pair import Pair, Result
 from codeczoo.metrics.pool import PendingMetrics, WorkerPool, shared_pool
 from codeczoo.metrics.table import METRICS, Metric, find_metrics
@@ -43,6 +45,8 @@ def evaluate(
     device: str | torch.device | None = None,
     num_workers: int | None = None,
     pool: WorkerPool | None = None,
+    transcripts: Sequence[str | None] | None = None,
+    recogniser: Recogniser | None = None,
 ) -> Scores:
     """Compare estimates with references, clip by clip.
 
@@ -58,6 +62,8 @@ def evaluate(
         device: where batched metrics are computed; None = where the reference is.
         num_workers: processes for those that libraries compute; None = one a core. They stay for the next call.
         pool: a `WorkerPool` of your own instead, with its own time limit.
+        transcripts: for `wer` and `cer`, what is said in each clip; None among them where that is not known.
+        recogniser: for these, `dwer` and `dcer`, which network recognises speech; None = `Recogniser()`.
 
     Samples in float64 are computed on in float64, all others in float32 with float64 sums.
 
@@ -66,7 +72,15 @@ def evaluate(
         TypeError, ValueError: input of a wrong type, shape or rate; no clip at all.
     """
     evaluation = start_evaluation(
-        reference, estimate, sample_rate, metrics, device=device, num_workers=num_workers, pool=pool
+        reference,
+        estimate,
+        sample_rate,
+        metrics,
+        device=device,
+        num_workers=num_workers,
+        pool=pool,
+        transcripts=transcripts,
+        recogniser=recogniser,
     )
     return evaluation.finish()
 
@@ -134,10 +148,14 @@ def start_evaluation(
     device: str | torch.device | None = None,
     num_workers: int | None = None,
     pool: WorkerPool | None = None,
+    transcripts: Sequence[str | None] | None = None,
+    recogniser: Recogniser | None = None,
 ) -> Evaluation:
     """As `evaluate`, without waiting for the pool's metrics: `.finish()` gives the `Scores`."""
     wanted = find_metrics(metrics)
     pair, cropped, resampled = _pair(reference, estimate, sample_rate, device)
+    if transcripts is not None or recogniser is not None:
+        pair = pair.told(transcripts, recogniser)
     if pool is None and any(metric.where == "pool" for metric in wanted):
         pool = shared_pool(num_workers)
     return Evaluation(pair, wanted, pool, cropped, resampled)
@@ -167,6 +185,7 @@ class Summary(NamedTuple):
     infinite: int
     undefined: dict[str, int]  # clips without one, by reason
     stand_ins: dict[str, int]  # clips with a value that stands for none (`superb/...` only), by reason
+    corpus: float | None = None  # of an error rate: the errors of all clips over all words or characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +240,7 @@ class Scores(Mapping[str, Tensor]):
                 infinite=int(values.isinf().sum()),
                 undefined=dict(undefined),
                 stand_ins=dict(stand_ins),
+                corpus=corpus_rate(result.details or ()),
             )
         return out
 
@@ -236,6 +256,7 @@ class Scores(Mapping[str, Tensor]):
             "cropped": self.cropped.tolist(),
             "values": {name: [_plain(value) for value in values.tolist()] for name, values in self.items()},
             "reasons": {name: list(result.reasons) for name, result in self.results.items()},
+            "details": {name: list(result.details) for name, result in self.results.items() if result.details},
         }
 
     def __repr__(self) -> str:
@@ -245,6 +266,8 @@ class Scores(Mapping[str, Tensor]):
         for name, summary in self.summary().items():
             metric = METRICS[name]
             notes = [f"{metric.better} is better"]
+            if summary.corpus is not None:
+                notes.append(f"of all clips together {summary.corpus:.5g}")
             if summary.infinite:
                 notes.append(f"{summary.infinite} infinite")
             notes += [f"{count} undefined: {reason}" for reason, count in summary.undefined.items()]

@@ -11,9 +11,8 @@ from codeczoo.base.device import matmul_precision
 from codeczoo.metrics.judged import Memory, Rows, in_groups, no_model
 from codeczoo.metrics.networks.models import Network, NoModelError, network
 from codeczoo.metrics.pair import Pair, Result
-from codeczoo.metrics.soxr import SoxrRows
 
-NETWORKS = {"sim_wavlm": "wavlm_base_plus_sv", "sim_resemblyzer": "resemblyzer"}
+NETWORKS = {"sim_wavlm": "wavlm_base_plus_sv", "sim_resemblyzer": "resemblyzer", "sim_ecapa": "ecapa_voxceleb"}
 
 _memory = Memory()
 
@@ -48,6 +47,20 @@ def sim_resemblyzer(reference: Tensor, estimate: Tensor, sample_rate: int, lengt
     return similarities(Pair.of(reference, estimate, sample_rate, lengths), ["sim_resemblyzer"])["sim_resemblyzer"]
 
 
+def sim_ecapa(reference: Tensor, estimate: Tensor, sample_rate: int, lengths: Tensor | None = None) -> Result:
+    """Speaker similarity by SpeechBrain's ECAPA-TDNN (speechbrain/spkrec-ecapa-voxceleb), -1 to 1; higher is better.
+
+    Args:
+        reference, estimate: [B, C, T]; channels are mixed to one.
+        sample_rate: in Hz; resampled to 16 kHz with the `hann` filter.
+        lengths: [B].
+
+    The weights (83 MB) are downloaded once. Undefined: `no_model`, `too_short` (under 40 ms), `silent_reference`,
+    `silent_estimate`.
+    """
+    return similarities(Pair.of(reference, estimate, sample_rate, lengths), ["sim_ecapa"])["sim_ecapa"]
+
+
 def similarities(pair: Pair, names: Collection[str]) -> dict[str, Result]:
     """Those of `names` that are similarities of speakers."""
     found: dict[str, Result] = {}
@@ -62,37 +75,32 @@ def similarities(pair: Pair, names: Collection[str]) -> dict[str, Result]:
 
 def _similarity(name: str, pair: Pair) -> Result:
     device, dtype = pair.reference.device, pair.reference.dtype
-    sides = ("reference", "estimate")
-    if name == "sim_resemblyzer":
-        loaded = network(NETWORKS[name], device)
-        rows: list[Rows] = [SoxrRows(pair, side) for side in sides]
-    else:
-        loaded = network(NETWORKS[name], device, dtype)
-        rows = [Rows(pair, side, loaded.model.shortest, mono=True) for side in sides]
-    embeddings: list[dict[int, Tensor | None]] = []
-    for side in rows:
-        clips = [clip.to(device if name == "sim_wavlm" else "cpu", dtype) for clip in side.clips]
-        embeddings.append(dict(zip(side.index, _embeddings(loaded, side.side, clips), strict=True)))
-    reasons = [rows[0].reasons[i] or rows[1].reasons[i] for i in range(len(pair))]
+    loaded = network(NETWORKS[name], device, torch.float32 if name == "sim_resemblyzer" else dtype)
+    sides: list[tuple[Rows, Sequence[Tensor | None]]] = []
+    for side in ("reference", "estimate"):
+        if name == "sim_resemblyzer":
+            rows = Rows(pair, side, shortest=1, mono=True, resampler="soxr")
+        else:
+            rows = Rows(pair, side, loaded.model.shortest, mono=True)
+        sides.append((rows, _embeddings(loaded, rows, device, dtype)))
+    embeddings = [dict(zip(rows.index, found, strict=True)) for rows, found in sides]
+    reasons = [sides[0][0].reasons[i] or sides[1][0].reasons[i] for i in range(len(pair))]
     return Result.of(
         (None, reason) if reason else _cosine(embeddings[0][i], embeddings[1][i]) for i, reason in enumerate(reasons)
     )
 
 
-def _embeddings(loaded: Network, side: str, clips: list[Tensor]) -> Sequence[Tensor | None]:
+def _embeddings(loaded: Network, rows: Rows, device: torch.device, dtype: torch.dtype) -> Sequence[Tensor | None]:
     """Float64 on the CPU; None where no voice is heard. Those of originals, which come again, are remembered."""
 
     def compute(clips: list[Tensor]) -> list[tuple[float, ...]]:
         if loaded.model.name == "resemblyzer":
             found = loaded.model([clip.float().numpy() for clip in clips])
         else:
-            found = in_groups(clips, loaded.model)
+            found = in_groups([clip.to(device, dtype) for clip in clips], loaded.model)
         return [() if one is None else tuple(one.double().tolist()) for one in found]
 
-    if not clips:
-        return []
-    key = f"{loaded.sha256} {clips[0].dtype}"
-    values = _memory.through(key, clips, compute) if side == "reference" else compute(clips)
+    values = rows.values(compute, _memory if rows.side == "reference" else None, f"{loaded.sha256} {dtype}")
     return [torch.tensor(value, dtype=torch.float64) if value else None for value in values]
 
 

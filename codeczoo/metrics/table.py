@@ -12,6 +12,15 @@ from typing import Literal
 from torch import Tensor
 
 from codeczoo.metrics.cepstral import mcd, start_mcd
+from codeczoo.metrics.crepe_pitch import (
+    crepe_distances,
+    f0_corr_crepe,
+    f0_ffe_crepe,
+    f0_gpe_crepe,
+    f0_rmse_crepe,
+    vuv_error_crepe,
+)
+from codeczoo.metrics.error_rates import cer, dcer, dwer, error_rates, wer
 from codeczoo.metrics.intelligibility import estoi, intelligibility, stoi
 from codeczoo.metrics.opinion import (
     REFERENCE,
@@ -28,7 +37,7 @@ from codeczoo.metrics.perceptual import pesq_nb, pesq_wb, start_pesq, start_visq
 from codeczoo.metrics.pitch import f0_corr, f0_ffe, f0_gpe, f0_rmse, start_pitch, vuv_error
 from codeczoo.metrics.pool import PendingMetrics, WorkerPool
 from codeczoo.metrics.samples import sample_distances, si_sdr, snr, waveform
-from codeczoo.metrics.speaker import sim_resemblyzer, sim_wavlm, similarities
+from codeczoo.metrics.speaker import sim_ecapa, sim_resemblyzer, sim_wavlm, similarities
 from codeczoo.metrics.spectral import lsd, mel, mel_dac, spectral_distances, stft
 from codeczoo.metrics.superb import (
     start_superb,
@@ -129,6 +138,11 @@ METRICS: Mapping[str, Metric] = {
         _pooled("vuv_error", vuv_error, start_pitch, "lower", "", _PRAAT, "pitch"),
         _pooled("f0_gpe", f0_gpe, start_pitch, "lower", "", _PRAAT, "pitch", default=False),
         _pooled("f0_ffe", f0_ffe, start_pitch, "lower", "", _PRAAT, "pitch", default=False),
+        Metric("f0_corr_crepe", f0_corr_crepe, crepe_distances, "higher", extra="models", default=False),
+        Metric("f0_rmse_crepe", f0_rmse_crepe, crepe_distances, "lower", "cents", extra="models", default=False),
+        Metric("vuv_error_crepe", vuv_error_crepe, crepe_distances, "lower", extra="models", default=False),
+        Metric("f0_gpe_crepe", f0_gpe_crepe, crepe_distances, "lower", extra="models", default=False),
+        Metric("f0_ffe_crepe", f0_ffe_crepe, crepe_distances, "lower", extra="models", default=False),
         Metric("lsd", lsd, spectral_distances, "lower"),
         _pooled("mcd", mcd, start_mcd, "lower", "dB", ("pyworld",), "mcd", default=False),
         _pooled("visqol", visqol, start_visqol, "higher", "MOS", ("visqol",), "visqol", default=False),
@@ -140,6 +154,11 @@ METRICS: Mapping[str, Metric] = {
         *_opinion("distillmos", distillmos),
         Metric("sim_wavlm", sim_wavlm, similarities, "higher", extra="models", default=False),
         Metric("sim_resemblyzer", sim_resemblyzer, similarities, "higher", extra="models", default=False),
+        Metric("sim_ecapa", sim_ecapa, similarities, "higher", extra="models", default=False),
+        Metric("wer", wer, error_rates, "lower", extra="asr", default=False),
+        Metric("cer", cer, error_rates, "lower", extra="asr", default=False),
+        Metric("dwer", dwer, error_rates, "lower", extra="asr", default=False),
+        Metric("dcer", dcer, error_rates, "lower", extra="asr", default=False),
         Metric("superb/mel", superb_mel, superb_distances, "lower", default=False),
         Metric("superb/stft", superb_stft, superb_distances, "lower", default=False),
         Metric("superb/waveform", superb_waveform, superb_distances, "lower", default=False),
@@ -149,12 +168,64 @@ METRICS: Mapping[str, Metric] = {
     )
 }
 
+
+@dataclass(frozen=True)
+class RunMetric:
+    """A metric of all clips of a run together, which `codeczoo benchmark` computes.
+
+    Attributes:
+        name: under which the benchmark knows it.
+        codec: of the zoo, whose latents embed originals and estimates.
+        better: which way is better.
+        unit: of its values; empty = none.
+    """
+
+    name: str
+    codec: str
+    better: Literal["higher", "lower"] = "lower"
+    unit: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What it is, in one sentence."""
+        return f"Fréchet audio distance of all clips together, by latents of {self.codec}"
+
+
+RUN_METRICS: Mapping[str, RunMetric] = {
+    metric.name: metric
+    for metric in (
+        RunMetric("fad_zoo", "zoo_16k"),
+        RunMetric("fad_encodec", "encodec_24k"),
+        RunMetric("fad_dac", "dac_44k"),
+    )
+}
+
 DEFAULT_METRICS: tuple[str, ...] = tuple(metric.name for metric in METRICS.values() if metric.default)
+
+
+def known_metric(name: str) -> Metric | RunMetric | None:
+    """The metric of a clip or of a run that has this name."""
+    return METRICS.get(name) or RUN_METRICS.get(name)
 
 
 def metric_names(pattern: str = "*") -> list[str]:
     """The names that match a pattern like `superb/*`, in the table's order."""
     return [name for name in METRICS if fnmatchcase(name, pattern)]
+
+
+def find_all(names: str | Collection[str]) -> tuple[str, ...]:
+    """The names of metrics of clips and of runs, of those names or patterns: as `find_metrics`, with `RUN_METRICS`."""
+    given = [names] if isinstance(names, str) else list(names)
+    found: dict[str, None] = {}
+    for name in given:
+        of_runs = [known for known in RUN_METRICS if fnmatchcase(known, str(name))]
+        of_clips = metric_names(str(name))
+        if of_clips or not of_runs:
+            of_clips = [metric.name for metric in find_metrics([name])]
+        found |= dict.fromkeys([*of_clips, *of_runs])
+    if not found:
+        raise ValueError(f"no metric was named; there are: {', '.join([*METRICS, *RUN_METRICS])}")
+    return tuple(found)
 
 
 def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
@@ -172,6 +243,11 @@ def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
     found: dict[str, Metric] = {}
     for name in [names] if isinstance(names, str) else names:
         matches = metric_names(name) if isinstance(name, str) else []
+        if not matches and name in RUN_METRICS:
+            raise ValueError(
+                f"{name!r} is a metric of a whole run: `codeczoo benchmark` computes it; metrics.frechet_distance "
+                "compares embeddings of your own"
+            )
         if not matches:
             near = get_close_matches(str(name).lower(), METRICS, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(METRICS)}"

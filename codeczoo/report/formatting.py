@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from statistics import median
 
-from codeczoo.metrics.table import METRICS
+from codeczoo.metrics.table import known_metric
 
 NO_VALUE = "–"
 # Metrics that are shown at first, the most telling ones first; others are a tick away.
@@ -80,12 +80,13 @@ def kbps(bitrate: float | None) -> str:
 
 def better(metric: str) -> str:
     """ "higher" or "lower" is better; "" for a metric that this version does not know."""
-    return METRICS[metric].better if metric in METRICS else ""
+    return known.better if (known := known_metric(metric)) else ""
 
 
 def unit(metric: str) -> str:
-    return METRICS[metric].unit if metric in METRICS else ""
+    return known.unit if (known := known_metric(metric)) else ""
 
 
 def summary(metric: str) -> str:
-    return METRICS[metric].summary.replace("`", "") if metric in METRICS else "not a metric of this version"
+    known = known_metric(metric)
+    return known.summary.replace("`", "") if known else "not a metric of this version"

@@ -221,7 +221,7 @@ def test_killed_three_times_and_resumed_gives_the_same_summary(tmp_path: Path) -
     def command(out: Path) -> list[str]:
         return [
             sys.executable, str(ROOT / "benchmarking.py"), "--dataset", str(manifest),
-            "--codecs", "opus_12k", "g711_ulaw", "--metrics", *METRICS,
+            "--codecs", "opus_12k", "g711_ulaw", "--metrics", *METRICS, "fad_zoo",
             "--batch", "4", "--workers", "1", "--out", str(out), "--quiet",
         ]  # fmt: skip
 
@@ -247,5 +247,7 @@ def test_killed_three_times_and_resumed_gives_the_same_summary(tmp_path: Path) -
     assert subprocess.run(command(tmp_path / "broken"), env=env, check=False).returncode in (0, 4)
     rows = rows_of(tmp_path / "broken")
     assert len(rows) == len({(row["codec"], row["id"]) for row in rows}) == 2 * len(names)
+    summary = json.loads((tmp_path / "broken" / "summary.json").read_text())
+    assert summary["codecs"]["opus_12k"]["overall"]["fad_zoo"]["mean"] > 0
     for name in ("summary.json", "summary.csv"):
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codeczoo.metrics import METRICS
+from codeczoo.metrics import METRICS, RUN_METRICS
 from codeczoo.metrics.pool import SCRIPT
 
 ROOT = Path(__file__).parent.parent.parent
@@ -15,13 +15,15 @@ DOCS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 ROWS = {row[0].strip("`"): row for row in (
     [cell.strip() for cell in line.strip("|").split("|")] for line in DOCS.splitlines() if line.startswith("| `")
 )}  # fmt: skip
-SOURCES = "".join(path.read_text(encoding="utf-8") for path in (*SCRIPT.parent.rglob("*.py"),))
+SOURCES = "".join(path.read_text(encoding="utf-8") for path in SCRIPT.parent.rglob("*.py"))
 
 
 def test_every_metric_is_in_the_table_and_none_else() -> None:
     assert [name for name in ROWS if name in METRICS] == list(METRICS)
     listed = re.findall(r"^\| `([\w/]+)` \| (?:higher|lower)", DOCS, re.MULTILINE)
-    assert listed == list(METRICS)
+    assert listed == [*METRICS, *RUN_METRICS]
+    for name, metric in RUN_METRICS.items():
+        assert (ROWS[name][1], ROWS[name][3]) == (metric.better, metric.summary)
 
 
 @pytest.mark.parametrize("name", METRICS)

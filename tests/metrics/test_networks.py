@@ -10,6 +10,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_wavlm_comes_through_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyP
         commit = hub.add("microsoft/wavlm-base-plus-sv", files)
         for name, value in hub.environment(tmp_path / "home").items():
             monkeypatch.setenv(name, value)
-        done = _run_in_fresh_python(
+        done = run_in_fresh_python(
             "from codeczoo.metrics.networks.models import networks\n"
             "from codeczoo.weights.load import load_model\n"
             f"model = load_model(networks()['wavlm_base_plus_sv'], revision={commit!r}, device='cpu')\n"
@@ -137,9 +138,10 @@ def test_wavlm_comes_through_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert done.split()[0] == "True" and len(done.split()[1]) == 64
 
 
-def _run_in_fresh_python(code: str) -> str:
+def run_in_fresh_python(code: str, variables: Mapping[str, str] | None = None) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("HF_HUB_OFFLINE", None)
+    environment |= variables or {}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

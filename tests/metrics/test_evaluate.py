@@ -73,7 +73,7 @@ def test_defaults_are_what_is_installed_and_cheap() -> None:
     assert tuple(scores) == DEFAULT_METRICS
     assert set(DEFAULT_METRICS) >= {"mel", "stft", "pesq_wb", "stoi", "estoi", "f0_corr", "si_sdr", "lsd"}
     # PESQ takes a C compiler: where it is not installed, its columns are NaN with that reason.
-    assert {METRICS[name].extra for name in DEFAULT_METRICS} == {None, "pesq"}
+    assert {METRICS[name].extra for name in DEFAULT_METRICS} == {None, "pesq", "pitch"}
 
 
 def test_patterns_choose_metrics() -> None:

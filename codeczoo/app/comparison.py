@@ -112,7 +112,7 @@ def compare(
     """A page of the recording and of what each codec leaves of it: players, spectrograms, codes, metrics.
 
     Args:
-        results: the folder in which a new one is made for this page's files; those of more than an hour ago go.
+        results: the folder in which a new one is made for this page's files.
         address: of a file in it, as the page is to name it.
         progress: is told what is done now, and the share of the whole that is done before it.
 
@@ -227,11 +227,15 @@ def _shades(grid: Tensor, codes: Codes) -> np.ndarray:
     return share[:, taken] if share.shape[1] else np.zeros((len(share), 1))
 
 
-def _new_folder(results: Path) -> Path:
-    """A folder with a name that nobody guesses. Older ones are removed."""
-    for old in results.iterdir():
+def remove_old(folder: Path) -> None:
+    """Remove what lies in a folder for more than an hour."""
+    for old in folder.iterdir() if folder.is_dir() else ():
         if time.time() - old.stat().st_mtime > KEPT_SECONDS:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _new_folder(results: Path) -> Path:
+    """A folder with a name that nobody guesses."""
     folder = results / secrets.token_urlsafe(16)
     folder.mkdir()
     return folder

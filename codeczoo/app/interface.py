@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ try:
 except ImportError as error:
     raise ImportError(f"the app needs Gradio: pip install 'codeczoo[app]' ({error})") from error
 
-from codeczoo.app.comparison import Choice, compare, read_recording
+from codeczoo.app.comparison import Choice, compare, read_recording, remove_old
 from codeczoo.base.catalogue import codec_info, find_variant, list_codecs
 from codeczoo.base.errors import message_of
 from codeczoo.data import embedded_clips
@@ -37,6 +38,7 @@ MAX_SECONDS, MAX_MEGABYTES = 30.0, 25
 SLOTS = ("zoo_16k", "opus_12k", None, None)  # the codecs that are compared, at first
 WAITING = 8  # requests that may wait; further ones are told to come again
 EXAMPLES = ("speech_en_female_16k", "music_band_stereo_44k", "audio_wind_mono_16k")
+SWEEP_SECONDS = 300.0  # between looks for what is old
 NONE = "–"
 OWN_RATE = "default"
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
@@ -83,6 +85,7 @@ def launch(
         if port is None:
             raise
         raise OSError(f"port {port} is taken, or may not be used: choose another with --port (port=)") from error
+    threading.Thread(target=_remove_old_for_ever, args=(results, uploads), daemon=True).start()
     print(f"codeczoo app: {app.local_url}  (Ctrl-C ends it)", flush=True)  # noqa: T201 (a server says where it is)
     if block:
         if threading.current_thread() is threading.main_thread():
@@ -92,6 +95,13 @@ def launch(
         finally:
             own.cleanup()
     return app
+
+
+def _remove_old_for_ever(*folders: Path) -> None:
+    while True:
+        time.sleep(SWEEP_SECONDS)
+        for folder in folders:
+            remove_old(folder)
 
 
 def _serve(
@@ -148,7 +158,7 @@ def build(folder: Path, *, max_seconds: float, max_megabytes: float, device: str
             return _trouble(_about(path, error))
         return f'<iframe title="What the codecs leave of it" srcdoc="{html.escape(page, quote=True)}"></iframe>'
 
-    with gr.Blocks(title="codeczoo", analytics_enabled=False, delete_cache=(600, 3600)) as app:
+    with gr.Blocks(title="codeczoo", analytics_enabled=False) as app:
         gr.Markdown(
             "# codeczoo\nHear what codecs leave of a recording, beside the original, sample by sample. "
             f"Up to {max_seconds:g} s and {max_megabytes:g} MB; what you record is deleted after an hour."
@@ -175,6 +185,10 @@ def build(folder: Path, *, max_seconds: float, max_megabytes: float, device: str
         shown = gr.HTML(elem_classes=["frame", "trouble"], elem_id="result")
         for event in (recording.upload, recording.stop_recording):
             event(check, recording, [recording, told], show_progress="hidden", concurrency_limit=4)
+        # What was said of another recording does not stay beside this one.
+        recording.change(
+            lambda path: "" if path else gr.skip(), recording, told, show_progress="hidden", concurrency_limit=4
+        )
         recording.clear(lambda: "", None, told, show_progress="hidden", concurrency_limit=4)
         start.click(run, [recording, *slots], shown)
     return app

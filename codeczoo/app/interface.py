@@ -127,14 +127,15 @@ def _serve(
 def build(folder: Path, *, max_seconds: float, max_megabytes: float, device: str | None = None) -> gr.Blocks:
     """The page. `folder`: where results are written, which `launch` serves."""
 
-    def check(path: str | None) -> tuple[str | None, str]:
-        """A recording that cannot be taken is put away, and why is said."""
+    def check(path: str | None) -> tuple[Any, Any]:
+        """A recording that cannot be taken is put away, and why is said until there is another."""
+        if path is None:  # put away just now, or by the user, which `clear` says
+            return gr.skip(), gr.skip()
         try:
-            if path is not None:
-                read_recording(path, max_seconds)
+            read_recording(path, max_seconds)
         except (ValueError, OSError) as error:
             return None, _trouble(_about(path, error))
-        return path, ""
+        return gr.skip(), ""
 
     def run(path: str | None, *values: Any, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008 (Gradio's way)
         chosen = [
@@ -183,12 +184,7 @@ def build(folder: Path, *, max_seconds: float, max_megabytes: float, device: str
                 )
                 start = gr.Button("Compare", variant="primary")
         shown = gr.HTML(elem_classes=["frame", "trouble"], elem_id="result")
-        for event in (recording.upload, recording.stop_recording):
-            event(check, recording, [recording, told], show_progress="hidden", concurrency_limit=4)
-        # What was said of another recording does not stay beside this one.
-        recording.change(
-            lambda path: "" if path else gr.skip(), recording, told, show_progress="hidden", concurrency_limit=4
-        )
+        recording.change(check, recording, [recording, told], show_progress="hidden", concurrency_limit=4)
         recording.clear(lambda: "", None, told, show_progress="hidden", concurrency_limit=4)
         start.click(run, [recording, *slots], shown)
     return app

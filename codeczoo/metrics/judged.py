@@ -62,6 +62,11 @@ class Rows:
         self.index = [i for i, reason in enumerate(self.reasons) if reason is None]
         self.clips = [rows[i, : ends[i]] for i in self.index]
 
+    def keep(self, rows: Sequence[bool]) -> None:
+        """Leave out the clips of the rows that are False."""
+        self.clips = [clip for clip, i in zip(self.clips, self.index, strict=True) if rows[i]]
+        self.index = [i for i in self.index if rows[i]]
+
     def _reasons(self, shortest: int) -> list[str | None]:
         silent = self.pair.silent_reference if self.side == "reference" else self.pair.silent_estimate
         lengths = resampled_length(self.pair.lengths, self.pair.sample_rate, RATE)

@@ -239,7 +239,7 @@ def test_a_model_that_cannot_be_had_is_nan(monkeypatch: pytest.MonkeyPatch, tmp_
     networks.forget()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     scores = metrics.evaluate(speech, speech, 16000, "dwer")
-    assert scores.reasons["dwer"] == ["no_model", "non_finite"]
+    assert scores.reasons["dwer"] == ["not_installed", "non_finite"]
 
 
 def test_through_the_hub(tmp_path: Path) -> None:

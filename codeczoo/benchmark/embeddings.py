@@ -30,8 +30,6 @@ from codeczoo.weights.download import WeightsUnavailableError
 
 log = logging.getLogger(__name__)
 
-NO_MODEL = NoModelError.reason
-
 
 class Sides(NamedTuple):
     """Originals, and what a codec made of them."""

@@ -87,4 +87,4 @@ def _voiced(pitch: Tensor, periodicity: Tensor) -> Tensor:
         ends = torch.stack([periodicity[:2].amin(), periodicity[-2:].amin()])
         inner = periodicity.unfold(0, 3, 1).median(-1).values if len(periodicity) > 2 else periodicity[:0]
         periodicity = torch.cat([ends[:1], inner, ends[1:]])
-    return torch.where(periodicity >= PERIODIC, pitch, 0.0).cpu()
+    return torch.where(periodicity >= PERIODIC, pitch, 0.0)

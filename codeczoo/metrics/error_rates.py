@@ -17,6 +17,7 @@ from codeczoo.metrics.pair import Pair, Result
 
 COUNTS = ("hits", "substitutions", "deletions", "insertions")
 ERROR_RATES = ("wer", "cer", "dwer", "dcer")
+NO_TRANSCRIPT = "no_transcript"
 
 _memory = Memory()
 
@@ -102,19 +103,23 @@ def dcer(
 
 
 def error_rates(pair: Pair, names: Collection[str]) -> dict[str, Result]:
-    """Those of `names` that are error rates; each clip is recognised once for all of them."""
+    """Those of `names` that are error rates; each clip is recognised once for all of them, if any needs it."""
     wanted = [name for name in ERROR_RATES if name in names]
+    against_original = any(name.startswith("d") for name in wanted)
+    said: Sequence[str | None] = pair.transcripts or [None] * len(pair)
+    told: list[Written] = [(text, None if text is not None else NO_TRANSCRIPT) for text in said]
+    needed = [against_original or text is not None for text in said]
+    if not any(needed):
+        return {name: Result.of((None, reason or NO_TRANSCRIPT) for reason in pair.reasons) for name in wanted}
     try:
         with matmul_precision("exact"):  # the caller's autocast is not for networks that judge
             loaded = transcriber(pair.recogniser or Recogniser(), pair.reference.device)
-            estimates = _written(pair, "estimate", loaded)
-            originals = _written(pair, "reference", loaded) if {"dwer", "dcer"} & set(wanted) else None
+            estimates = _written(pair, "estimate", loaded, needed)
+            originals = _written(pair, "reference", loaded, needed) if against_original else told
     except NoModelError as error:
         return no_model(pair, wanted, error)
-    said: Sequence[str | None] = pair.transcripts or [None] * len(pair)
-    told: list[Written] = [(text, None if text is not None else "no_transcript") for text in said]
     return {
-        name: _rates(name, loaded, pair.reasons, originals if name.startswith("d") and originals else told, estimates)
+        name: _rates(name, loaded, pair.reasons, originals if name.startswith("d") else told, estimates)
         for name in wanted
     }
 
@@ -143,11 +148,18 @@ def edit_counts(reference: str, hypothesis: str, *, characters: bool = False) ->
     return {name: int(getattr(found, name)) for name in COUNTS}
 
 
-def _written(pair: Pair, side: str, loaded: Transcriber) -> list[Written]:
-    """What is said in each item of one side. That of originals, which come again with every codec, is remembered."""
+def _written(pair: Pair, side: str, loaded: Transcriber, needed: Sequence[bool]) -> list[Written]:
+    """What is said in each item of one side. That of originals, which come again with every codec, is remembered.
+
+    Args:
+        needed: whether any metric wants to know it of the item; of others it is not asked.
+    """
     rows = Rows(pair, side, shortest=1, mono=True)
     silent = f"silent_{side}"
-    written: list[Written] = [("", None) if reason == silent else (None, reason) for reason in rows.reasons]
+    written: list[Written] = [
+        ("", None) if reason == silent else (None, reason or NO_TRANSCRIPT) for reason in rows.reasons
+    ]
+    rows.keep(needed)
     identity = " ".join(str(loaded.facts.get(name)) for name in ("model", "revision", "commit", "sha256", "language"))
     values = rows.values(loaded, _memory if side == "reference" else None, identity)
     for i, value in zip(rows.index, values, strict=True):

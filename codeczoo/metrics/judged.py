@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 Value = tuple[Any, ...]  # of one clip: plain values
 
 RATE = 16000  # Hz, of all networks here
-GROUP_SECONDS = 60.0  # of audio that go through a network at once, padding counted
+# Seconds of audio that go through a network at once, padding counted, by kind of device. A CPU's cache holds few.
+GROUP_SECONDS, GROUP_SECONDS_ELSEWHERE = {"cuda": 60.0}, 4.0
 REMEMBERED = 10_000  # values of originals, which come again with every codec
 
 
@@ -61,6 +62,11 @@ class Rows:
         self.reasons = self._reasons(shortest)
         self.index = [i for i, reason in enumerate(self.reasons) if reason is None]
         self.clips = [rows[i, : ends[i]] for i in self.index]
+
+    def keep(self, rows: Sequence[bool]) -> None:
+        """Leave out the clips of the rows that are False."""
+        self.clips = [clip for clip, i in zip(self.clips, self.index, strict=True) if rows[i]]
+        self.index = [i for i in self.index if rows[i]]
 
     def _reasons(self, shortest: int) -> list[str | None]:
         silent = self.pair.silent_reference if self.side == "reference" else self.pair.silent_estimate
@@ -125,7 +131,8 @@ def in_groups(clips: Sequence[Tensor], run: Callable[[Tensor, Tensor], Tensor]) 
     order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
     found: list[Tensor | None] = [None] * len(clips)
     sizes = [len(clips[i]) for i in order]
-    for rows in groups_within(sizes, GROUP_SECONDS * RATE) if order else ():
+    seconds = GROUP_SECONDS.get(clips[0].device.type, GROUP_SECONDS_ELSEWHERE) if clips else 0.0
+    for rows in groups_within(sizes, seconds * RATE) if order else ():
         chosen = order[rows]
         lengths = torch.tensor([len(clips[i]) for i in chosen], device=clips[0].device)
         batch = clips[0].new_zeros(len(chosen), 1, int(lengths.max()))

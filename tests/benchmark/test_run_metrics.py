@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from codeczoo import Audio, load_codec
-from codeczoo.benchmark.embeddings import Sides
+from codeczoo.benchmark.embeddings import Sides, sets_of, summaries, write_sets
 from codeczoo.benchmark.job import BenchmarkJob
 from codeczoo.benchmark.measure import CLOCKS, BenchmarkTask, Outcome
 from codeczoo.benchmark.settings import Settings
@@ -91,6 +91,26 @@ def test_parts_of_a_batch_add_up_to_it() -> None:
     assert (found["a"].reference.count, found["b"].estimate.count) == (40, 20)
     whole = sides[0] + sides[2]
     assert frechet_distance(*found["a"]) == pytest.approx(frechet_distance(*whole), rel=1e-12)
+
+
+def test_few_frames_are_told(tmp_path: Path) -> None:
+    """Sets come back from the disk as they were; too few frames have no distance, and few ones have a warning."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [{"category": kind, "undefined": {}} for kind in ("few", "one", "many")]
+
+    def sides(frames: int) -> Sides:
+        return Sides(*(Moments.of(torch.randn(frames, 6, generator=generator) + 3) for _ in range(2)))
+
+    sets = {"fad_zoo": {"few": sides(6), "one": sides(1), "many": sides(50)}}
+    write_sets(tmp_path / "a" / "000000.npz", sets)
+    found = summaries(["fad_zoo"], sets_of(tmp_path / "a"), rows, ["few", "one", "many"])
+    for category in ("few", "many"):
+        assert found[category]["fad_zoo"]["mean"] == frechet_distance(*sets["fad_zoo"][category])
+    assert found["few"]["fad_zoo"]["warning"] == "6 frames of 6 dimensions: few frames make the distance larger"
+    assert "warning" not in found["many"]["fad_zoo"] and "warning" not in found[None]["fad_zoo"]
+    one = found["one"]["fad_zoo"]
+    assert (one["mean"], one["count"], one["undefined"]) == (None, 0, {"too_few_frames": 1})
+    assert (found[None]["fad_zoo"]["frames"], found[None]["fad_zoo"]["count"]) == (57, 3)
 
 
 def test_an_embedding_that_cannot_be_had_is_undefined(

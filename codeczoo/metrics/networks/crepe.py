@@ -67,7 +67,8 @@ class Crepe(Model):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Pitch [N] in Hz and periodicity [N] of clips of `lengths` [B] samples; N = 1 + samples // 160."""
+        """Of clips of `lengths` [B] samples: pitch [N] in Hz, float64, and periodicity [N], on the CPU; N = 1 + samples
+        // 160."""
         frames = (1 + lengths // HOP).tolist()
         windows = [_windows(clip[0, :end]) for clip, end in zip(waveform, lengths.tolist(), strict=True)]
         step = FRAMES_AT_ONCE.get(waveform.device.type, FRAMES_AT_ONCE_ELSEWHERE)
@@ -78,8 +79,8 @@ class Crepe(Model):
         paths = likeliest_paths([part.softmax(1) for part in scores.split(frames)])
         found = []
         for path, part in zip(paths, scores.split(frames), strict=True):
-            pitch = 10 * 2 ** ((CENTS_PER_BIN * path + FIRST_CENTS) / 1200)
-            found.append((pitch, part.gather(1, path[:, None])[:, 0]))
+            pitch = 10 * 2 ** ((CENTS_PER_BIN * path.double() + FIRST_CENTS) / 1200)
+            found.append((pitch, part.gather(1, path[:, None].to(part.device))[:, 0].cpu()))
         return found
 
     def _score(self, windows: Tensor) -> Tensor:
@@ -103,7 +104,8 @@ def _windows(clip: Tensor) -> Tensor:
 
 
 def likeliest_paths(probabilities: Sequence[Tensor]) -> list[Tensor]:
-    """The likeliest path through each clip's [N, 360], by Viterbi's algorithm for all clips at once: its bins [N].
+    """The likeliest path through each clip's [N, 360], by Viterbi's algorithm for all clips at once: its bins [N], on
+    the CPU.
 
     From one frame to the next a path moves by less than 12 bins, the nearer the likelier; it may jump further at the
     price of the smallest float, which librosa adds to every probability before it takes the logarithm.
@@ -135,5 +137,5 @@ def likeliest_paths(probabilities: Sequence[Tensor]) -> list[Tensor]:
         path = [last]
         for before in table[: count - 1, clip].flip(0).tolist():
             path.append(before[path[-1]])
-        paths.append(torch.tensor(path[::-1], device=probabilities[clip].device))
+        paths.append(torch.tensor(path[::-1]))
     return paths

@@ -25,7 +25,7 @@ from codeczoo.base.variant import Variant
 WINDOW = 122_880  # samples, 7.68 s
 FARTHEST = 16_000  # samples between the starts of two windows
 N_FFT, HOP = 320, 160
-WINDOWS_AT_ONCE = 8
+WINDOWS_AT_ONCE = {"cuda": 8}  # by kind of device; elsewhere one, whose features a CPU's cache holds
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class DistillMOS(Model):
         """Scores [B] of clips [B, 1, T] of `lengths` [B] samples, each at least 1."""
         windows = [windows_of(clip[0, :end]) for clip, end in zip(waveform, lengths.tolist(), strict=True)]
         together = torch.cat(windows)
-        values = torch.cat([self._score(part) for part in together.split(WINDOWS_AT_ONCE)])
+        step = WINDOWS_AT_ONCE.get(together.device.type, 1)
+        values = torch.cat([self._score(part) for part in together.split(step)])
         return torch.stack([part.mean() for part in values.split([len(part) for part in windows])])
 
     def _score(self, windows: Tensor) -> Tensor:

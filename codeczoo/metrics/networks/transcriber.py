@@ -155,6 +155,7 @@ def _loaded(recogniser: Recogniser, device: torch.device) -> Transcriber:
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoTokenizer
 
     name = recogniser.model
+    kind: Any
     given: dict[str, Any] = {"revision": recogniser.revision, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(name, **given)

@@ -195,3 +195,10 @@ def _write_switches(wanted: _Switches) -> None:
             switch.fp32_precision = "none"  # inherited, which may be `value` already
             if switch.fp32_precision != value:
                 switch.fp32_precision = value
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of a device or of the machine ran out. On the CPU torch raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "alloc" in str(error) and "memory" in str(error)
+    )

@@ -51,3 +51,14 @@ def interval(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray]
     """The 95% percentile interval of bootstrap values."""
     low, high = np.percentile(values, [2.5, 97.5], axis=axis)
     return low, high
+
+
+def mean_interval(values: np.ndarray, units: np.ndarray, count: int = 2000) -> tuple[float, float] | tuple[None, None]:
+    """The 95% interval of the mean of values [n] when `units` [n] of them are drawn; (None, None) below two units."""
+    number = int(units.max(initial=-1)) + 1
+    if number < 2:
+        return None, None
+    sums = unit_sums(np.column_stack([values, np.ones(len(values))]), units)
+    totals = np.concatenate([weights @ sums for weights in resamples(number, count)])
+    low, high = interval(totals[:, 0] / totals[:, 1])
+    return float(low), float(high)

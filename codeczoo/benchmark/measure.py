@@ -14,7 +14,7 @@ import torch
 
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
-from codeczoo.base.device import choose_device
+from codeczoo.base.device import choose_device, is_out_of_memory
 from codeczoo.base.errors import STOPS
 from codeczoo.benchmark.embeddings import Embedded, Embedder, Sets, add_sets
 from codeczoo.benchmark.protocols import CodecOutput, find_protocol
@@ -22,10 +22,11 @@ from codeczoo.benchmark.results import audio_name
 from codeczoo.benchmark.settings import Settings
 from codeczoo.data.read import Group, ReadBatch
 from codeczoo.data.source import Entry
-from codeczoo.executor.bisect import is_out_of_memory, reason_of, run_bisecting
+from codeczoo.executor.bisect import reason_of, run_bisecting
 from codeczoo.executor.job import BatchTask, JobWorker, Pending
 from codeczoo.executor.record import describe_codec, environment, number, versions
 from codeczoo.metrics import RUN_METRICS, Evaluation, Scores, start_evaluation
+from codeczoo.metrics.networks.models import with_room
 from codeczoo.metrics.networks_record import describe_networks
 from codeczoo.metrics.pool import PoolError
 from codeczoo.metrics.table import find_all
@@ -226,6 +227,10 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
         return pending
 
     def _code(self, group: Group, name: str, clock: _StageClock) -> tuple[CodecOutput, Evaluating]:
+        """Where memory is short the networks of the metrics go before the batch is halved."""
+        return with_room(lambda: self._attempt(group, name, clock))
+
+    def _attempt(self, group: Group, name: str, clock: _StageClock) -> tuple[CodecOutput, Evaluating]:
         codec = self.codecs.get(name)
         clock.restart("read" if codec is None else "encode")
         group = _moved(group, self.device)

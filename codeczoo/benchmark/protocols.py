@@ -1,4 +1,5 @@
-"""How a clip goes through a codec and what is compared: codeczoo's way, and Codec-SUPERB's as of May 2026.
+"""How a clip goes through a codec and what is compared: codeczoo's way, and Codec-SUPERB's as of May 2026; and sets of
+metrics that are reported together.
 
 docs/benchmark.md lists the choices of each.
 """
@@ -16,7 +17,9 @@ from codeczoo.base.audio import Audio, stack
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
 from codeczoo.base.inputs import Clip, collate
+from codeczoo.benchmark.applications import CODEC_SUPERB, Step
 from codeczoo.metrics import DEFAULT_METRICS, metric_names
+from codeczoo.metrics.networks.recogniser import HUBERT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +56,8 @@ class Protocol:
         metrics: computed when none are asked for.
         max_seconds: longer clips fail, with this limit as the reason. None = no limit.
         resampler: for the record.
+        steps: applications that a complete run is put to.
+        asr: the recogniser, where none is asked for; None = Whisper large v3.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Protocol:
     metrics: tuple[str, ...]
     max_seconds: float | None = None
     resampler: str = "windowed sinc (Hann, width 6, roll-off 0.99)"
+    steps: tuple[Step, ...] = ()
+    asr: str | None = None
 
 
 # -- zoo: codeczoo's own -----------------------------------------------------------------------------
@@ -172,6 +179,26 @@ def _at(lengths: Tensor, rate: int, wanted: int) -> Tensor:
     return -(-lengths * wanted // rate)
 
 
+# -- sets of metrics ---------------------------------------------------------------------------------
+
+# What papers on codecs report of LibriSpeech's test-clean. Their tables differ; these are the numbers that most have.
+PAPER_SPEECH = (
+    "utmos",
+    "dnsmos_ovrl",
+    "dnsmos_p808",
+    "sim_wavlm",
+    "wer",
+    "dwer",
+    "pesq_wb",
+    "pesq_nb",
+    "stoi",
+    "mel",
+    "stft",
+)
+# The signal side of Codec-SUPERB by the published definitions, and the recognised words of its application side.
+CODEC_SUPERB_METRICS = (*metric_names("superb/*"), "wer", "dwer")
+
+
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
@@ -184,6 +211,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
             MAX_SECONDS_OF_SUPERB,
             "soxr HQ, one clip at a time",
         ),
+        Protocol("paper-speech", _code, _compare, PAPER_SPEECH, asr=HUBERT),
+        Protocol("codec-superb-full", _code, _compare, CODEC_SUPERB_METRICS, steps=CODEC_SUPERB),
     )
 }
 

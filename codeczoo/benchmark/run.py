@@ -14,13 +14,16 @@ from typing import Any
 from tqdm import tqdm
 
 from codeczoo.base.catalogue import find_variant
+from codeczoo.base.device import choose_device
+from codeczoo.benchmark.applications import run_steps
 from codeczoo.benchmark.embeddings import write_sets
 from codeczoo.benchmark.job import BenchmarkJob
 from codeczoo.benchmark.measure import CLOCKS, BenchmarkTask, Outcome
-from codeczoo.benchmark.protocols import find_protocol
+from codeczoo.benchmark.protocols import PROTOCOLS, Protocol, find_protocol
 from codeczoo.benchmark.results import RESULTS_FORMAT, Results
 from codeczoo.benchmark.settings import Settings
 from codeczoo.benchmark.summary import summarise
+from codeczoo.benchmark.trials import read_trials
 from codeczoo.data.batching import Batch, plan_batches
 from codeczoo.data.source import Source
 from codeczoo.executor.engine import check_engine, engine_device, start_executor
@@ -29,7 +32,8 @@ from codeczoo.executor.job import Executor
 from codeczoo.executor.rank import Rank, find_rank
 from codeczoo.executor.record import jsonable, write_atomically
 from codeczoo.executor.settings import batch_seconds
-from codeczoo.metrics.table import find_all
+from codeczoo.metrics.speaker_embedding import SPEAKER_NETWORKS
+from codeczoo.metrics.table import find_all, with_twins
 
 DEFAULT_CODECS = (  # those that need no download
     "zoo_16k_0_5kbps",
@@ -64,7 +68,8 @@ def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str,
     protocol = find_protocol(settings.protocol)
     rank = find_rank(settings.shard)
     check_engine(settings, rank)
-    metrics = find_all(settings.metrics or protocol.metrics)
+    settings = replace(_with_trials(settings, protocol), asr=settings.asr or protocol.asr)
+    metrics = tuple(with_twins(find_all(settings.metrics or protocol.metrics)))
     with engine_device(settings, rank) as device:
         seconds = batch_seconds(settings.max_batch_seconds, device)
         settings = replace(settings, metrics=metrics, max_batch_seconds=seconds, device=str(device))
@@ -74,6 +79,25 @@ def run_benchmark(settings: Settings, source: Source | None = None) -> dict[str,
         with Results(settings.out, rank.suffix) as results:
             limits = results.check_settings(settings.of_record(), settings.overwrite, may_grow=not own)
             return _BenchmarkSession(settings, rank, source, results, limits).run()
+
+
+def _with_trials(settings: Settings, protocol: Protocol) -> Settings:
+    """The same, with the audio of all clips kept where there is a trial list.
+
+    Raises:
+        FileNotFoundError, ValueError: a trial list that cannot be read, or that the protocol has no use for; another
+            speaker network than those that there are.
+    """
+    if settings.speaker_network not in SPEAKER_NETWORKS:
+        there = ", ".join(SPEAKER_NETWORKS)
+        raise ValueError(f"there is no speaker network {settings.speaker_network!r}; there are: {there}")
+    if settings.trials is None:
+        return settings
+    if not any(step.kind == "trials" for step in protocol.steps):
+        able = [one.name for one in PROTOCOLS.values() if any(step.kind == "trials" for step in one.steps)]
+        raise ValueError(f"protocol {protocol.name} verifies no speakers: --trials goes with {', '.join(able)}")
+    read_trials(settings.trials)
+    return replace(settings, save_audio=-1)
 
 
 def _codec_names(settings: Settings, source: Source) -> tuple[str, ...]:
@@ -173,7 +197,21 @@ class _BenchmarkSession:
             names = set(self.settings.codecs)
             if sum(name in names for name, _ in self.results.done) < wanted:
                 return None
-            return summarise(self.results, self.settings.codecs, self.settings.metrics, self.clips)
+            summary = summarise(self.results, self.settings.codecs, self.settings.metrics, self.clips)
+            if steps := find_protocol(self.settings.protocol).steps:
+                out = Path(self.settings.out)
+                summary["applications"] = jsonable(
+                    run_steps(
+                        steps,
+                        out,
+                        summary,
+                        trials=self.settings.trials,
+                        speaker_network=self.settings.speaker_network,
+                        device=choose_device(None if self.settings.engine == "ray" else self.settings.device),
+                    )
+                )
+                write_atomically(out / "summary.json", summary)
+            return summary
 
     def _description(self) -> dict[str, Any]:
         protocol = find_protocol(self.settings.protocol)

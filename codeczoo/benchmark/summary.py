@@ -11,14 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from codeczoo.benchmark.against_original import against_original
 from codeczoo.benchmark.bootstrap import interval, resamples, unit_numbers, unit_sums
 from codeczoo.benchmark.embeddings import sets_of, summaries
 from codeczoo.benchmark.results import Results
 from codeczoo.executor.record import write_atomically
 from codeczoo.metrics import RUN_METRICS
 from codeczoo.metrics.error_rates import errors_and_units
+from codeczoo.metrics.networks.models import NO_MODEL, NOT_INSTALLED
+from codeczoo.metrics.table import twin_of, without_twins
 
 BOOTSTRAP_RESAMPLES = 2000
+MISSING = (NO_MODEL, NOT_INSTALLED)
 SIGNIFICANT_DIGITS = 6  # further digits vary with the number of threads and the kind of processor
 
 
@@ -27,9 +31,11 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
 
     For each codec, category and metric: the mean over the clips where it is defined and finite, its 95% confidence
     interval (bootstrap percentiles), and how many values are defined, infinite, and undefined for which reason. Where
-    clips have speakers, the interval over speakers (`ci95_speakers`) and their number too. Of error rates, the rate of
-    all clips together (`corpus`) beside the mean of the clips' rates.
+    clips have speakers, the interval over speakers (`ci95_speakers`) and their number too. Of metrics that judge the
+    original as well, the difference to it (`against_original`). Of error rates, the rate of all clips (`corpus`)
+    beside the mean of the clips' rates. `missing` names the metrics whose network or package is not there, if any.
     """
+    metrics = without_twins(metrics)
     run = json.loads((results.folder / "run.json").read_text("utf-8"))
     summary: dict[str, Any] = {
         "format": run["format"],
@@ -63,9 +69,17 @@ def summarise(results: Results, codecs: Sequence[str], metrics: Sequence[str], c
                 for name in categories
             },
         }
+    if missing := _missing(list(summary["codecs"].values()), metrics):
+        summary["missing"] = missing
     write_atomically(results.folder / "summary.json", summary)
     _write_csv(results, summary)
     return summary
+
+
+def _missing(codecs: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, str]:
+    """Metric → why no clip can have a value: its network is not there, or its package."""
+    undefined = {name: {r for entry in codecs for r in entry["overall"][name]["undefined"]} for name in metrics}
+    return {name: reason for name, reasons in undefined.items() for reason in MISSING if reason in reasons}
 
 
 def _failures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -90,10 +104,22 @@ def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
             "infinite": sum(isinstance(value, str) for value in values),
             "undefined": dict(sorted(reasons.items())),
             **({"stand_ins": dict(sorted(stand_ins.items()))} if stand_ins else {}),
+            **_against_original(rows, name),
             **(_of_corpus(counts) if counts else {}),
             **(_over_speakers(finite, speakers) if any(speaker is not None for speaker in speakers) else {}),
         }
     return out
+
+
+def _against_original(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """Under its name, rounded; nothing of metrics without a twin."""
+    twin = twin_of(name)
+    found = against_original(rows, name, twin) if twin else None
+    if found is None:
+        return {}
+    numbers = {key: rounded(value) if isinstance(value, float) else value for key, value in found.items()}
+    intervals = {key: [rounded(end) for end in value] for key, value in found.items() if isinstance(value, tuple)}
+    return {"against_original": {**numbers, **intervals}}
 
 
 def _rounded_distances(sets: Mapping[str | None, Mapping[str, Any]], category: str | None) -> dict[str, Any]:
@@ -180,25 +206,28 @@ def _write_csv(results: Results, summary: Mapping[str, Any]) -> None:
     part = results.folder / "summary.csv.part"
     with part.open("w", encoding="utf-8", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["codec", "category", "metric", "mean", "ci95_low", "ci95_high", "count", "infinite", "undefined"])
+        head = ["codec", "category", "metric", "mean", "ci95_low", "ci95_high", "count", "infinite", "undefined"]
+        out.writerow([*head, "original", "difference", "difference_ci95_low", "difference_ci95_high"])
         for codec, entry in summary["codecs"].items():
             for category, metrics in {"overall": entry["overall"], **entry["categories"]}.items():
                 for name, m in metrics.items():
                     lost = sum(m["undefined"].values())
-                    out.writerow([codec, category, name, m["mean"], *m["ci95"], m["count"], m["infinite"], lost])
+                    original = m.get("against_original")
+                    loss = [original["original"], original["difference"], *original["ci95"]] if original else [None] * 4
+                    out.writerow([codec, category, name, m["mean"], *m["ci95"], m["count"], m["infinite"], lost, *loss])
     part.replace(results.folder / "summary.csv")
 
 
 def table(summary: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
-    """The summary as a text table: one row a codec, sorted by bitrate."""
+    """The summary as a text table: one row a codec, sorted by bitrate. Of metrics that judge the original as well:
+    "4.10 -> 3.62 (-0.48)"."""
     names = list(metrics or summary["metrics"])
     head = ["codec", "kbit/s", "clips", "failed", *names]
     body = []
     for codec, entry in sorted(summary["codecs"].items(), key=lambda item: item[1]["bitrate"] or 0):
         row = [codec, f"{(entry['bitrate'] or 0) / 1000:.2f}", str(entry["ok"]), str(len(entry["failed"]))]
         for name in names:
-            mean = entry["overall"][name]["mean"]
-            row.append("-" if mean is None else f"{mean:.3f}")
+            row.append(_cell(entry["overall"][name]))
         body.append(row)
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
     lines = [
@@ -208,3 +237,14 @@ def table(summary: Mapping[str, Any], metrics: Sequence[str] | None = None) -> s
         for row in [head, *body]
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _cell(metric: Mapping[str, Any]) -> str:
+    mean, against = metric["mean"], metric.get("against_original") or {}
+    if mean is None:
+        return next((f"({reason.replace('_', ' ')})" for reason in MISSING if reason in metric["undefined"]), "-")
+    if against.get("difference") is None:
+        return f"{mean:.3f}"
+    if against["count"] < metric["count"]:  # the original is silent on some clips, say
+        return f"{mean:.2f} ({against['difference']:+.2f} from {against['original']:.2f}, n {against['count']})"
+    return f"{against['original']:.2f} -> {mean:.2f} ({against['difference']:+.2f})"

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from codeczoo.base.catalogue import codec_info
 from codeczoo.base.errors import printable
@@ -26,6 +27,10 @@ from codeczoo.cli.arguments import (
 )
 from codeczoo.metrics import RUN_METRICS, metric_names
 from codeczoo.metrics.networks.recogniser import HUBERT, WHISPER
+from codeczoo.metrics.speaker_embedding import SPEAKER_NETWORKS
+from codeczoo.report.export import EXPORTS
+from codeczoo.report.presets import PRESETS, with_columns
+from codeczoo.report.results import read_report
 
 SHOWN_METRICS = ("mel", "stft", "si_sdr", "pesq_wb", "stoi", "estoi", "f0_corr", "vuv_error", "lsd")
 
@@ -41,6 +46,8 @@ examples:
       a data set of the hub, all splits; see --split, --limit and --streaming
   %(prog)s --dataset Codec-SUPERB/some_synth --protocol superb-2026-05
       reconstructions that the data set holds (a split original, and one a codec): metrics only
+  %(prog)s --dataset LibriSpeech/test-clean --codecs mimi dac_16k --protocol paper-speech
+      the numbers that papers report of speech; results/table.tex, .md and .csv are the table
   torchrun --nproc-per-node 8 benchmarking.py ... or srun python benchmarking.py ...
       each process takes its share of the batches, on its own GPU; all write to the same --out
   %(prog)s ... --engine ray --address auto
@@ -50,7 +57,9 @@ A run that was stopped goes on where it stopped, when it is started again with t
 to --out later; a codec that is there already must have the same weights as before.
 
 exit code: 0 all clips are measured; 1 wrong usage, or something is missing; 3 some clips failed
-(summary.json names them); 4 no clip failed, but a metric is undefined on a clip (silence has no pitch).
+(summary.json names them); 5 no clip failed, but a metric has no values because its network or package is not there
+(weights that are not in the cache and cannot be downloaded, a package that is not installed: the log says which); 4
+neither, but a metric is undefined on a clip (silence has no pitch).
 """
 
 
@@ -81,7 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=tuple(PROTOCOLS),
         default="zoo",
-        help="how clips are coded and compared (default zoo); superb-2026-05 repeats Codec-SUPERB's choices",
+        help="how clips are coded and compared, and by which metrics (default zoo); superb-2026-05 repeats "
+        "Codec-SUPERB's choices; paper-speech: what papers report of speech, with the table as LaTeX, Markdown and "
+        "CSV; codec-superb-full: Codec-SUPERB's metrics and its applications, as far as public models carry them",
     )
     parser.add_argument(
         "-o", "--out", default="results", metavar="DIR", help="folder of the results (default: results)"
@@ -112,6 +123,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="write originals and reconstructions of the first N clips as FLAC (no number: of all)",
     )
+    parser.add_argument(
+        "--trials",
+        metavar="FILE",
+        help="trial list of speaker verification (VoxCeleb's veri_test2.txt, or Kaldi's form), for codec-superb-full: "
+        "keeps the audio of all clips",
+    )
+    parser.add_argument(
+        "--speaker-network",
+        choices=SPEAKER_NETWORKS,
+        default=SPEAKER_NETWORKS[0],
+        help=f"that judges the trials (default {SPEAKER_NETWORKS[0]}; the weights of resemblyzer lie in its package)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="discard results that are there, and start again")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     add_source_arguments(parser)
@@ -132,6 +155,8 @@ def run(args: argparse.Namespace) -> int:
             weights=weights_for(args.codecs, args.weights),
             metric_workers=args.metric_workers,
             save_audio=args.save_audio,
+            trials=args.trials,
+            speaker_network=args.speaker_network,
             asr=args.asr,
             asr_language=args.asr_language,
             overwrite=args.overwrite,
@@ -140,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
             **work_arguments(args),
         )
         summary = run_benchmark(settings)
+        tables = [] if summary is None else write_tables(settings.out, args.protocol)
     except (KeyError, ValueError, OSError, ImportError, NotImplementedError) as error:
         sys.stderr.write(f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}\n")
         return 1
@@ -148,8 +174,9 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(f"this process's share is done; others are still at work in {settings.out}\n")
         return 0
     if not args.quiet:
-        shown = [name for name in SHOWN_METRICS if name in summary["metrics"]] or list(summary["metrics"])
-        sys.stdout.write(f"\n{table(summary, shown)}\n\n{failures_text(summary)}results in {settings.out}\n")
+        sys.stdout.write(f"\n{table(summary, shown_metrics(args, summary))}\n\n{failures_text(summary)}")
+        sys.stdout.write(f"{applications_text(summary)}{missing_text(summary)}results in {settings.out}\n")
+        sys.stdout.write("".join(f"table in {path}\n" for path in tables))
     return exit_code(summary)
 
 
@@ -180,10 +207,52 @@ def failures_text(summary: dict) -> str:
     return "failed:\n" + "".join(f"  {line}" for line in lines) + "\n" if lines else ""
 
 
+def shown_metrics(args: argparse.Namespace, summary: dict) -> list[str]:
+    """Of the table: those that were asked for, by name or by a protocol; of all the default ones the most telling."""
+    chosen = SHOWN_METRICS if not args.metrics and args.protocol == "zoo" else ()
+    return [name for name in chosen if name in summary["metrics"]] or list(summary["metrics"])
+
+
+def write_tables(out: str, protocol: str) -> list[Path]:
+    """The table of a protocol that has one (`report.presets`), beside its results: LaTeX, Markdown, CSV."""
+    if protocol not in PRESETS:
+        return []
+    report = with_columns(read_report([out]), protocol)
+    found = []
+    for name in ("tex", "md", "csv"):
+        path = Path(out) / f"table.{name}"
+        path.write_text(EXPORTS[name](report), "utf-8", newline="")
+        found.append(path)
+    return found
+
+
+def applications_text(summary: dict) -> str:
+    """One line an application and codec, or why it was not done."""
+    lines = []
+    for step in summary.get("applications", ()):
+        if not step["done"]:
+            lines.append(f"{step['name']}: not done: {step['reason']}")
+        for codec, found in (step.get("codecs") or {}).items() if step["done"] else ():
+            numbers = [
+                f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items() if v not in ({}, None)
+            ]
+            lines.append(f"{step['name']}: {codec}: {', '.join(numbers)}")
+    return "applications:\n" + "".join(printable(f"  {line}\n") for line in lines) + "\n" if lines else ""
+
+
+def missing_text(summary: dict) -> str:
+    missing = summary.get("missing", {})
+    told = ", ".join(f"{name} ({reason.replace('_', ' ')})" for name, reason in missing.items())
+    return f"no values, the log says why: {told}\n" if told else ""
+
+
 def exit_code(summary: dict) -> int:
     if any(entry["failed"] for entry in summary["codecs"].values()):
         return 3
-    undefined = (m["undefined"] for entry in summary["codecs"].values() for m in entry["overall"].values())
+    if summary.get("missing"):
+        return 5
+    measured = [metric for entry in summary["codecs"].values() for metric in entry["overall"].values()]
+    undefined = [one["undefined"] for metric in measured for one in (metric, metric.get("against_original", metric))]
     return 4 if any(undefined) else 0
 
 

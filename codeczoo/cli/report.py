@@ -12,6 +12,7 @@ from codeczoo.report.clip_values import read_clip_values
 from codeczoo.report.comparisons import paired_differences, rate_table
 from codeczoo.report.curves import codec_curves, find_anchor
 from codeczoo.report.export import EXPORTS, pairs_to_csv, rates_to_csv
+from codeczoo.report.presets import PRESETS, with_columns
 from codeczoo.report.results import read_report
 
 EPILOG = """
@@ -24,6 +25,8 @@ examples:
       the leaderboard as Markdown, on stdout; csv and json have every number, interval and count
   %(prog)s results/ --format tex --metrics pesq_wb stoi mel -o table.tex
       a table for a paper, of those metrics
+  %(prog)s results/ --format tex --columns paper-speech
+      the usual table of a paper on speech: UTMOS, DNSMOS, SIM, WER, PESQ, STOI, mel ... of what was measured
   %(prog)s results/ --format bd-rate --anchor opus
       how much more or less bitrate than Opus each codec takes for the same score
 
@@ -61,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the tables; the page shows these at first (default: all; the page five)",
     )
     parser.add_argument(
+        "--columns",
+        choices=tuple(PRESETS),
+        help="metrics, headings and units of a table for papers, in place of --metrics; with --format csv, md or tex",
+    )
+    parser.add_argument(
         "--anchor",
         metavar="CODEC",
         help="that bitrates are compared with (BD-rate): one with two bitrates or more (default: opus, else another "
@@ -83,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.clips < 0:
             raise ValueError(f"--clips must not be negative; it is {args.clips}")
+        if args.columns and (args.metrics or args.format not in ("csv", "md", "tex")):
+            raise ValueError("--columns chooses metrics itself, and goes with --format csv, md or tex")
         if args.format == "html":
             if args.out == "-":
                 raise ValueError("a page is a folder: -o - goes with --format csv, md or json")
@@ -115,6 +125,8 @@ def _text(args: argparse.Namespace) -> str:
     report = read_report(args.results, args.allow_mixed)
     if missing := [name for name in args.metrics if name not in report.metrics]:
         raise ValueError(f"not measured: {', '.join(missing)}; there are: {', '.join(report.metrics)}")
+    if args.columns:
+        report = with_columns(report, args.columns)
     if args.metrics:
         report = replace(report, metrics=tuple(dict.fromkeys(args.metrics)))
     if args.format in EXPORTS:

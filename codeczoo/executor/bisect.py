@@ -67,13 +67,6 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {message.splitlines()[0] if message else 'no message'}"
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory of a device or of the machine ran out. On the CPU torch raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "alloc" in str(error) and "memory" in str(error)
-    )
-
-
 def _forget_frames(error: BaseException) -> None:
     """Drop the tracebacks of an error and of its causes."""
     seen: set[int] = set()

@@ -6,13 +6,14 @@ Each has a twin `..._reference` that judges the original, so that a codec's loss
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 from torch import Tensor
 
 from codeczoo.base.device import matmul_precision
 from codeczoo.metrics.judged import Memory, Rows, in_groups, no_model
 from codeczoo.metrics.networks.dnsmos import NAMES as DNSMOS_NAMES
-from codeczoo.metrics.networks.models import NoModelError, network
+from codeczoo.metrics.networks.models import NoModelError, network, with_room
 from codeczoo.metrics.pair import Pair, Result
 
 REFERENCE = "_reference"  # ends the name of a metric of the original
@@ -87,7 +88,7 @@ def opinions(pair: Pair, names: Collection[str]) -> dict[str, Result]:
             full = [name + ending for name in wanted]
             try:
                 with matmul_precision("exact"):  # the caller's autocast is not for networks that judge
-                    results = _judge(judge, pair, side)
+                    results = with_room(partial(_judge, judge, pair, side))
             except NoModelError as error:
                 found |= no_model(pair, full, error)
             else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from codeczoo.base.device import matmul_precision
 from codeczoo.metrics.judged import Memory, Rows, in_groups, no_model
-from codeczoo.metrics.networks.models import Network, NoModelError, network
+from codeczoo.metrics.networks.models import Network, NoModelError, network, with_room
 from codeczoo.metrics.pair import Pair, Result
 
 NETWORKS = {"sim_wavlm": "wavlm_base_plus_sv", "sim_resemblyzer": "resemblyzer", "sim_ecapa": "ecapa_voxceleb"}
@@ -67,7 +68,7 @@ def similarities(pair: Pair, names: Collection[str]) -> dict[str, Result]:
     for name in (name for name in NETWORKS if name in names):
         try:
             with matmul_precision("exact"):  # the caller's autocast is not for networks that judge
-                found[name] = _similarity(name, pair)
+                found[name] = with_room(partial(_similarity, name, pair))
         except NoModelError as error:
             found |= no_model(pair, [name], error)
     return found

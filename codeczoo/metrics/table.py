@@ -256,3 +256,21 @@ def find_metrics(names: str | Collection[str] | None) -> list[Metric]:
     if not found:
         raise ValueError(f"no metric was named; there are: {', '.join(METRICS)}")
     return list(found.values())
+
+
+def twin_of(name: str) -> str | None:
+    """The metric that judges the original as `name` judges the estimate; None of metrics that have none."""
+    twin = f"{name}{REFERENCE}"
+    return twin if name in METRICS and twin in METRICS else None
+
+
+def with_twins(names: Iterable[str]) -> list[str]:
+    """Names of metrics, each once, and the twin of each that has one behind it."""
+    return list(dict.fromkeys(one for name in names for one in (name, twin_of(name)) if one))
+
+
+def without_twins(names: Iterable[str]) -> list[str]:
+    """The same without the twins of metrics that are among them: those are told beside the metric itself."""
+    names = list(names)
+    twins = {twin_of(name) for name in names}
+    return [name for name in names if name not in twins]

@@ -13,14 +13,21 @@ from typing import Any
 from codeczoo.benchmark.summary import rounded
 from codeczoo.report.comparisons import Pairs, RateTable, with_holm
 from codeczoo.report.curves import pareto_fronts
-from codeczoo.report.formatting import NO_VALUE, better, decimals, fixed, kbps
-from codeczoo.report.results import Report, Value
+from codeczoo.report.formatting import NO_VALUE, better, decimals, fixed, kbps, signed
+from codeczoo.report.results import AgainstOriginal, CodecResult, Report, Value
 
 CATEGORY_FIELDS = ("ok", "failed", "bitrate", "tokens_per_second")
 CODEC_FIELDS = ("clips", "missing", "nominal_bitrate", "entropy_bitrate", "codebook_use")
 SPEED_FIELDS = ("encode", "decode")  # seconds of audio a second
 VALUE_FIELDS = ("mean", "ci95_low", "ci95_high", "count", "infinite", "undefined")
 SPEAKER_FIELDS = ("speakers", "ci95_speakers_low", "ci95_speakers_high")  # only where clips have speakers
+AGAINST_FIELDS = (  # only of metrics that judge the original as well
+    "original",
+    "difference",
+    "difference_ci95_low",
+    "difference_ci95_high",
+    "difference_count",
+)
 
 
 def to_csv(report: Report) -> str:
@@ -30,7 +37,8 @@ def to_csv(report: Report) -> str:
     facts = ["codec", "category", "protocol", "dataset", "weights_hash", "precision", *CODEC_FIELDS]
     facts += [*(f"{way}_speed" for way in SPEED_FIELDS), *CATEGORY_FIELDS]
     fields = VALUE_FIELDS + (SPEAKER_FIELDS if has_speakers(report) else ())
-    out.writerow([*facts, *(f"{metric}_{name}" for metric in report.metrics for name in fields)])
+    more = {metric: AGAINST_FIELDS if judges_original(report, metric) else () for metric in report.metrics}
+    out.writerow([*facts, *(f"{metric}_{name}" for metric in report.metrics for name in (*fields, *more[metric]))])
     for codec in report.codecs:
         info = [codec.info.get(key) for key in ("weights_hash", "precision")]
         for category, part in {"": codec.overall, **codec.categories}.items():
@@ -38,7 +46,8 @@ def to_csv(report: Report) -> str:
             row += [getattr(codec, key) for key in CODEC_FIELDS] + [getattr(codec.speed, key) for key in SPEED_FIELDS]
             row += [getattr(part, key) for key in CATEGORY_FIELDS]
             for metric in report.metrics:
-                row += _cells(part.values.get(metric))[: len(fields)]
+                value = part.values.get(metric)
+                row += _cells(value)[: len(fields)] + _cells_of_original(value)[: len(more[metric])]
             out.writerow(row)
     return file.getvalue()
 
@@ -50,22 +59,52 @@ def _cells(value: Value | None) -> list[float | int | None]:
     return [value.mean, value.low, value.high, *counts, value.speakers, value.speaker_low, value.speaker_high]
 
 
+def _cells_of_original(value: Value | None) -> list[float | int | None]:
+    against = value.against if value else None
+    if against is None:
+        return [None] * len(AGAINST_FIELDS)
+    return [against.original, against.difference, against.low, against.high, against.count]
+
+
+def judges_original(report: Report, metric: str) -> bool:
+    return any(codec.against(metric) for codec in report.codecs)
+
+
 def has_speakers(report: Report) -> bool:
     return any(value.speakers for codec in report.codecs for value in codec.overall.values.values())
 
 
 def to_markdown(report: Report) -> str:
-    """A table of all clips: mean, interval, and the number of clips if it is not all."""
-    arrows = {"higher": " ↑", "lower": " ↓", "": ""}
-    head = ["codec", "kbit/s", "clips", "failed", *(metric + arrows[better(metric)] for metric in report.metrics)]
-    places = {m: decimals(v.mean for c in report.codecs if (v := c.value(m))) for m in report.metrics}
+    """A table of all clips: mean, interval, and the number of clips if it is not all. Metrics that judge the original
+    as well have "4.10 → 3.62", and the difference with its own interval."""
+    head = ["codec", "kbit/s", "clips", "failed", *(_heading(report, metric) for metric in report.metrics)]
+    places = _places(report)
     rows = [
         [codec.label, kbps(codec.overall.bitrate), f"{codec.overall.ok} of {codec.clips}", str(codec.overall.failed)]
-        + [_text(codec.value(metric), places[metric]) for metric in report.metrics]
+        + [_text(_shown(report, codec, metric), places[metric]) for metric in report.metrics]
         for codec in report.codecs
     ]
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in lines)
+
+
+def _heading(report: Report, metric: str) -> str:
+    arrows = {"higher": " ↑", "lower": " ↓", "": ""}
+    return (report.columns[metric].heading if metric in report.columns else metric) + arrows[better(metric)]
+
+
+def _places(report: Report) -> dict[str, int]:
+    """Metric → decimals of its column."""
+    means = {m: [value.mean for codec in report.codecs if (value := codec.value(m))] for m in report.metrics}
+    return {m: report.columns[m].places if m in report.columns else decimals(found) for m, found in means.items()}
+
+
+def _shown(report: Report, codec: CodecResult, metric: str) -> Value | None:
+    """The value in the unit of its column; in a table for a paper, an error rate is that of all clips together."""
+    value, column = codec.value(metric), report.columns.get(metric)
+    if value is None or column is None:
+        return value
+    return value if column.scale == 1 else value.of_corpus().scaled(column.scale)
 
 
 def _plain(cell: str) -> str:
@@ -79,8 +118,17 @@ def _text(value: Value | None, places: int) -> str:
     if value.mean is None:
         return f"undefined (0 of {value.lost})"
     text = fixed(value.mean, places)
+    against = value.against if value.against and value.against.count else None
+    if against and value.against_all:
+        text = f"{fixed(against.original, places)} → {text}"
     if value.low is not None:
         text += f" [{fixed(value.low, places)}, {fixed(value.high, places)}]"
+    if against:
+        text += f", {signed(against.difference, places)}"
+        if against.low is not None:
+            text += f" [{signed(against.low, places)}, {signed(against.high, places)}]"
+        if not value.against_all:
+            text += f" from {fixed(against.original, places)} on {against.count}"
     return f"{text} ({value.count} of {value.count + value.lost})" if value.lost else f"{text} (n {value.count})"
 
 
@@ -90,6 +138,8 @@ LATEX = {
     "^": r"\textasciicircum{}",
     "−": "$-$",
     "–": "--",
+    "→": r"$\to$",
+    "Δ": r"$\Delta$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "\n": " ",
@@ -99,24 +149,36 @@ LATEX = {
 
 def to_latex(report: Report) -> str:
     """A table of all clips for the package booktabs: mean and half the interval's width; what is on the Pareto front of
-    bitrate and metric is bold."""
-    arrows = {"higher": " ↑", "lower": " ↓", "": ""}
-    head = ["codec", "kbit/s", *(metric + arrows[better(metric)] for metric in report.metrics)]
-    places = {m: decimals(v.mean for c in report.codecs if (v := c.value(m))) for m in report.metrics}
+    bitrate and metric is bold. Where metrics judge the original as well, it has the first row, and a column behind each
+    of them has the difference to it."""
+    judged = [metric for metric in report.metrics if judges_original(report, metric)]
+    head = ["codec", "kbit/s"]
+    for metric in report.metrics:
+        head += [_heading(report, metric), *(["Δ"] if metric in judged else [])]
+    places = _places(report)
     fronts = pareto_fronts(report)
     lines = [
         f"% codeczoo: {', '.join(f'{run.dataset}, protocol {run.protocol}' for run in report.runs)}",
         "% mean $\\pm$ half of the 95% interval; bold: no codec is cheaper and better",
-        rf"\begin{{tabular}}{{lr{'r' * len(report.metrics)}}}",
+        *(["% Delta: codec minus original, mean over the same clips"] if judged else []),
+        rf"\begin{{tabular}}{{lr{'r' * (len(report.metrics) + len(judged))}}}",
         r"\toprule",
         " & ".join(map(_latex, head)) + r" \\",
         r"\midrule",
     ]
+    if any(report.original(metric) is not None for metric in judged):
+        cells = ["original", "--"]
+        for metric in report.metrics:
+            mean = report.original(metric) if metric in judged else None
+            cells += [_latex(fixed(mean, places[metric])), *(["--"] if metric in judged else [])]
+        lines += [" & ".join(cells) + r" \\", r"\midrule"]
     for codec in report.codecs:
         cells = [_latex(codec.label), _latex(kbps(codec.overall.bitrate))]
         for metric in report.metrics:
-            value, front = codec.value(metric), codec.label in fronts[(None, metric)]
+            value, front = _shown(report, codec, metric), codec.label in fronts[(None, metric)]
             cells.append(_latex_value(value, places[metric], front))
+            if metric in judged:
+                cells.append(_latex_difference(codec.against(metric), places[metric]))
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -133,6 +195,15 @@ def _latex_value(value: Value | None, places: int, front: bool) -> str:
     if value.low is None or value.high is None:
         return text
     return rf"{text} {{\footnotesize $\pm$ {fixed((value.high - value.low) / 2, places)}}}"
+
+
+def _latex_difference(against: AgainstOriginal | None, places: int) -> str:
+    if against is None:
+        return "--"
+    text = _latex(signed(against.difference, places))
+    if against.low is None or against.high is None:
+        return text
+    return rf"{text} {{\footnotesize $\pm$ {fixed((against.high - against.low) / 2, places)}}}"
 
 
 RATE_FIELDS = ("percent", "low", "high", "clips", "overlap", "reason")

@@ -11,7 +11,10 @@ from codeczoo.metrics.table import known_metric
 
 NO_VALUE = "–"
 # Metrics that are shown at first, the most telling ones first; others are a tick away.
-FIRST_METRICS = ("utmos", "pesq_wb", "stoi", "mel", "si_sdr", "f0_corr", "sim_wavlm", "wer", "estoi", "stft", "visqol")
+FIRST_METRICS = (
+    "utmos", "pesq_wb", "stoi", "mel", "si_sdr", "f0_corr", "sim_wavlm", "wer", "dnsmos_ovrl", "distillmos",
+    "sim_resemblyzer", "dwer", "estoi", "stft", "visqol",
+)  # fmt: skip
 SIGNIFICANT_DIGITS = 3  # digits of a column's median
 
 

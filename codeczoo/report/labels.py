@@ -34,6 +34,10 @@ class Labels:
         spots = [(x * WIDTH, y * HEIGHT) for x, y in points]
         self._taken: list[Box] = [(x - MARK / 2, y - MARK / 2, x + MARK / 2, y + MARK / 2) for x, y in spots]
 
+    def keep_free(self, left: float, bottom: float, right: float, top: float) -> None:
+        """Of labels: a box, from 0 to 1 in the drawing area."""
+        self._taken.append((left * WIDTH, bottom * HEIGHT, right * WIDTH, top * HEIGHT))
+
     def place(self, x: float, y: float, text: str) -> str | None:
         """One of PLACES for the label of the point at x and y; None where all collide."""
         for place, to in PLACES.items():

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from codeczoo.base import audio_io
 from codeczoo.benchmark.results import audio_name
+from codeczoo.metrics.table import twin_of, without_twins
 from codeczoo.report.formatting import better
 from codeczoo.report.results import CodecResult, Report
 from codeczoo.report.spectrogram import Spectrogram, spectrogram, write_pictures
@@ -61,7 +62,7 @@ class ListeningClip:
         """Metric → the best value of a codec on this clip; of metrics of which it is known which way is better."""
         found: dict[str, list[float]] = defaultdict(list)
         for source in self.sources:
-            for metric, value in (source.metrics or {}).items():
+            for metric, value in (source.metrics or {}).items() if source.label != ORIGINAL else ():
                 if isinstance(value, int | float):
                     found[metric].append(value)
         choose = {"higher": max, "lower": min}
@@ -170,10 +171,22 @@ def _clip(
         sample_rate=line["sample_rate"],
         channels=line["channels"],
         sources=[
-            *([_source(ORIGINAL, {"status": "ok"}, stems[ORIGINAL], levels[ORIGINAL])] if originals else []),
+            *([_source(ORIGINAL, _original(lines), stems[ORIGINAL], levels[ORIGINAL])] if originals else []),
             *(_source(c.label, lines[c.label], stems.get(c.label), levels.get(c.label)) for c in codecs),
         ],
     )
+
+
+def _original(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What metrics say of the original, under their own names, as a line of the results."""
+    metrics: dict[str, Any] = {}
+    undefined: dict[str, str] = {}
+    for line in lines.values():
+        for metric in line.get("metrics", {}):
+            if (twin := twin_of(metric)) in line["metrics"] and metric not in metrics:
+                metrics[metric] = line["metrics"][twin]
+                undefined |= {metric: line["undefined"][twin]} if twin in line["undefined"] else {}
+    return {"status": "ok", "metrics": metrics, "undefined": undefined}
 
 
 def level_of(waveform: Tensor) -> float | None:
@@ -187,8 +200,9 @@ def _source(label: str, line: Mapping[str, Any], stem: str | None, level: float 
         return ListeningSource(label, failure=f"{line['stage']}: {line['reason']}")
     if stem is None:
         return ListeningSource(label, failure="its audio was not saved")
+    metrics = {name: line["metrics"][name] for name in without_twins(line.get("metrics", {}))}
     return ListeningSource(
-        label, f"{stem}.flac", f"{stem}.png", line.get("bitrate"), level, line.get("metrics"), line.get("undefined")
+        label, f"{stem}.flac", f"{stem}.png", line.get("bitrate"), level, metrics, line.get("undefined")
     )
 
 

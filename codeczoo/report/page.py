@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,7 +19,7 @@ from codeczoo.report.clip_values import read_clip_values
 from codeczoo.report.comparisons import Paired, Pairs, RateTable, paired_differences, rate_table, with_holm
 from codeczoo.report.counts import INFINITE, stand_in
 from codeczoo.report.curves import codec_curves, find_anchor, pareto_fronts
-from codeczoo.report.export import EXPORTS, pairs_to_csv, rates_to_csv
+from codeczoo.report.export import EXPORTS, judges_original, pairs_to_csv, rates_to_csv
 from codeczoo.report.formatting import FIRST_METRICS
 from codeczoo.report.listening import Listening, ListeningClip, ListeningSource, gather
 from codeczoo.report.plots import axes, groups, plots
@@ -135,7 +135,10 @@ def first_metrics(report: Report, wanted: Sequence[str]) -> list[str]:
     if missing := [name for name in wanted if name not in report.metrics]:
         raise ValueError(f"not measured: {', '.join(missing)}; there are: {', '.join(report.metrics)}")
     known = [name for name in FIRST_METRICS if name in report.metrics]
-    return list(wanted) or [*known, *(name for name in report.metrics if name not in known)][:FIRST_COUNT]
+    all_of_them = [*known, *(name for name in report.metrics if name not in known)]
+    # A metric without any value (its model is missing, say) comes last.
+    empty = [name for name in all_of_them if not any((v := c.value(name)) and v.count for c in report.codecs)]
+    return list(wanted) or [*(name for name in all_of_them if name not in empty), *empty][:FIRST_COUNT]
 
 
 def _write(
@@ -189,6 +192,7 @@ def _context(
         "has_codes": any(codec.codebook_use is not None for codec in report.codecs),
         "ranked": sum(bool(fronts[(None, metric)]) for metric in report.metrics),
         "shown": shown,
+        "judged": [metric for metric in report.metrics if judges_original(report, metric)],
         "clip_metrics": shown[:CLIP_METRICS],
         "rates": analysis.rates,
         "pairs": _pair_bodies(report, analysis),
@@ -201,6 +205,7 @@ def _context(
         "groups": list(groups(report).values()),
         "shapes": SHAPES,
         "plot_data": _script_data([vars(plot) for plot in plots(report)]),
+        "applications": _applications(report),
         "failures": _failures(report),
         "source_keys": SOURCE_KEYS,
         "blind": any(len(_heard(clip)) > 1 for clip in listening.clips),
@@ -285,6 +290,34 @@ def _pair_bodies(report: Report, analysis: Analysis) -> list[tuple[CodecResult, 
     anchor = analysis.rates[0].anchor.codecs if analysis.rates else ()
     middle = anchor[len(anchor) // 2].label if anchor else None
     return sorted(bodies, key=lambda body: body[0].label != middle)
+
+
+def _applications(report: Report) -> list[dict[str, Any]]:
+    """What codecs did to applications, a step and run at a time: `rows` of codec, rates in percent and counts; none
+    where the step was not done."""
+    found = []
+    for run in report.runs:
+        labels = {codec.name: codec.label for codec in report.codecs if codec.run is run}
+        for step in run.summary.get("applications", ()):
+            codecs = step.get("codecs") or {} if step["done"] else {}
+            rows = [_application_row(labels.get(name, name), entry) for name, entry in codecs.items()]
+            found.append({**step, "run": run.label if len(report.runs) > 1 else "", "rows": rows})
+    return found
+
+
+def _application_row(label: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    rate = entry.get("eer", entry.get("wer"))
+    lost = entry.get("left_out") or entry.get("undefined") or {}
+    trials = entry["targets"] + entry["others"] if "targets" in entry else None
+    counted = f"{entry.get('count', 0)} clips" if trials is None else f"{trials} trials"
+    left = ", ".join(f"{count} left out: {formatting.reason_text(reason)}" for reason, count in lost.items())
+    return {
+        "label": label,
+        "rate": None if rate is None else 100 * rate,
+        "original": 100 * entry["original"] if "original" in entry else None,
+        "counted": counted,
+        "left": left,
+    }
 
 
 def _failures(report: Report) -> list[dict[str, Any]]:

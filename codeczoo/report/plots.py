@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from codeczoo.report.curves import CodecCurve, codec_curves, group_name
-from codeczoo.report.formatting import better, decimals, fixed, kbps, round_number, unit
+from codeczoo.report.formatting import better, decimals, fixed, kbps, reason_text, round_number, signed, unit
 from codeczoo.report.labels import Labels
 from codeczoo.report.results import CodecResult, Report, Value
 
@@ -26,6 +26,7 @@ COLOURS = (
     "#7a8088",
     "#5c9430",
 )
+LEVEL_COLOUR = "#7a8088"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 
 
@@ -130,9 +131,12 @@ def _plot(report: Report, curves: Sequence[CodecCurve], metric: str, category: s
     xs = [axis.value(codec, part) for codec in report.codecs for part in (None, *codec.categories)]
     left, right = _widened([math.log10(x) for x in xs if x] or [0.0], 0.06, 0.1)
     values = [point.value for _, points in drawn for point in points]
+    original = report.original(metric, category)
     ends = [end for v in values for end in (v.mean, v.low, v.high) if end is not None]
+    ends += [] if original is None else [original]
     bottom, top = _widened(ends or [0.0], 0.07, 1e-9)
-    labels = _labels(drawn, (left, right), (bottom, top))
+    line = None if original is None else (original - bottom) / (top - bottom)
+    labels = _labels(drawn, (left, right), (bottom, top), line)
     traces = []
     colours = groups(report)
     for curve, points in drawn:
@@ -151,8 +155,19 @@ def _plot(report: Report, curves: Sequence[CodecCurve], metric: str, category: s
         "yaxis": {"title": {"text": _axis(metric)}, "range": [bottom, top]},
         "showlegend": False,
         "hovermode": "closest",
+        **({} if original is None else _level(original, f"original {fixed(original, places)}")),
     }
     return Plot(metric, category, axis_name, {"data": traces, "layout": layout}, absent)
+
+
+def _level(height: float, text: str) -> dict[str, Any]:
+    """A dashed line across the plot, and what it is."""
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": height, "y1": height, "layer": "below"}
+    note = {"xref": "paper", "x": 1, "xanchor": "right", "y": height, "yanchor": "bottom", "showarrow": False}
+    return {
+        "shapes": [{**line, "line": {"color": LEVEL_COLOUR, "width": 1, "dash": "dash"}}],
+        "annotations": [{**note, "text": html.escape(text), "font": {"size": 10}}],
+    }
 
 
 def _widened(values: Sequence[float], share: float, least: float) -> tuple[float, float]:
@@ -163,11 +178,15 @@ def _widened(values: Sequence[float], share: float, least: float) -> tuple[float
 
 
 def _labels(
-    drawn: Sequence[tuple[CodecCurve, Sequence[Point]]], across: tuple[float, float], up: tuple[float, float]
+    drawn: Sequence[tuple[CodecCurve, Sequence[Point]]],
+    across: tuple[float, float],
+    up: tuple[float, float],
+    line: float | None,
 ) -> dict[str, tuple[str, str]]:
     """Codec's label → the text at its point ("" where there is no room), and its place.
 
-    Each line bears one whole name, at its highest bitrate if there is room; then the others get what tells them apart.
+    Above `line` (its height) stands what it is. Each curve bears one whole name, at its highest bitrate if there is
+    room; then the others get what tells them apart.
     """
 
     def spot(point: Point) -> tuple[float, float]:
@@ -175,6 +194,8 @@ def _labels(
         return x, ((point.value.mean or 0.0) - up[0]) / (up[1] - up[0])
 
     labels = Labels(spot(point) for _, points in drawn for point in points)
+    if line is not None:
+        labels.keep_free(0.75, line, 1, line + 0.06)
     out: dict[str, tuple[str, str]] = {}
     for _, points in drawn:
         for point in reversed(points):
@@ -198,7 +219,13 @@ def _why_absent(codec: CodecResult, metric: str, category: str | None) -> str | 
         return "every clip failed"
     if value is None:
         return "not measured"
-    return "undefined on every clip" if value.mean is None else None
+    if value.mean is not None:
+        return None
+    return (
+        f"undefined on every clip: {reason_text(*value.undefined)}"
+        if len(value.undefined) == 1
+        else "undefined on every clip"
+    )
 
 
 def _trace(
@@ -242,6 +269,10 @@ def _hover(point: Point, metric: str, category: str | None, places: int) -> str:
     )
     count = f"n = {value.count}" + (f", {value.lost} without a finite value" if value.lost else "")
     shown = f"{html.escape(metric)} {fixed(value.mean, places)} {unit(metric)}".rstrip()
+    against = []
+    if (found := value.against) is not None and found.count:
+        ends = "" if found.low is None else f" (95% CI {signed(found.low, places)} to {signed(found.high, places)})"
+        against = [f"original {fixed(found.original, places)}, {signed(found.difference, places)}{ends}"]
     speeds = [
         f"{verb} {round_number(speed)} × real time"
         for verb, speed in (("encodes", codec.speed.encode), ("decodes", codec.speed.decode))
@@ -249,7 +280,7 @@ def _hover(point: Point, metric: str, category: str | None, places: int) -> str:
     ]
     part = codec.part(category)
     rate = f"{kbps(part.bitrate)} kbit/s" if part and part.bitrate else "no bitrate"
-    return "<br>".join([f"<b>{html.escape(codec.label)}</b>", shown, interval, count, rate, *speeds])
+    return "<br>".join([f"<b>{html.escape(codec.label)}</b>", shown, interval, *against, count, rate, *speeds])
 
 
 def _axis(metric: str) -> str:

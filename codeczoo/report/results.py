@@ -5,17 +5,40 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from codeczoo.benchmark.results import RESULTS_FORMAT
 from codeczoo.metrics.table import METRICS
 from codeczoo.report.counts import Tally, lines, tally
+from codeczoo.report.presets import Column
 
 # What decides which clips a run measured. Everything else may differ between runs that are shown together.
 DATA_SETTINGS = ("dataset", "split", "audio_column", "id_column", "limit", "shuffle", "seed")
 NAMED = 3  # clips named in a message
+
+
+@dataclass(frozen=True)
+class AgainstOriginal:
+    """A metric that judges the original as well, over the clips on which both have a finite value.
+
+    Attributes:
+        original: its mean of the originals; None where there is no such clip.
+        difference: the mean of reconstruction - original.
+        low, high: its 95% confidence interval; None below two clips.
+        count: of those clips; `undefined`: reason → number of the others.
+        speaker_low, speaker_high: the interval when whole speakers are drawn; None where clips have no speakers.
+    """
+
+    original: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    count: int
+    undefined: Mapping[str, int]
+    speaker_low: float | None = None
+    speaker_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +54,8 @@ class Value:
         stand_ins: reason → number of clips with a value in the place of none, which is in the mean (`superb/...`).
         speakers, speaker_low, speaker_high: their number, and the interval when whole speakers are drawn; None where
             clips have no speakers.
+        against: the original, for metrics that judge it too; None for others.
+        corpus, corpus_low, corpus_high: of error rates, the errors of all clips over all words, and its interval.
     """
 
     mean: float | None
@@ -43,11 +68,32 @@ class Value:
     speakers: int | None = None
     speaker_low: float | None = None
     speaker_high: float | None = None
+    against: AgainstOriginal | None = None
+    corpus: float | None = None
+    corpus_low: float | None = None
+    corpus_high: float | None = None
 
     @property
     def lost(self) -> int:
         """Clips that were coded and have no part in the mean."""
         return self.infinite + sum(self.undefined.values())
+
+    def scaled(self, factor: float) -> Value:
+        """In another unit; without the original."""
+        names = ("mean", "low", "high", "speaker_low", "speaker_high")
+        ends = {name: None if (end := getattr(self, name)) is None else factor * end for name in names}
+        return replace(self, against=None, **ends)
+
+    def of_corpus(self) -> Value:
+        """With the rate of all clips together in the place of the mean of the clips' rates, where there is one."""
+        if self.corpus is None:
+            return self
+        return replace(self, mean=self.corpus, low=self.corpus_low, high=self.corpus_high)
+
+    @property
+    def against_all(self) -> bool:
+        """Whether the mean and the difference to the original are over the same clips."""
+        return self.against is not None and self.against.count == self.count
 
 
 @dataclass(frozen=True)
@@ -148,6 +194,11 @@ class CodecResult:
         part = self.part(category)
         return part.values.get(metric) if part else None
 
+    def against(self, metric: str, category: str | None = None) -> AgainstOriginal | None:
+        """What the metric says of the original; None where it judges none, or has no clip with both."""
+        value = self.value(metric, category)
+        return value.against if value and value.against and value.against.count else None
+
 
 @dataclass(frozen=True)
 class Report:
@@ -158,6 +209,13 @@ class Report:
     metrics: Sequence[str]
     categories: Sequence[str]
     differences: Sequence[str]  # what keeps the runs from being comparable; only with `allow_mixed`
+    columns: Mapping[str, Column] = field(default_factory=dict)  # how tables show metrics (`presets.with_columns`)
+
+    def original(self, metric: str, category: str | None = None) -> float | None:
+        """The originals' mean in a metric that judges them too: by the codec with the most clips, should some have
+        fewer; None where there is none, or where the codecs are of different clips."""
+        found = [one for codec in self.codecs if (one := codec.against(metric, category))]
+        return max(found, key=lambda one: one.count).original if found and not self.differences else None
 
 
 def read_report(folders: Sequence[str | Path], allow_mixed: bool = False) -> Report:
@@ -304,6 +362,23 @@ def _values(metrics: Mapping[str, Any]) -> dict[str, Value]:
             speakers=m.get("speakers"),
             speaker_low=m.get("ci95_speakers", (None, None))[0],
             speaker_high=m.get("ci95_speakers", (None, None))[1],
+            against=_against(m["against_original"]) if "against_original" in m else None,
+            corpus=m.get("corpus"),
+            corpus_low=m.get("ci95_corpus", (None, None))[0],
+            corpus_high=m.get("ci95_corpus", (None, None))[1],
         )
         for name, m in metrics.items()
     }
+
+
+def _against(found: Mapping[str, Any]) -> AgainstOriginal:
+    return AgainstOriginal(
+        original=found["original"],
+        difference=found["difference"],
+        low=found["ci95"][0],
+        high=found["ci95"][1],
+        count=found["count"],
+        undefined=found["undefined"],
+        speaker_low=found.get("ci95_speakers", (None, None))[0],
+        speaker_high=found.get("ci95_speakers", (None, None))[1],
+    )

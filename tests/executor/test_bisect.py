@@ -7,7 +7,8 @@ import weakref
 import pytest
 import torch
 
-from codeczoo.executor.bisect import is_out_of_memory, reason_of, run_bisecting
+from codeczoo.base.device import is_out_of_memory
+from codeczoo.executor.bisect import reason_of, run_bisecting
 
 
 def square(numbers: list[int]) -> list[int]:

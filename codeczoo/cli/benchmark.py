@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from codeczoo.base.catalogue import codec_info
 from codeczoo.base.errors import printable
 from codeczoo.benchmark.protocols import PROTOCOLS
 from codeczoo.benchmark.run import DEFAULT_CODECS, run_benchmark
@@ -21,7 +20,7 @@ from codeczoo.cli.arguments import (
     add_reader_arguments,
     add_source_arguments,
     source_arguments,
-    weights_by_codec,
+    weights_for,
     work_arguments,
 )
 from codeczoo.metrics import RUN_METRICS, metric_names
@@ -151,24 +150,6 @@ def run(args: argparse.Namespace) -> int:
         shown = [name for name in SHOWN_METRICS if name in summary["metrics"]] or list(summary["metrics"])
         sys.stdout.write(f"\n{table(summary, shown)}\n\n{failures_text(summary)}results in {settings.out}\n")
     return exit_code(summary)
-
-
-def weights_for(codecs: Sequence[str], given: Sequence[str]) -> dict[str, str]:
-    """--weights by codec: `PATH` alone is for every codec that has weights and is not named.
-
-    Raises:
-        ValueError: a `PATH` alone, and no codec that it is for.
-    """
-    by_codec = weights_by_codec(given)
-    everyone = by_codec.pop(None, None)
-    weights = {name: path for name, path in by_codec.items() if name is not None}
-    for name in codecs if everyone is not None else ():
-        info = codec_info(name)
-        if info.parameters and info.name not in weights:
-            weights[info.name] = str(everyone)
-    if everyone is not None and str(everyone) not in weights.values():
-        raise ValueError(f"--weights {everyone}: none of the codecs has weights; CODEC=PATH names another one")
-    return weights
 
 
 def failures_text(summary: dict) -> str:

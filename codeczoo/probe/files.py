@@ -74,7 +74,10 @@ CODEBOOK_KEYS = (
     "codebook", "codes", "size", "used", "dead", "dead_if_even", "utilisation", "entropy_bits",
     "entropy_bits_miller_madow", "entropy_ratio", "perplexity", "most_common_share", "equal_by_chance",
 )  # fmt: skip
-PAIR_KEYS = ("first", "second", "observations", "plugin", "miller_madow", "shuffled", "shuffled_max", "excess")
+PAIR_KEYS = (
+    "first", "second", "observations", "plugin", "miller_madow", "shuffled", "shuffled_max", "excess", "collision",
+    "collision_shuffled_max",
+)  # fmt: skip
 SHARE_KEYS = ("share", "low", "high", "codes")
 CODEBOOKS = ("codec", *CODEBOOK_KEYS)
 PAIRS = ("codec", *PAIR_KEYS)

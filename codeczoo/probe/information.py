@@ -8,9 +8,12 @@ million cells, far more than most data sets have frames, so the bias is told in 
 - shuffled: the plug-in value after one codebook's codes were put into random order, the mean of several shuffles. The
   two are then independent, so all of it is bias. `excess` is what the real order has beyond that.
 
-`excess` errs on the low side: of codebooks that depend on each other less is bias than of shuffled ones. Where there
-are fewer frames than a shuffled table needs, it goes to 0 whatever the dependence. Frames count as independent; those
-of one clip resemble each other, which leaves some bias in `excess`.
+`excess` errs on the low side: of codebooks that depend on each other less is bias than of shuffled ones. Where hardly
+any pair of codes occurs twice, it goes to 0 whatever the dependence. There `collision` still sees it, which is another
+measure: log2 of how many times as often two frames agree in both codebooks as they would if the codebooks were
+independent (Rényi's second-order entropies; each rate is estimated without bias as Σ c (c - 1) / n (n - 1)).
+
+Frames count as independent; those of one clip resemble each other, which leaves some bias in `excess` and `collision`.
 """
 
 from __future__ import annotations
@@ -41,6 +44,12 @@ def miller_madow(plugin: float, used: int, total: int) -> float:
     return plugin + (used - 1) / (2 * total * math.log(2)) if total else math.nan
 
 
+def collision_rate(counts: np.ndarray, total: int) -> float:
+    """The probability that two observations are equal, estimated without bias; NaN of fewer than two."""
+    counts = counts.astype(np.float64)
+    return float((counts * (counts - 1)).sum() / (total * (total - 1))) if total > 1 else math.nan
+
+
 def joint_counts(first: np.ndarray, second: np.ndarray, second_size: int) -> np.ndarray:
     """How often each pair of codes occurred, of those that did: [pairs].
 
@@ -67,6 +76,7 @@ class MutualInformation:
         miller_madow: the same of corrected entropies.
         shuffled, shuffled_max: mean and maximum of the plug-in value over the shuffles.
         excess: plugin - shuffled.
+        collision, collision_shuffled_max: see the module; NaN where no pair of codes occurred twice.
     """
 
     observations: int
@@ -75,6 +85,8 @@ class MutualInformation:
     shuffled: float
     shuffled_max: float
     excess: float
+    collision: float
+    collision_shuffled_max: float
 
 
 def mutual_information(
@@ -88,23 +100,31 @@ def mutual_information(
     """
     n = len(first)
     if not n:
-        return MutualInformation(0, *[math.nan] * 5)
+        return MutualInformation(0, *[math.nan] * 7)
     own = [counts[counts > 0] for counts in (np.bincount(first), np.bincount(second))]
     single = sum(entropy_bits(counts) for counts in own)
+    apart = math.prod(collision_rate(counts, n) for counts in own)
+
+    def measured(joint: np.ndarray) -> tuple[float, float]:
+        """The plug-in value and the collisions of a joint table."""
+        together = collision_rate(joint, n)
+        return max(single - entropy_bits(joint), 0.0), math.log2(together / apart) if together > 0 else math.nan
+
     joint = joint_counts(first, second, second_size)
-    plugin = max(single - entropy_bits(joint), 0.0)
+    plugin, collision = measured(joint)
     cells = sum(len(counts) - 1 for counts in own) - (len(joint) - 1)
     generator = np.random.default_rng(seed)
-    by_chance = [
-        max(single - entropy_bits(joint_counts(first, generator.permutation(second), second_size)), 0.0)
-        for _ in range(shuffles)
-    ]
-    shuffled = float(np.mean(by_chance)) if by_chance else math.nan
+    by_chance = np.array(
+        [measured(joint_counts(first, generator.permutation(second), second_size)) for _ in range(shuffles)]
+    ).reshape(-1, 2)
+    shuffled = float(by_chance[:, 0].mean()) if shuffles else math.nan
     return MutualInformation(
         observations=n,
         plugin=plugin,
         miller_madow=plugin + cells / (2 * n * math.log(2)),
         shuffled=shuffled,
-        shuffled_max=max(by_chance, default=math.nan),
+        shuffled_max=max(by_chance[:, 0].tolist(), default=math.nan),
         excess=plugin - shuffled,
+        collision=collision,
+        collision_shuffled_max=max((x for x in by_chance[:, 1].tolist() if not math.isnan(x)), default=math.nan),
     )

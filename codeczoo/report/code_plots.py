@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codeczoo.report.formatting import fixed
+from codeczoo.report.formatting import NO_VALUE
 from codeczoo.report.plots import COLOURS, SYMBOLS, CodecGroup
 
 Result = Mapping[str, Any]
 SCALE = "Viridis"
+UNORDERED = ("order", "precision", "device")  # kinds of change whose places have no order
 
 
 @dataclass(frozen=True)
@@ -85,25 +86,14 @@ def probe_figures(result: Result) -> list[Figure]:
                     "repetition",
                 )
             )
-    orders = max(len(codec["ngram"]["orders"]) for codec in codecs)
-    if orders:
+    if orders := max(len(codec["ngram"]["orders"]) for codec in codecs):
+        rates = {codec["name"]: codec["ngram"]["orders"] for codec in codecs}
         values = {
-            codec["name"]: [row["bits_per_second"] / 1000 for row in codec["ngram"]["orders"]] for codec in codecs
+            name: [row["bits_per_frame"] / rows[0]["bits_per_frame"] for row in rows] for name, rows in rates.items()
         }
+        what = "bits of held-out codes after those before them, of the bits if all entries were as likely"
         names = ["even", *(f"{n}-gram" for n in range(1, orders))]
-        figures.append(
-            _lines(
-                codecs,
-                "ngram",
-                "Predictability",
-                "of held-out clips; even: all entries as likely",
-                names,
-                values,
-                "kbit/s",
-                "",
-                percent=False,
-            )
-        )
+        figures.append(_lines(codecs, "ngram", "Predictability", what, names, values, "bits", ""))
     for codec in codecs:
         figures += _pair_map(codec)
         figures += _repetition_map(codec)
@@ -194,9 +184,9 @@ def _lines(
     values: Mapping[str, Sequence[float | None]],
     y_title: str,
     x_title: str = "codebook",
-    percent: bool = True,
+    joined: bool = True,
 ) -> Figure:
-    """A line each codec over named places; its values may be fewer. `percent`: they are shares."""
+    """The shares of each codec at named places; there may be fewer of them. `joined`: whether by a line."""
     traces, absent, top = [], [], 0.0
     for group in codec_groups(codecs):
         own = list(values[group.name])
@@ -205,7 +195,7 @@ def _lines(
             absent.append(f"{group.name} (not measured)")
             continue
         top = max(top, *known)
-        shown = ["" if value is None else f"{_percent(value)} %" if percent else fixed(value, 3) for value in own]
+        shown = [NO_VALUE if value is None else f"{100 * value:.3g} %" for value in own]
         places = list(across[: len(own)])
         heads = [html.escape(f"{x_title} {place}".strip()) for place in places]
         hover = [f"<b>{html.escape(group.name)}</b><br>{head}: {text}" for head, text in zip(heads, shown, strict=True)]
@@ -214,7 +204,7 @@ def _lines(
                 "type": "scatter",
                 "x": places,
                 "y": own,
-                "mode": "lines+markers",
+                "mode": "lines+markers" if joined else "markers",
                 "line": {"color": group.colour, "width": 1.5},
                 "marker": {"color": group.colour, "symbol": group.symbol, "size": 8},
                 "name": group.name,
@@ -223,8 +213,7 @@ def _lines(
             }
         )
     y_axis: dict[str, Any] = {"title": {"text": y_title}, "range": [-0.03 * (top or 1e-3), 1.06 * (top or 1e-3)]}
-    if percent:
-        y_axis["tickformat"] = ".0%" if top > 0.05 else "~%"
+    y_axis["tickformat"] = ".0%" if top > 0.05 else "~%"
     layout = {
         "xaxis": {"type": "category", "title": {"text": x_title}, "categoryarray": list(across)},
         "yaxis": y_axis,
@@ -232,11 +221,6 @@ def _lines(
         "hovermode": "closest",
     }
     return Figure(name, title, what, {"data": traces, "layout": layout}, absent)
-
-
-def _percent(share: float) -> str:
-    """A share as percent, so that what is not 0 never reads as 0."""
-    return f"{100 * share:.3g}"
 
 
 def _map(
@@ -254,13 +238,12 @@ def _map(
         "y": list(up),
         "z": [list(row) for row in z],
         "zmin": 0,
+        "zmax": top or max((value for row in z for value in row if value is not None), default=0) or 1,
         "colorscale": SCALE,
         "colorbar": {"thickness": 10, "outlinewidth": 0, "tickfont": {"size": 10}},
         "hovertemplate": f"%{{y}}, {x_title} %{{x}}: {hover}<extra></extra>",
         "name": "",
     }
-    if top is not None:
-        trace["zmax"] = top
     return {
         "data": [trace],
         "layout": {

@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     page = write_page(folder)
     if not args.quiet:
         sys.stdout.write(f"{probe_text(result)}\nresults in {page or folder}\n")
-    return 3 if failed else 0
+    return 1 if result["unavailable"] else 3 if failed else 0
 
 
 def write_page(folder: object) -> object:

@@ -6,7 +6,6 @@ code changes where two entries of a codebook are almost equally near.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +24,7 @@ from codeczoo.executor.record import describe_codec, environment, jsonable, vers
 from codeczoo.executor.settings import SourceSettings
 from codeczoo.probe.agreement import equal_codes
 from codeczoo.probe.conditions import Condition, Conditions, Pair
+from codeczoo.probe.run import check_codebooks, each_codec
 from codeczoo.probe.segments import Segments, cut_segments
 from codeczoo.registry import load_codec
 
@@ -67,16 +67,23 @@ def drift(settings: DriftSettings, source: Source | None = None) -> dict[str, An
     Args:
         source: a data set of your own; None = that of the settings.
 
+    A codec whose weights cannot be had is named in `unavailable`, with the reason, and the others go on.
+
     Raises:
         KeyError: an unknown codec; ValueError: clips that are too short; FileNotFoundError: no such data set, or no
-            weights.
+            codec's weights can be had.
     """
     settings = replace(settings, codecs=tuple(dict.fromkeys(find_variant(name).name for name in settings.codecs)))
     if without := [name for name in settings.codecs if codec_info(name).frame_rate is None]:
         raise ValueError(f"{', '.join(without)}: a library codes them, clip by clip on the CPU; leave them out")
+    if not settings.batches or min(*settings.batches, *settings.threads, *settings.chunks, settings.seconds) <= 0:
+        raise ValueError(
+            "batches, threads, chunks and seconds must be greater than zero, and there must be a batch size"
+        )
+    check_codebooks(settings.codecs, settings.num_codebooks)
     device = choose_device(settings.device)
     source = source or settings.open_source()
-    results = [_drift_of(name, settings, device, source) for name in settings.codecs]
+    results, unavailable = each_codec(settings.codecs, lambda name: _drift_of(name, settings, device, source))
     return jsonable(
         {
             "format": DRIFT_FORMAT,
@@ -84,6 +91,7 @@ def drift(settings: DriftSettings, source: Source | None = None) -> dict[str, An
             "settings": {key: value for key, value in asdict(settings).items() if key not in ("codecs", "progress")},
             "versions": versions(),
             "environment": environment(device),
+            "unavailable": unavailable,
             "codecs": results,
         }
     )
@@ -169,9 +177,3 @@ class _Changed:
             "share": share(sum(changed), sum(total)),
             "codebooks": [share(some, of) for some, of in zip(changed, total, strict=True)],
         }
-
-
-def worst(result: Mapping[str, Any], kind: str) -> float:
-    """The largest share of changed codes of a codec's conditions of one kind; NaN where none was measured."""
-    shares = [row["share"] for row in result["rows"] if row["kind"] == kind and row["share"] is not None]
-    return max(shares, default=math.nan)

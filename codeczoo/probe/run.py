@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from codeczoo.probe.settings import ProbeSettings
 
 PROBE_FORMAT = "codeczoo-probe-1"
 
+log = logging.getLogger(__name__)
+
 
 def probe(settings: ProbeSettings, source: Source | None = None) -> dict[str, Any]:
     """Statistics of the codes of a data set, codec by codec; plain values, for `results.write_probe` and for JSON.
@@ -40,9 +43,11 @@ def probe(settings: ProbeSettings, source: Source | None = None) -> dict[str, An
     Args:
         source: a data set of your own; None = that of the settings.
 
+    A codec whose weights cannot be had is named in `unavailable`, with the reason, and the others go on.
+
     Raises:
         KeyError: an unknown codec; ValueError: one whose codes have no frames; FileNotFoundError: no such data set, or
-            no weights.
+            no codec's weights can be had.
     """
     settings = replace(settings, codecs=tuple(dict.fromkeys(find_variant(name).name for name in settings.codecs)))
     check_settings(settings)
@@ -52,21 +57,41 @@ def probe(settings: ProbeSettings, source: Source | None = None) -> dict[str, An
         seconds = batch_seconds(settings.max_batch_seconds, device)
         settings = replace(settings, device=str(device), max_batch_seconds=seconds)
         source = source or settings.open_source()
-        results = [_probe_codec(replace(settings, codecs=(name,)), source) for name in settings.codecs]
-    run = {key: results[0].pop(key) for key in ("versions", "environment")}
-    for result in results[1:]:
-        for key in run:
-            result.pop(key)
+        results, unavailable = each_codec(
+            settings.codecs, lambda name: _probe_codec(replace(settings, codecs=(name,)), source)
+        )
+    runs = [{key: result.pop(key) for key in ("versions", "environment")} for result in results]
     return jsonable(
         {
             "format": PROBE_FORMAT,
             "dataset": {"name": source.name, **source.facts()},
             "settings": {key: value for key, value in settings.of_record().items() if key not in ("codecs", "shard")},
             "changes": settings.changes(),
-            **run,
+            **runs[0],
+            "unavailable": unavailable,
             "codecs": results,
         }
     )
+
+
+def each_codec(
+    names: Sequence[str], work: Callable[[str], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The results of the codecs whose weights are there, and by name why those of others are not.
+
+    Raises:
+        FileNotFoundError: none are.
+    """
+    results, unavailable = [], {}
+    for name in names:
+        try:
+            results.append(work(name))
+        except FileNotFoundError as error:
+            log.warning("%s", error)
+            unavailable[name] = str(error)
+    if not results:
+        raise FileNotFoundError("; ".join(unavailable.values()))
+    return results, unavailable
 
 
 def check_settings(settings: ProbeSettings) -> None:
@@ -77,9 +102,21 @@ def check_settings(settings: ProbeSettings) -> None:
             f"{', '.join(without)}: their codes are the bytes of a compressed file, which are no frames and have "
             "nothing to probe; leave them out"
         )
+    for name in ("snr", "gain"):
+        if not math.isfinite(value := getattr(settings, name)):
+            raise ValueError(f"{name} must be a finite number of dB; it is {value}")
+    check_codebooks(settings.codecs, settings.num_codebooks)
     for name, least in (("order", 1), ("shift", 1), ("repeats", 0), ("shuffles", 1), ("sample_frames", HELD_OUT)):
         if (value := getattr(settings, name)) < least:
             raise ValueError(f"{name} must be at least {least}; it is {value}")
+
+
+def check_codebooks(names: Sequence[str], count: int | None) -> None:
+    """Raises a ValueError that names the codecs with fewer codebooks."""
+    few = {name: info.max_codebooks for name in names if (info := codec_info(name)).max_codebooks < (count or 0)}
+    if few:
+        told = ", ".join(f"{name} has {most}" for name, most in few.items())
+        raise ValueError(f"num_codebooks={count} was asked for, and {told}")
 
 
 def _probe_codec(settings: ProbeSettings, source: Source) -> dict[str, Any]:

@@ -42,13 +42,14 @@ def write_code_page(folder: str | Path, out: str | Path | None = None, title: st
     if result.get("format") != form:
         raise ValueError(f"{source} is of the format {result.get('format')!r}; this version reads {form!r}")
     target = Path(folder if out is None else out)
+    beside = target.resolve() == source.parent.resolve()
     own = {"index.html", "assets", source.name}
-    if out is not None and target.exists() and (not target.is_dir() or {p.name for p in target.iterdir()} - own):
+    if not beside and target.exists() and (not target.is_dir() or {path.name for path in target.iterdir()} - own):
         raise ValueError(f"{target} is there already and is no page of codes: name another place, or empty it")
     target.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target / "assets", ignore_errors=True)
     write_assets(target, ASSETS)
-    if target.resolve() != source.parent.resolve():
+    if not beside:
         shutil.copyfile(source, target / source.name)
     save(target / "index.html", _render(template, result, title, source.name))
     return target / "index.html"

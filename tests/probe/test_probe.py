@@ -145,7 +145,8 @@ def test_the_command_writes_everything_and_names_what_failed(
     [
         (["probe", "opus_12k"], "bytes of a compressed file"),
         (["probe", "nocodec_*"], "no codec is called"),
-        (["probe", "zoo_16k", "--num-codebooks", 99], "99"),
+        (["probe", "zoo_16k", "--num-codebooks", 99], "zoo_16k has 12"),
+        (["probe", "zoo_16k", "--gain", "nan"], "gain must be a finite number"),
         (["probe", "known", "--workers", 0, "--weights", "known=random"], None),
         (["drift", "opus_12k"], "leave them out"),
         (["drift", "zoo_16k", "--seconds", 100], "--seconds"),
@@ -158,6 +159,20 @@ def test_wrong_input_is_named(
     assert run(*arguments, "--limit", 1, "--quiet", "-o", out) == (1 if message else 0)
     assert message is None or message in capsys.readouterr().err
     assert message is None or not out.exists()
+
+
+def test_a_codec_without_weights_is_named_and_the_others_are_measured(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, own in (("probe", ["--repeats", 0, "--workers", 0]), ("drift", ["--batches", 1, "--threads", 1])):
+        out = tmp_path / command
+        arguments = [command, "dac_16k", "known", "--weights", f"dac_16k={tmp_path}/nothing.pth", "--dataset", folder]
+        assert run(*arguments, *own, "--quiet", "-o", out) == 1
+        result = json.loads((out / f"{command}.json").read_text())
+        assert [codec["name"] for codec in result["codecs"]] == ["known"]
+        assert "nothing.pth" in result["unavailable"]["dac_16k"] and "nothing.pth" in (out / "index.html").read_text()
+    assert run("probe", "dac_16k", "--weights", f"dac_16k={tmp_path}/nothing.pth", "-o", tmp_path / "alone") == 1
+    assert "nothing.pth" in capsys.readouterr().err and not (tmp_path / "alone").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,9 @@ def test_a_page_is_made_again_elsewhere_with_the_same_bytes(
         for _ in range(2):
             assert main(["report", str(folder), "-o", str(out)]) == 0
             assert (out / "index.html").read_bytes() == (folder / "index.html").read_bytes()
+    before = (folders["probe"] / "codebooks.csv").read_bytes()
+    assert main(["report", str(folders["probe"]), "-o", str(folders["probe"])]) == 0  # beside the results again
+    assert (folders["probe"] / "codebooks.csv").read_bytes() == before
     assert main(["report", *map(str, folders.values()), "-o", str(tmp_path / "both")]) == 1
     assert "one folder at a time" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from codeczoo.probe.drift import DriftSettings, drift
+    from codeczoo.probe.drift import DriftSettings, drift, usual_threads
     from codeczoo.probe.files import DRIFT, check_folder, drift_markdown, write_drift
 
     names = codec_names(args.names)
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         batches=tuple(sorted(set(args.batches))),
         seconds=args.seconds,
         chunks=tuple(sorted(set(args.chunks))),
-        **({"threads": tuple(sorted(set(args.threads)))} if args.threads else {}),
+        threads=tuple(sorted(set(args.threads))) if args.threads else usual_threads(),
         progress=not args.quiet,
         **source_arguments(args),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from codeczoo.cli.arguments import (
     DATASET,
@@ -129,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if result["unavailable"] else 3 if failed else 0
 
 
-def write_page(folder: object) -> object:
+def write_page(folder: Path) -> Path | None:
     """The page of the results in a folder: its index.html; None, and a word of it, where its packages are missing."""
     from codeczoo.cli.report import check_installed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -143,9 +144,9 @@ class Conditions:
         """Other precisions, and PyTorch's autocast to bfloat16 around the first of them that allows it."""
         for precision in PRECISIONS:
             if precision != "exact":
-                yield Condition("precision", precision, lambda p=precision: self._precise(p), steps=self._few_count)
+                yield Condition("precision", precision, partial(self._precise, precision), steps=self._few_count)
         yield Condition(
-            "precision", "bfloat16 autocast", lambda: self._precise("fast", torch.bfloat16), steps=self._few_count
+            "precision", "bfloat16 autocast", partial(self._precise, "fast", torch.bfloat16), steps=self._few_count
         )
 
     def _precise(self, precision: str, autocast: torch.dtype | None = None) -> Iterator[Pair]:
@@ -157,10 +158,13 @@ class Conditions:
         """The other kinds of device on this machine."""
         kinds = {device.partition(":")[0] for device in available_devices()} - {self.codec.device.type}
         for kind in sorted(kinds):
-            yield Condition("device", kind, lambda k=kind: self._few(self.load(device=k)), steps=self._few_count)
+            yield Condition("device", kind, partial(self._elsewhere, kind), steps=self._few_count)
         if not kinds:
             reason = f"this machine has the {self.codec.device.type.upper()} alone"
             yield Condition("device", "another", lambda: iter(()), reason=reason)
+
+    def _elsewhere(self, device: str) -> Iterator[Pair]:
+        yield from self._few(self.load(device=device))
 
     def of_chunks(self, lengths: Sequence[float]) -> Iterator[Condition]:
         """One longer clip in chunks of each length."""
@@ -185,8 +189,9 @@ class Conditions:
 
         against = f"{LONG_SECONDS:g} s in one"
         for i, seconds in enumerate(lengths):
-            run = lambda s=seconds: pairs(s)  # noqa: E731
-            yield Condition("chunk length", f"{seconds:g} s", run, against, seconds, steps=1 + (i == 0), note=note)
+            steps = 1 + (i == 0)  # the whole clip once
+            run = partial(pairs, seconds)
+            yield Condition("chunk length", f"{seconds:g} s", run, against, seconds, steps=steps, note=note)
 
     @property
     def _few_count(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 
 from codeczoo.base.codec import BaseCodec
+from codeczoo.base.errors import first_line
 from codeczoo.data.read import decoded
 from codeczoo.data.source import Source
+
+log = logging.getLogger(__name__)
 
 MAX_CLIPS = 200  # of a data set, that segments are taken of
 CLIP_SECONDS = 60.0  # of a clip at most
@@ -39,7 +43,8 @@ class Segments:
 
 
 def cut_segments(source: Source, codec: BaseCodec, count: int, seconds: float) -> Segments:
-    """`count` segments of `seconds`, evenly spread over the first clips of a data set.
+    """`count` segments of `seconds`, evenly spread over the first clips of a data set. Clips that cannot be read, are
+    too short or silent are left out.
 
     Raises:
         ValueError: no clip is as long, or all are silent.
@@ -47,8 +52,12 @@ def cut_segments(source: Source, codec: BaseCodec, count: int, seconds: float) -
     samples = round(seconds * codec.sample_rate)
     clips = []
     for entry in islice(source.entries(), MAX_CLIPS):
-        entry.check_readable()
-        clip = decoded(source.read(entry))
+        try:
+            entry.check_readable()
+            clip = decoded(source.read(entry))
+        except (OSError, ValueError) as error:
+            log.warning("%s is left out: %s", entry.id, first_line(error))
+            continue
         audio = codec.prepare([(clip.waveform[:, : round(CLIP_SECONDS * clip.sample_rate)], clip.sample_rate)])
         waveform = audio.waveform[0].expand(max(codec.channels), -1).cpu()
         if waveform.shape[-1] >= samples and bool(waveform.any()):
@@ -62,7 +71,7 @@ def cut_segments(source: Source, codec: BaseCodec, count: int, seconds: float) -
     equal = []
     for i in range(count):
         place = (2 * i + 1) * int(ends[-1]) // (2 * count)
-        clip = int(torch.searchsorted(ends, place, right=True))
-        start = place - int(ends[clip] - starts[clip])
-        equal.append(clips[clip][:, start : start + samples])
+        chosen = int(torch.searchsorted(ends, place, right=True))
+        start = place - int(ends[chosen] - starts[chosen])
+        equal.append(clips[chosen][:, start : start + samples])
     return Segments(equal, torch.cat(clips, dim=-1), codec.sample_rate)

@@ -66,7 +66,11 @@ def test_frames_that_are_missing_count_as_changed(folder: Path, monkeypatch: pyt
 
 
 def test_a_condition_that_ends_in_an_error_is_named_and_the_others_go_on(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     whole = Sinful._encode
 
@@ -76,12 +80,14 @@ def test_a_condition_that_ends_in_an_error_is_named_and_the_others_go_on(
         return whole(self, waveform, lengths, count)
 
     monkeypatch.setattr(Sinful, "_encode", failing)
+    (folder / "text.wav").write_text("this is no audio")  # it is left out, and named
     out = tmp_path / "out"
     arguments = ["drift", "sinful", "zoo_16k", "--dataset", folder, "--device", "cpu", "--seconds", 0.5, "-o", out]
     assert run(*arguments, "--batches", 1, 2, "--threads", 1, "--chunks", 1) == 3
     shown = capsys.readouterr()
     assert "failed: sinful: precision bfloat16 autocast: RuntimeError: not implemented" in shown.err
     assert "| batch size | 2 |" in shown.out
+    assert "text.wav is left out" in caplog.text
     result = json.loads((out / "drift.json").read_text())
     rows = {row["label"]: row for row in result["codecs"][0]["rows"]}
     assert rows["bfloat16 autocast"]["failed"] and rows["bfloat16 autocast"]["share"] is None

@@ -15,6 +15,8 @@ from codeczoo.cli.arguments import (
     weights_for,
 )
 from codeczoo.cli.probe import add_names, add_weights, write_page
+from codeczoo.probe.drift import KINDS, DriftSettings, drift, usual_threads
+from codeczoo.probe.files import DRIFT, check_folder, drift_markdown, write_drift
 
 EPILOG = """
 what is changed, while the audio stays the same:
@@ -23,7 +25,7 @@ what is changed, while the audio stays the same:
   order         a batch in reverse
   threads       of the CPU
   chunk length  8 s in chunks, as long clips are encoded
-  precision     fast, and PyTorch's autocast to bfloat16
+  precision     fast, fastest, and PyTorch's autocast to bfloat16
   device        the CPU against a GPU, where there is one
 
 examples:
@@ -62,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="batch sizes; as many segments as the largest are encoded (1 2 8 32 200)",
     )
+    group.add_argument(
+        "--only", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=f"of {', '.join(KINDS)} (default: all)"
+    )
     group.add_argument("--seconds", type=positive_float, default=1.0, metavar="S", help="of a segment (1)")
     group.add_argument(
         "--chunks", nargs="+", type=positive_float, default=(0.5, 1.0, 2.0), metavar="S", help="in seconds (0.5 1 2)"
@@ -73,9 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from codeczoo.probe.drift import DriftSettings, drift, usual_threads
-    from codeczoo.probe.files import DRIFT, check_folder, drift_markdown, write_drift
-
     names = codec_names(args.names)
     settings = DriftSettings(
         codecs=names,
@@ -87,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         seconds=args.seconds,
         chunks=tuple(sorted(set(args.chunks))),
         threads=tuple(sorted(set(args.threads))) if args.threads else usual_threads(),
+        kinds=tuple(args.only),
         progress=not args.quiet,
         **source_arguments(args),
     )

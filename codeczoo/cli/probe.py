@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from codeczoo.base.errors import printable
 from codeczoo.cli.arguments import (
     DATASET,
     add_device_arguments,
@@ -17,6 +18,9 @@ from codeczoo.cli.arguments import (
     source_arguments,
     weights_for,
 )
+from codeczoo.probe.files import PROBE, check_folder, probe_text, write_probe
+from codeczoo.probe.run import probe
+from codeczoo.probe.settings import ProbeSettings
 
 EPILOG = """
 what is found, in --out:
@@ -91,11 +95,6 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from codeczoo.base.errors import printable
-    from codeczoo.probe.files import PROBE, check_folder, probe_text, write_probe
-    from codeczoo.probe.run import probe
-    from codeczoo.probe.settings import ProbeSettings
-
     names = codec_names(args.names)
     settings = ProbeSettings(
         codecs=names,

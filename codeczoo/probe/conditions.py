@@ -141,12 +141,15 @@ class Conditions:
             yield Condition("threads", str(count), pairs, value=count, steps=self._few_count, reason=reason, note=note)
 
     def of_precision(self) -> Iterator[Condition]:
-        """Other precisions, and PyTorch's autocast to bfloat16 around the first of them that allows it."""
+        """Other precisions, and PyTorch's autocast to bfloat16 around all of the network."""
         for precision in PRECISIONS:
             if precision != "exact":
                 yield Condition("precision", precision, partial(self._precise, precision), steps=self._few_count)
         yield Condition(
-            "precision", "bfloat16 autocast", partial(self._precise, "fast", torch.bfloat16), steps=self._few_count
+            "precision",
+            "bfloat16 autocast",
+            partial(self._precise, PRECISIONS[-1], torch.bfloat16),
+            steps=self._few_count,
         )
 
     def _precise(self, precision: str, autocast: torch.dtype | None = None) -> Iterator[Pair]:

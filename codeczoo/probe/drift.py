@@ -29,6 +29,7 @@ from codeczoo.probe.segments import Segments, cut_segments
 from codeczoo.registry import load_codec
 
 DRIFT_FORMAT = "codeczoo-drift-1"
+KINDS = ("batch", "padding", "order", "threads", "chunks", "precision", "device")
 
 
 def usual_threads() -> tuple[int, ...]:
@@ -48,6 +49,7 @@ class DriftSettings(SourceSettings):
         batches: batch sizes; as many segments as the largest are encoded.
         seconds: of a segment.
         chunks: lengths of chunks, in seconds; threads: numbers of threads.
+        kinds: what is changed, of KINDS.
     """
 
     codecs: tuple[str, ...]
@@ -58,6 +60,7 @@ class DriftSettings(SourceSettings):
     seconds: float = 1.0
     chunks: tuple[float, ...] = (0.5, 1.0, 2.0)
     threads: tuple[int, ...] = field(default_factory=usual_threads)
+    kinds: tuple[str, ...] = KINDS
     progress: bool = True
 
 
@@ -80,6 +83,8 @@ def drift(settings: DriftSettings, source: Source | None = None) -> dict[str, An
         raise ValueError(
             "batches, threads, chunks and seconds must be greater than zero, and there must be a batch size"
         )
+    if wrong := [kind for kind in settings.kinds if kind not in KINDS] or not settings.kinds:
+        raise ValueError(f"what is changed must be of {', '.join(KINDS)}; it is {wrong or 'nothing'}")
     check_codebooks(settings.codecs, settings.num_codebooks)
     device = choose_device(settings.device)
     source = source or settings.open_source()
@@ -124,13 +129,19 @@ def _facts(segments: Segments, settings: DriftSettings) -> dict[str, Any]:
 
 
 def _all_conditions(conditions: Conditions, settings: DriftSettings) -> Iterator[Condition]:
-    yield from conditions.of_batches(settings.batches)
-    yield from conditions.of_padding()
-    yield from conditions.of_order()
-    yield from conditions.of_threads(settings.threads)
-    yield from conditions.of_chunks(settings.chunks)
-    yield from conditions.of_precision()
-    yield from conditions.of_devices()
+    """Those of the kinds that were asked for."""
+    found = {
+        "batch": lambda: conditions.of_batches(settings.batches),
+        "padding": conditions.of_padding,
+        "order": conditions.of_order,
+        "threads": lambda: conditions.of_threads(settings.threads),
+        "chunks": lambda: conditions.of_chunks(settings.chunks),
+        "precision": conditions.of_precision,
+        "device": conditions.of_devices,
+    }
+    for kind in KINDS:
+        if kind in settings.kinds:
+            yield from found[kind]()
 
 
 def _measured(condition: Condition, count: int) -> dict[str, Any]:

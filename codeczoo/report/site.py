@@ -42,4 +42,3 @@ def script_data(content: Any) -> Markup:
     """JSON that is safe inside a script element."""
     text = json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-

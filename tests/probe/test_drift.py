@@ -54,6 +54,15 @@ def test_each_sin_is_found_where_it_was_done_and_nowhere_else(folder: Path) -> N
     assert rows["device", "another"]["reason"] == "this machine has the CPU alone" or torch.cuda.is_available()
 
 
+def test_only_the_kinds_that_were_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {kind for kind, _ in drifted(folder, kinds=("order", "padding"))} == {"padding", "order"}
+    with pytest.raises(ValueError, match="'wind'"):
+        drifted(folder, kinds=("wind",))
+    with pytest.raises(SystemExit):
+        run("drift", "sinful", "--only", "wind")
+    assert "wind" in capsys.readouterr().err
+
+
 def test_frames_that_are_missing_count_as_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Sinful._encode
 

@@ -151,12 +151,9 @@ def drift_figures(result: Result) -> list[Figure]:
             for codec in codecs
         }
         if any(value is not None for row in values.values() for value in row):
-            against = next(row["against"] for row in cells.values())
-            figures.append(
-                _lines(
-                    codecs, _slug(kind), kind.capitalize(), f"against {against}", labels, values, "changed codes", ""
-                )
-            )
+            what = f"against {next(row['against'] for row in cells.values())}"
+            head = _slug(kind), kind.capitalize(), what
+            figures.append(_lines(codecs, *head, labels, values, "changed codes", "", joined=kind not in UNORDERED))
     for codec in codecs:
         rows = [row for row in codec["rows"] if row["codes_changed"] and len(row["codebooks"]) > 1]
         if rows:

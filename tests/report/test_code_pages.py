@@ -104,6 +104,11 @@ def test_the_page_of_a_drift_report_marks_what_changed(folders: dict[str, Path],
     sinful.get_by_role("button").click()
     expect(sinful).to_have_attribute("aria-sort", "descending")
     expect(page.locator("#drift tbody tr th").first).not_to_contain_text("once more")
+    for kind, joined in (("batch-size", True), ("precision", False)):  # a line joins only what has an order
+        figure = page.locator(f"figure.plot[data-metric={kind}]")
+        figure.scroll_into_view_if_needed()
+        expect(figure.locator(".point").first).to_be_visible()
+        assert (figure.locator(".js-line").count() > 0) is joined
     page.locator("form[data-table=books] select").select_option("sinful")
     cells = page.locator("#books tbody:not([hidden]) tr", has_text="bfloat16").locator("td")
     assert cells.all_inner_texts()[SINS.index("autocast")] == "100.0 %"

@@ -65,7 +65,7 @@ def add_device(group: argparse._ActionsContainer, precision: str) -> None:
 
 def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     """How many processes read."""
-    parser.add_argument("--workers", type=_count, default=2, metavar="N", help="processes that read files (default 2)")
+    parser.add_argument("--workers", type=count, default=2, metavar="N", help="processes that read files (default 2)")
 
 
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +110,7 @@ def positive_float(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     value = _number(text, int)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be less than zero; it is {text}")
@@ -194,6 +194,41 @@ def weights_by_codec(given: Sequence[str]) -> dict[str | None, str]:
         else:
             weights[None] = text
     return weights
+
+
+def weights_for(codecs: Sequence[str], given: Sequence[str]) -> dict[str, str]:
+    """--weights by codec: `PATH` alone is for every codec that has weights and is not named.
+
+    Raises:
+        ValueError: a `PATH` alone, and no codec that it is for.
+    """
+    from codeczoo.base.catalogue import codec_info
+
+    by_codec = weights_by_codec(given)
+    everyone = by_codec.pop(None, None)
+    weights = {name: path for name, path in by_codec.items() if name is not None}
+    for name in codecs if everyone is not None else ():
+        info = codec_info(name)
+        if info.parameters and info.name not in weights:
+            weights[info.name] = str(everyone)
+    if everyone is not None and str(everyone) not in weights.values():
+        raise ValueError(f"--weights {everyone}: none of the codecs has weights; CODEC=PATH names another one")
+    return weights
+
+
+def codec_names(given: Sequence[str]) -> tuple[str, ...]:
+    """The codecs that names, aliases and patterns ("dac_*") stand for, each once.
+
+    Raises:
+        KeyError: no codec has that name, or none matches.
+    """
+    from codeczoo.base.catalogue import find_variant, list_codecs
+
+    found = (list_codecs(name) if "*" in name else [find_variant(name).name] for name in given)
+    names = tuple(dict.fromkeys(name for each in found for name in each))
+    if not names:
+        raise KeyError(f"no codec is called {' or '.join(given)}")
+    return names
 
 
 def weights_of(given: str | None, codec: str) -> str | None:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codeczoo.base.catalogue import codec_info
 from codeczoo.base.errors import printable
 from codeczoo.benchmark.protocols import PROTOCOLS
 from codeczoo.benchmark.run import DEFAULT_CODECS, run_benchmark
@@ -22,7 +21,7 @@ from codeczoo.cli.arguments import (
     add_reader_arguments,
     add_source_arguments,
     source_arguments,
-    weights_by_codec,
+    weights_for,
     work_arguments,
 )
 from codeczoo.metrics import RUN_METRICS, metric_names
@@ -178,24 +177,6 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{applications_text(summary)}{missing_text(summary)}results in {settings.out}\n")
         sys.stdout.write("".join(f"table in {path}\n" for path in tables))
     return exit_code(summary)
-
-
-def weights_for(codecs: Sequence[str], given: Sequence[str]) -> dict[str, str]:
-    """--weights by codec: `PATH` alone is for every codec that has weights and is not named.
-
-    Raises:
-        ValueError: a `PATH` alone, and no codec that it is for.
-    """
-    by_codec = weights_by_codec(given)
-    everyone = by_codec.pop(None, None)
-    weights = {name: path for name, path in by_codec.items() if name is not None}
-    for name in codecs if everyone is not None else ():
-        info = codec_info(name)
-        if info.parameters and info.name not in weights:
-            weights[info.name] = str(everyone)
-    if everyone is not None and str(everyone) not in weights.values():
-        raise ValueError(f"--weights {everyone}: none of the codecs has weights; CODEC=PATH names another one")
-    return weights
 
 
 def failures_text(summary: dict) -> str:

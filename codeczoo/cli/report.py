@@ -29,6 +29,8 @@ examples:
       the usual table of a paper on speech: UTMOS, DNSMOS, SIM, WER, PESQ, STOI, mel ... of what was measured
   %(prog)s results/ --format bd-rate --anchor opus
       how much more or less bitrate than Opus each codec takes for the same score
+  %(prog)s probe/ -o page/
+      the page of what `codeczoo probe` or `codeczoo drift` found
 
 The players need audio: run the benchmark with --save-audio.
 
@@ -42,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Show the results of one or several benchmarks: a static page, or its leaderboard as text."
     parser.epilog = EPILOG
-    parser.add_argument("results", nargs="+", metavar="RESULTS", help="folder that `codeczoo benchmark` wrote")
+    parser.add_argument(
+        "results", nargs="+", metavar="RESULTS", help="folder that `codeczoo benchmark`, `probe` or `drift` wrote"
+    )
     parser.add_argument(
         "-o",
         "--out",
@@ -97,8 +101,14 @@ def run(args: argparse.Namespace) -> int:
             if args.out == "-":
                 raise ValueError("a page is a folder: -o - goes with --format csv, md or json")
             check_installed()
+            from codeczoo.report.code_pages import is_code_folder, write_code_page
             from codeczoo.report.page import write_report
 
+            if any(map(is_code_folder, args.results)):
+                if len(args.results) > 1:
+                    raise ValueError("results of `codeczoo probe` and `codeczoo drift` are shown one folder at a time")
+                sys.stdout.write(f"{write_code_page(args.results[0], args.out or 'report', args.title)}\n")
+                return 0
             index = write_report(
                 args.results,
                 args.out or "report",

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from codeczoo.cli.arguments import weights_of
+from codeczoo.cli.arguments import codec_names, weights_of
 
 EPILOG = """
 what is checked, in this order:
@@ -66,14 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from codeczoo.base.catalogue import find_variant, list_codecs
     from codeczoo.verify import verify
 
-    names = [
-        found for name in args.names for found in (list_codecs(name) if "*" in name else [find_variant(name).name])
-    ]
-    if not names:
-        raise KeyError(f"no codec is called {' or '.join(args.names)}")
+    names = codec_names(args.names)
     if len(names) > 1 and (args.weights or args.record):
         raise ValueError(f"--weights and --record are for one codec; these are {', '.join(names)}")
     reports, unavailable = [], []

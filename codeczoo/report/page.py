@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from codeczoo.report import formatting
 from codeczoo.report.clip_values import read_clip_values
@@ -25,6 +20,7 @@ from codeczoo.report.listening import Listening, ListeningClip, ListeningSource,
 from codeczoo.report.plots import axes, groups, plots
 from codeczoo.report.published import CATEGORIES, METRICS, compare
 from codeczoo.report.results import CodecResult, Report, read_report
+from codeczoo.report.site import SHAPES, save, script_data, write_assets
 from codeczoo.report.templating import template_environment
 from codeczoo.version import __version__
 
@@ -47,16 +43,6 @@ FIRST_COUNT = 5
 CLIP_METRICS = 3  # shown of a clip without opening its list
 SOURCE_KEYS = "0123456789abcdefghijklmnopqrstuvwxyz"  # that choose a source on the listening page
 MORE_ANCHORS = 5  # beside the chosen one
-# The marks of plotly.js as SVG paths of about its size, for the legend.
-SHAPES = {
-    "circle": "M5,0A5,5 0 1 1 -5,0A5,5 0 1 1 5,0Z",
-    "square": "M-4.5,-4.5H4.5V4.5H-4.5Z",
-    "diamond": "M0,-6L6,0L0,6L-6,0Z",
-    "triangle-up": "M0,-6L5.5,4H-5.5Z",
-    "cross": "M-2,-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z",
-    "x": "M0,2.8L3,5.8L5.8,3L2.8,0L5.8,-3L3,-5.8L0,-2.8L-3,-5.8L-5.8,-3L-2.8,0L-5.8,3L-3,5.8Z",
-    "star": "M0,-6.5L1.6,-2.2L6.2,-2L2.6,0.8L3.8,5.3L0,2.7L-3.8,5.3L-2.6,0.8L-6.2,-2L-1.6,-2.2Z",
-}
 
 
 def write_report(
@@ -144,25 +130,16 @@ def first_metrics(report: Report, wanted: Sequence[str]) -> list[str]:
 def _write(
     report: Report, analysis: Analysis, shown: Sequence[str], out: Path, clips: int | None, title: str | None
 ) -> None:
-    (out / "assets").mkdir()
-    for name in ASSETS:
-        text = (resources.files(__package__) / "assets" / name).read_text("utf-8")
-        (out / "assets" / name).write_text(text, "utf-8", newline="\n")
-    (out / "assets" / "plotly.min.js").write_text(get_plotlyjs(), "utf-8", newline="\n")
+    write_assets(out, ASSETS)
     listening = gather(report, out, clips)
-    environment = template_environment()
+    templates = template_environment()
     context = _context(report, analysis, shown, listening, title)
     for page, _ in context["pages"]:
-        _save(out / page, environment.get_template(page).render(context, page=page))
+        save(out / page, templates.get_template(page).render(context, page=page))
     for name, make in EXPORTS.items():
-        _save(out / (REPORT_MARK if name == "json" else f"leaderboard.{name}"), make(report))
-    _save(out / "bd_rate.csv", rates_to_csv(analysis.rates))
-    _save(out / "pairs.csv", pairs_to_csv(analysis.pairs))
-
-
-def _save(path: Path, text: str) -> None:
-    # A file name that is no Unicode may be part of an id.
-    path.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
+        save(out / (REPORT_MARK if name == "json" else f"leaderboard.{name}"), make(report))
+    save(out / "bd_rate.csv", rates_to_csv(analysis.rates))
+    save(out / "pairs.csv", pairs_to_csv(analysis.pairs))
 
 
 def _context(
@@ -204,12 +181,12 @@ def _context(
         "encode_only": [codec.label for codec in report.codecs if codec.encode_only],
         "groups": list(groups(report).values()),
         "shapes": SHAPES,
-        "plot_data": _script_data([vars(plot) for plot in plots(report)]),
+        "plot_data": script_data([vars(plot) for plot in plots(report)]),
         "applications": _applications(report),
         "failures": _failures(report),
         "source_keys": SOURCE_KEYS,
         "blind": any(len(_heard(clip)) > 1 for clip in listening.clips),
-        "blind_data": _script_data(_blind(listening)),
+        "blind_data": script_data(_blind(listening)),
         "lost": _lost(report),
         "listening": listening,
         "comparison": comparison,
@@ -221,12 +198,6 @@ def _context(
         "measured": measured,
         "other_data": any(comparison.dataset not in run.dataset for run in report.runs),
     }
-
-
-def _script_data(content: Any) -> Markup:
-    """JSON that is safe inside a script element."""
-    text = json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _pages(report: Report, analysis: Analysis, listening: Listening, measured: int) -> list[tuple[str, str]]:

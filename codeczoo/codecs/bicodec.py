@@ -356,7 +356,7 @@ class BiCodec(BaseCodec):
     # -- decode ---------------------------------------------------------------------------------
 
     def _vectors(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor]) -> Frames:
-        voice = self.speaker.decode(self._global_codes(side_info, len(codes)))
+        voice = self.speaker.decode(self._global_codes(side_info, codes.shape[0]))
         return Frames(self.quantizer.vectors(codes), lengths, {VOICE: voice})
 
     def _straight_through(self, frames: Frames, num_codebooks: int) -> Frames:
@@ -365,7 +365,7 @@ class BiCodec(BaseCodec):
 
     def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
         vectors, lengths, side_info = frames
-        voice, wanted = side_info.get(VOICE), [len(vectors), self.config.dim]
+        voice, wanted = side_info.get(VOICE), [vectors.shape[0], self.config.dim]
         if voice is None or list(voice.shape) != wanted:
             there = "they have none" if voice is None else f"its shape is {list(voice.shape)}"
             raise ValueError(f"{self.name}: vectors need the side value {VOICE!r} {wanted}; {there}")

@@ -69,7 +69,7 @@ def istft_same(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | 
     windows = torch.hann_window(n_fft, dtype=frames.dtype, device=frames.device).view(count, piece)
     total = (steps - 1) * each + count
     waveform = frames.new_zeros(batch, total, piece)
-    envelope = frames.new_zeros(len(own), total, piece)
+    envelope = frames.new_zeros(own.shape[0], total, piece)
     for i, window in enumerate(windows):
         places = slice(i, i + (steps - 1) * each + 1, each)
         waveform[:, places].addcmul_(pieces[:, :, i], window)

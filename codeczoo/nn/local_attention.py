@@ -103,7 +103,7 @@ class LocalTransformer(nn.Module):
     def first_chunk(self, x: Tensor) -> tuple[Tensor, State]:
         """The first T steps of a clip, and the state after them; T is whole windows unless the clip ends here."""
         first = self.layers[0].attention
-        empty = x.new_zeros(len(x), 2, first.num_heads, 0, first.head_dim)
+        empty = x.new_zeros(x.shape[0], 2, first.num_heads, 0, first.head_dim)
         return self.step(x, [empty] * len(self.layers))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:

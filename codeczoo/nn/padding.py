@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.nn import cuda_kernels
 from codeczoo.nn.inplace import overwritable
 
@@ -78,7 +79,7 @@ def mask_tail(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 def _reflect(x: Tensor, left: int, right: int) -> Tensor:
     length = x.shape[-1]
-    missing = max(left, right) + 1 - length
+    missing = 0 if exporting() else max(left, right) + 1 - length
     if missing <= 0:
         return F.pad(x, (left, right), mode="reflect")
     padded = F.pad(F.pad(x, (0, missing)), (left, right), mode="reflect")

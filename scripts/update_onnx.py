@@ -36,10 +36,8 @@ def cell(codec: BaseCodec, side: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         found = codec.export_onnx(folder, num_codebooks=few_codebooks(codec), sides=[side], check=True)[side]
         about = OnnxFile(Path(folder) / f"{side}.onnx").metadata
-    told = "codes equal" if found.codes == 0 else f"{found.codes:.2%} of codes differ" if found.codes > 0 else ""
-    values = f"{found.audio:.0e} of the peak" if found.audio > 0 or side == "decoder" else ""
-    least = f"from {about['shortest']} {about['shortest_unit'].removesuffix('s' if about['shortest'] == '1' else '')}"
-    return "; ".join(part for part in (told, values, least) if part)
+    unit = about["shortest_unit"].removesuffix("s" if about["shortest"] == "1" else "")
+    return f"{found}; from {about['shortest']} {unit} on"
 
 
 def row(name: str) -> str:
@@ -53,7 +51,7 @@ def page(text: str, names: list[str]) -> str:
     for name in names:
         try:
             rows[name] = row(name)
-        except Exception as error:  # noqa: BLE001: one network must not stop the others
+        except Exception as error:  # noqa: BLE001 one network must not stop the others
             sys.stderr.write(f"{name}: {type(error).__name__}: {error}\n")
     table = "\n".join([*HEAD, *(rows[name] for name in NETWORKS if name in rows)])
     pattern = r"(<!-- networks: .*? -->\n).*?(<!-- /networks -->)"

@@ -27,7 +27,7 @@ CHECK_BLOCK_FRAMES = 1 << 18  # frames whose codes are checked at once
 USER_NAMES = frozenset(
     """
     encode decode reconstruct stream prepare match_input codes_from_tensor is_compatible_with
-    from_pretrained save_pretrained push_to_hub
+    from_pretrained save_pretrained push_to_hub export_onnx
     info name sample_rate channels hop_length frame_rate num_codebooks codebook_sizes codebook_choices
     nominal_bitrate bitrate_of causal latency supports_decode
     device dtype precision arithmetic max_chunk_seconds weights_source weights_hash weights_id

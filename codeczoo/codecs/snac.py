@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.base.exporting import exporting
 from codeczoo.base import (
     BaseCodec,
     Decoded,
@@ -40,6 +39,7 @@ from codeczoo.base import (
     join_chunks,
     release_memory_between,
 )
+from codeczoo.base.exporting import exporting
 from codeczoo.codecs.gguf import snac as gguf
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d

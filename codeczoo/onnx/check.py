@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,13 @@ class Agreement(NamedTuple):
 
     codes: float  # share of codes that differ; NaN for a decoder
     audio: float  # largest difference of samples (or side values), of the peak
+
+    def __str__(self) -> str:
+        differ = (
+            "" if math.isnan(self.codes) else f"{self.codes:.2%} of the codes differ" if self.codes else "codes equal"
+        )
+        values = f"values differ by {self.audio:.0e} of the peak at most" if self.audio or not differ else ""
+        return ", ".join(part for part in (differ, values) if part)
 
 
 def signal(codec: BaseCodec, batch: int, samples: int, seed: int = 0) -> Tensor:

@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--type",
         choices=sorted({kind for kinds in TYPES.values() for kind in kinds}),
-        help="of the tensors; gguf: f16 (default, as codec.cpp's own), f32, q8_0; safetensors: f32 (default), int8; onnx: f32",
+        help="of the tensors; gguf: f16 (default, as codec.cpp's own), f32, q8_0; safetensors: f32 (default), int8; "
+        "onnx: f32",
     )
     parser.add_argument(
         "--weights", metavar="PATH", help="file, folder, FILE::ENTRY or random (default: the published weights)"
@@ -108,6 +109,7 @@ def _run_onnx(args: argparse.Namespace, folder: Path) -> int:
         file = folder / f"{side}.onnx"
         size = sum(part.stat().st_size for part in folder.glob(f"{side}.onnx*")) / 1e6
         sys.stderr.write(
-            f"{file}: {size:.1f} MB, weights of {codec.weights_source}, {found or 'not checked: onnxruntime is not installed'}\n"
+            f"{file}: {size:.1f} MB, weights of {codec.weights_source}; "
+            f"{found or 'not checked, because onnxruntime is not installed'}\n"
         )
     return 0

@@ -19,10 +19,10 @@ def framed(x: Tensor, size: int, hop: int) -> Tensor:
 
 def spectra(frames: Tensor, n_fft: int) -> tuple[Tensor, Tensor]:
     """Frames [..., size], as if zeros followed up to `n_fft` → real and imaginary parts [..., n_fft / 2 + 1]."""
-    cos, sin = _basis(n_fft)
-    size = frames.shape[-1]
-    like = frames.dtype
-    return frames @ torch.from_numpy(cos[:size]).to(like), frames @ torch.from_numpy(-sin[:size]).to(like)
+    cos, sin = (torch.from_numpy(part[: frames.shape[-1]]).to(frames.dtype) for part in _basis(n_fft))
+    inner = frames @ -sin[:, 1:-1]
+    zero = torch.zeros_like(inner[..., :1])  # of a real signal, and not -0, whose phase is another
+    return frames @ cos, torch.cat([zero, inner, zero], dim=-1)
 
 
 def overlapped(real: Tensor, imag: Tensor, n_fft: int, hop: int) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor
     squares = centred if lengths is None else centred.masked_fill(behind, 0)
     variance = squares.square().sum(1, keepdim=True) / (count - 1)
     bands = centred / (variance + 1e-7).sqrt()
-    return F.pad(bands, (0, 0, 0, bands.shape[1] % 2)).view(len(bands), -1, 2 * BANDS)
+    return F.pad(bands, (0, 0, 0, bands.shape[1] % 2)).view(bands.shape[0], -1, 2 * BANDS)
 
 
 @functools.lru_cache(maxsize=8)

@@ -74,7 +74,7 @@ def mask_tail(x: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return x
     behind = torch.arange(x.shape[-1], device=x.device) >= lengths[:, None]
-    return x.masked_fill(behind.view(len(x), *[1] * (x.ndim - 2), -1), 0)
+    return x.masked_fill(behind.view(x.shape[0], *[1] * (x.ndim - 2), -1), 0)
 
 
 def _reflect(x: Tensor, left: int, right: int) -> Tensor:

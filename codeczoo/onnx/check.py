@@ -154,6 +154,8 @@ def compare_decoder(codec: BaseCodec, file: OnnxFile, codes: Codes) -> Agreement
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
+    """The largest, of the peak of what is expected; infinite where shapes differ or values are not finite."""
     if found.shape != expected.shape:
-        return float("inf")
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-9))
+        return math.inf
+    difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-9))
+    return difference if math.isfinite(difference) else math.inf

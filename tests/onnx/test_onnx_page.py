@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,22 @@ def test_what_cannot_be_written_is_said_and_nothing_else(name: str) -> None:
             assert told == f"no: {reason}"
         else:
             assert re.search(r"(codes equal|differ).*; from \d+ (sample|frame)s? on", told)
+
+
+@pytest.mark.slow
+def test_its_code_runs(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "onnx.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert len(blocks) == 2
+    code = "\n".join([*blocks, "assert codes.shape == (1, 4, 50) and audio.shape == waveform.shape"])
+    (tmp_path / "page.py").write_text(code, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "page.py"], cwd=tmp_path, env={**os.environ}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ class STFTHead(nn.Module):
         if exporting():
             frames = dft.framed(padded, self.n_fft, self.hop_length)
             real, imag = (part.mT for part in dft.spectra(frames * window, self.n_fft))
-            level, phase = (real.square() + imag.square()).sqrt(), torch.atan2(imag, real)
+            level, phase = (real.square() + imag.square()).sqrt(), dft.phase(real, imag)
             return self.inp(torch.cat([(level + 1e-5).log(), phase], dim=1).mT)
         spectrum = torch.stft(padded, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
         # A real signal has real first and last bins. CUDA may leave -0 there, whose phase differs from that of 0.

@@ -25,6 +25,12 @@ def spectra(frames: Tensor, n_fft: int) -> tuple[Tensor, Tensor]:
     return frames @ cos, torch.cat([zero, inner, zero], dim=-1)
 
 
+def phase(real: Tensor, imag: Tensor) -> Tensor:
+    """The angle, π where a number is negative and real: torch's translation of atan2 gives another one there (2.13)."""
+    turn = torch.where(real < 0, torch.where(imag < 0, -torch.pi, torch.pi), 0.0)
+    return torch.where((real == 0) & (imag == 0), 0.0, (imag / real).atan() + turn)
+
+
 def overlapped(real: Tensor, imag: Tensor, n_fft: int, hop: int) -> tuple[Tensor, Tensor]:
     """Spectra [B, n_fft / 2 + 1, N] → the sum of their windowed frames [B, (N - 1) * hop + n_fft], and that of the
     squared windows [1, ...]; the window is a periodic Hann window."""

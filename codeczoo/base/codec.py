@@ -27,7 +27,7 @@ CHECK_BLOCK_FRAMES = 1 << 18  # frames whose codes are checked at once
 USER_NAMES = frozenset(
     """
     encode decode reconstruct stream prepare match_input codes_from_tensor is_compatible_with
-    from_pretrained save_pretrained push_to_hub
+    from_pretrained save_pretrained push_to_hub export_onnx
     info name sample_rate channels hop_length frame_rate num_codebooks codebook_sizes codebook_choices
     nominal_bitrate bitrate_of causal latency supports_decode
     device dtype precision arithmetic max_chunk_seconds weights_source weights_hash weights_id
@@ -321,6 +321,43 @@ class BaseCodec(CodecInside):
         """
         push = import_module("codeczoo.weights.pretrained").push_to_hub
         return push(self, repo, private=private, revision=revision, commit_message=commit_message, token=token)
+
+    # -- for other engines -----------------------------------------------------------------------
+
+    def export_onnx(
+        self,
+        folder: str | Path,
+        *,
+        num_codebooks: int | None = None,
+        bitrate: float | None = None,
+        sides: Sequence[str] | None = None,
+        check: bool | None = None,
+    ) -> dict[str, Any]:
+        """Write encoder.onnx (waveform [B, C, T] → codes [B, K, N]) and decoder.onnx (codes → waveform) into a folder.
+
+        Batch and time are free. Side information of a codec is further outputs and inputs. What stands in the files'
+        metadata, and which families can be written: docs/onnx.md.
+
+        Args:
+            num_codebooks, bitrate: as in `encode`: the graphs have that number of codebooks.
+            sides: of "encoder" and "decoder"; None = those that the codec has.
+            check: run the files with onnxruntime at three lengths, and write nothing that disagrees with the codec;
+                None = where onnxruntime is installed.
+
+        Returns:
+            side → its largest differences from the codec (`codeczoo.onnx.check.Agreement`), None where not checked.
+
+        Raises:
+            NotImplementedError: the family cannot be written as ONNX, with the reason.
+            ImportError: no extra [onnx].
+            ValueError: not float32 on the CPU; a file that would disagree with the codec.
+
+        Example:
+            load_codec("mimi", device="cpu").export_onnx("mimi_onnx", num_codebooks=8)
+        """
+        return import_module("codeczoo.onnx.export").export_onnx(
+            self, folder, num_codebooks=num_codebooks, bitrate=bitrate, sides=sides, check=check
+        )
 
     # -- looking --------------------------------------------------------------------------------
 

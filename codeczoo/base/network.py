@@ -77,6 +77,8 @@ class CodecNetwork(Model):
     decode_unsupported_reason: ClassVar[str] = ""  # completes "NAME cannot decode: "
     # completes "NAME has no latents: "
     latents_unsupported_reason: ClassVar[str] = "its class defines no _latents and _synthesize"
+    onnx_unsupported: ClassVar[Mapping[str, str]] = {}  # "encoder", "decoder" → why it cannot be written as ONNX
+    onnx_leaves_out: ClassVar[str] = ""  # completes "NAME: ONNX leaves out "
 
     hop_length: int | None  # samples a frame; None where frames have no fixed duration
     codebook_sizes: tuple[int, ...]

@@ -10,6 +10,8 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
+from codeczoo.base.exporting import exporting
+
 
 def check_lengths(lengths: Tensor, batch: int, longest: int, unit: str) -> Tensor:
     """`lengths` as [B] int64, or an error that says what they must be. `unit`: "samples" or "frames"."""
@@ -95,7 +97,7 @@ def valid_mask(lengths: Tensor, longest: int) -> Tensor:
 
 def dense_or_none(lengths: Tensor, longest: int) -> Tensor | None:
     """`lengths`, or None when all are `longest`: the blocks of `nn` then skip the work of ragged batches."""
-    return None if bool((lengths == longest).all()) else lengths
+    return None if exporting() or bool((lengths == longest).all()) else lengths
 
 
 def groups_within(lengths: Sequence[int], limit: float, whole: float = math.inf) -> list[slice]:

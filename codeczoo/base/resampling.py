@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codeczoo.base.device import matmul_precision
+from codeczoo.base.exporting import exporting
 from codeczoo.base.ragged import check_lengths
 from codeczoo.base.sample_rate import check_rate
 
@@ -110,11 +111,11 @@ def _convert(rows: Tensor, ends: Tensor | None, orig_rate: int, new_rate: int, n
     least = min(
         -(-MIN_CONV_SAMPLES // bank.stride), -(-MAX_TILE_SAMPLES // bank.phases)
     )  # the latter only below about 100 Hz
-    step = max(MAX_TILE_SAMPLES // (bank.phases * len(rows)), least)
+    step = frames if exporting() else max(MAX_TILE_SAMPLES // (bank.phases * len(rows)), least)
     tiles = []
     with matmul_precision("exact"):
-        for first in range(0, frames, step):
-            count = max(min(step, frames - first), least)
+        for first in (0,) if exporting() else range(0, frames, step):
+            count = frames if exporting() else max(min(step, frames - first), least)
             taken = _take(
                 rows, ends, first * bank.stride - bank.reach, (count - 1) * bank.stride + bank.span, bank.hold
             )
@@ -124,7 +125,7 @@ def _convert(rows: Tensor, ends: Tensor | None, orig_rate: int, new_rate: int, n
                 for block in bank.blocks
             ]
             made = phases[0] if len(phases) == 1 else torch.cat(phases, 1)
-            tiles.append(made.transpose(1, 2).reshape(len(rows), -1).to(rows.dtype))
+            tiles.append(made.transpose(1, 2).reshape(rows.shape[0], -1).to(rows.dtype))
     return (tiles[0] if len(tiles) == 1 else torch.cat(tiles, -1))[:, :total]
 
 

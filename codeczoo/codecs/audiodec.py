@@ -180,7 +180,7 @@ class AudioDec(BaseCodec):
     def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
         vectors = frames.values
         if self.start_from_zeros:
-            waveform, _, _ = self._stream_synthesize_warmup(vectors, self._stream_decode_start(len(vectors)))
+            waveform, _, _ = self._stream_synthesize_warmup(vectors, self._stream_decode_start(vectors.shape[0]))
         else:
             waveform, _ = self.decoder(vectors)
         return Decoded(waveform, frames.lengths * self.hop_length)

@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base import BaseCodec, Decoded, Encoded, Frames, KeyMap, Rule, Variant, contexts_of, dense_or_none
+from codeczoo.base.exporting import exporting
+from codeczoo.nn import dft
 from codeczoo.nn.conformer import Conformer, conformer_rules
 from codeczoo.nn.factorized_vq import FactorizedVQ
 from codeczoo.nn.istft import ISTFTHead
@@ -72,6 +74,11 @@ class STFTHead(nn.Module):
         side = (self.n_fft - self.hop_length) // 2
         padded = pad(waveform[:, None], lengths, side, side, "reflect")[:, 0]
         window = torch.hann_window(self.n_fft, dtype=padded.dtype, device=padded.device)
+        if exporting():
+            frames = dft.framed(padded, self.n_fft, self.hop_length)
+            real, imag = (part.mT for part in dft.spectra(frames * window, self.n_fft))
+            level, phase = (real.square() + imag.square()).sqrt(), dft.phase(real, imag)
+            return self.inp(torch.cat([(level + 1e-5).log(), phase], dim=1).mT)
         spectrum = torch.stft(padded, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
         # A real signal has real first and last bins. CUDA may leave -0 there, whose phase differs from that of 0.
         spectrum.imag[:, 0] = spectrum.imag[:, -1] = 0

@@ -47,6 +47,8 @@ from codeczoo.base import (
     dense_or_none,
     release_memory_between,
 )
+from codeczoo.base.exporting import exporting
+from codeczoo.nn import dft
 from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.convnext import ConditionedBlock, ConditionedLayerNorm, VocosBackbone
@@ -55,7 +57,7 @@ from codeczoo.nn.factorized_vq import FactorizedVQ
 from codeczoo.nn.fsq import ProjectedFSQ
 from codeczoo.nn.hubert import Hubert, HubertConfig, hubert_rules
 from codeczoo.nn.mel import mel_filters
-from codeczoo.nn.padding import mask_tail
+from codeczoo.nn.padding import mask_tail, pad
 from codeczoo.nn.perceiver import PerceiverResampler, perceiver_rules
 from codeczoo.nn.receptive_field import convolutions_of, receptive_span
 from codeczoo.nn.resnet1d import EPS
@@ -132,6 +134,11 @@ def mel_bands(x: Tensor, sample_rate: int) -> Tensor:
     """Clips [B, T] → magnitudes [B, mels, T // 320 + 1]."""
     wide = at_least_float32(x)
     window, filters = _constants(sample_rate, wide.dtype, wide.device)
+    if exporting():
+        padded, outside = pad(wide[:, None], None, N_FFT // 2, N_FFT // 2, "reflect")[:, 0], (N_FFT - WINDOW) // 2
+        frames = dft.framed(padded, N_FFT, HOP) * F.pad(window, (outside, N_FFT - WINDOW - outside))
+        real, imag = dft.spectra(frames, N_FFT)
+        return ((real.square() + imag.square()).sqrt() @ filters).mT.to(x.dtype)
     spectrum = torch.stft(wide, N_FFT, HOP, WINDOW, window, center=True, pad_mode="reflect", return_complex=True)
     return (spectrum.abs().mT @ filters).mT.to(x.dtype)
 
@@ -302,7 +309,7 @@ class BiCodec(BaseCodec):
     def _voice_of(self, frames: Frames) -> Tensor:
         """The voice latents [B, speaker_dim, M]."""
         found = frames.side_info.get(VOICE_LATENTS)
-        wanted = [len(frames.values), self.config.speaker_dim, self.config.speaker_tokens]
+        wanted = [frames.values.shape[0], self.config.speaker_dim, self.config.speaker_tokens]
         if found is None or list(found.shape) != wanted:
             there = "they have none" if found is None else f"its shape is {list(found.shape)}"
             raise ValueError(
@@ -356,7 +363,7 @@ class BiCodec(BaseCodec):
     # -- decode ---------------------------------------------------------------------------------
 
     def _vectors(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor]) -> Frames:
-        voice = self.speaker.decode(self._global_codes(side_info, len(codes)))
+        voice = self.speaker.decode(self._global_codes(side_info, codes.shape[0]))
         return Frames(self.quantizer.vectors(codes), lengths, {VOICE: voice})
 
     def _straight_through(self, frames: Frames, num_codebooks: int) -> Frames:
@@ -365,7 +372,7 @@ class BiCodec(BaseCodec):
 
     def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
         vectors, lengths, side_info = frames
-        voice, wanted = side_info.get(VOICE), [len(vectors), self.config.dim]
+        voice, wanted = side_info.get(VOICE), [vectors.shape[0], self.config.dim]
         if voice is None or list(voice.shape) != wanted:
             there = "they have none" if voice is None else f"its shape is {list(voice.shape)}"
             raise ValueError(f"{self.name}: vectors need the side value {VOICE!r} {wanted}; {there}")

@@ -47,6 +47,7 @@ from codeczoo.base import (
     dense_or_none,
     resample,
 )
+from codeczoo.base.exporting import exporting
 from codeczoo.base.long_clips import frames_in_chunks
 from codeczoo.codecs.dac import DACConfig, Decoder, Encoder, descript_names
 from codeczoo.nn.conv import Conv1d
@@ -223,7 +224,8 @@ class DualCodec(BaseCodec):
         """[B, 1, T] → normalised and averaged features of w2v-BERT [B, dim, N], and its vectors [B] before that."""
         features, frames = self.features(waveform, lengths)
         # Of an odd number of frames the last alone makes a vector, which is masked.
-        hidden = self.w2v_bert(features, dense_or_none(frames // 2, features.shape[1]))
+        own = frames // 2 if exporting() else dense_or_none(frames // 2, features.shape[1])
+        hidden = self.w2v_bert(features, own)
         return F.avg_pool1d(self.normalise(hidden).mT, self.config.pooling), (frames + 1) // 2
 
     def features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -171,6 +171,11 @@ class SegmentedEncodec(Encodec):
     than 150 a second. Upstream cannot decode its own codes of a clip that ends 161 to 320 samples after the start of a
     segment, because the segment before it reaches further; here the clip ends where its last segment does.
     """
+
+    onnx_unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("encoder", "decoder"),
+        "it cuts clips into segments of 1 s, a loop whose number of turns is the clip's",
+    )
 
     def __init__(self, config: EncodecConfig, variant: Variant) -> None:
         super().__init__(config, variant)

@@ -46,6 +46,7 @@ from codeczoo.base import (
     pad_stack,
     release_memory_between,
 )
+from codeczoo.base.exporting import exporting
 from codeczoo.codecs.formats.funcodec_yaml import FunCodecConfig, differences, read_config
 from codeczoo.nn.overlap_add import copied, join, window_starts
 from codeczoo.nn.rvq import ResidualVQ, at_least_float32
@@ -159,7 +160,7 @@ class FunCodec(BaseCodec):
     def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         level = rms(waveform, lengths)
         scale = level.to(torch.promote_types(self.dtype, torch.float32))
-        if waveform.shape[-1] // self.hop_length <= self._frames_per_window():
+        if exporting() or waveform.shape[-1] // self.hop_length <= self._frames_per_window():
             latent, _ = self.encoder(self._at_level(waveform, level), dense_or_none(lengths, waveform.shape[-1]))
         else:
             items = zip(waveform, level[:, None], lengths.tolist(), strict=True)
@@ -196,7 +197,7 @@ class FunCodec(BaseCodec):
 
     def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
         vectors, lengths, side_info = frames
-        if vectors.shape[-1] <= self._frames_per_window():
+        if exporting() or vectors.shape[-1] <= self._frames_per_window():
             waveform, _ = self.decoder(vectors, dense_or_none(lengths, vectors.shape[-1]))
         else:
             items = [

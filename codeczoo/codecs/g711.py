@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -60,6 +60,9 @@ class G711(BaseCodec):
     """
 
     Config = G711Config
+    onnx_unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("encoder", "decoder"), "it is a table of 256 levels, and no network"
+    )
     latents_unsupported_reason = "its codes are the samples themselves, each rounded on a logarithmic scale"
 
     sample_rate = 8000

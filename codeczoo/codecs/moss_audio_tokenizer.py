@@ -239,7 +239,7 @@ class MossAudioTokenizer(BaseCodec):
 
     def _waveform(self, x: Tensor) -> Tensor:
         """The network's one channel [B, C * T, 1] → [B, C, T]."""
-        return x.view(len(x), -1, self.config.channels).mT
+        return x.view(x.shape[0], -1, self.config.channels).mT
 
     # -- streaming ------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from codeczoo.base import BaseCodec, Decoded, Frames, KeyMap, Rule, Variant, contexts_of, dense_or_none
 from codeczoo.codecs.bigcodec import BigCodecConfig, convolutional_encoder, module_rules
 from codeczoo.codecs.xcodec2 import acoustic_names, transformers_key_map
-from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.conv import Conv1d, Length
 from codeczoo.nn.fbank import BANDS, HOP, w2v_bert_features
 from codeczoo.nn.fsq import ProjectedFSQ
 from codeczoo.nn.hubert import Hubert, HubertConfig, hubert_rules
@@ -117,13 +117,13 @@ class _Upsampling(BaseCodec):
         """[B, 1, T] → what is quantised, [B, latent_dim, N]."""
         raise NotImplementedError
 
-    def _frames(self, samples: Tensor) -> Tensor:
+    def _frames(self, samples: Length) -> Length:
         raise NotImplementedError
 
     def _filled(self, waveform: Tensor, lengths: Tensor, more: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The waveform with zeros up to `more` frames beyond the codes', and the lengths in frames and in samples."""
         own = self._frames(lengths)
-        longest = int(self._frames(torch.tensor(waveform.shape[-1])))
+        longest = self._frames(waveform.shape[-1])
         waveform = F.pad(waveform, (0, (longest + more) * self.hop_length - waveform.shape[-1]))
         frames = dense_or_none(own, longest)
         return waveform, frames, None if frames is None else (frames + more) * self.hop_length
@@ -168,8 +168,9 @@ class NeuCodec(_Upsampling):
         """[B, N, 160] → [B, dim, N]."""
         return self.adapter(self.semantic(features, lengths).mT.contiguous(), lengths)
 
-    def _frames(self, samples: Tensor) -> Tensor:
-        return (samples // self.hop_length).clamp(min=1)
+    def _frames(self, samples: Length) -> Length:
+        frames = samples // self.hop_length
+        return frames.clamp(min=1) if isinstance(frames, Tensor) else max(frames, 1)
 
 
 class DistillNeuCodec(_Upsampling):
@@ -211,7 +212,7 @@ class DistillNeuCodec(_Upsampling):
         states = self.semantic(padded, None if samples is None else samples + 2 * HOP)
         return self.adapter(states.mT.contiguous(), frames)
 
-    def _frames(self, samples: Tensor) -> Tensor:
+    def _frames(self, samples: Length) -> Length:
         return samples // self.hop_length + 1
 
 

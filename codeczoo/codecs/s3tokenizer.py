@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base import BaseCodec, Frames, KeyMap, Rule, Variant, dense_or_none, pad_stack, release_memory_between
+from codeczoo.base.exporting import exporting
 from codeczoo.codecs.gguf import s3tokenizer as gguf
 from codeczoo.nn.attention import Attention, AttentionMask, everything
 from codeczoo.nn.conv import Conv1d
@@ -194,7 +195,7 @@ class S3Tokenizer(BaseCodec):
     def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         frames = (lengths // HOP).clamp(min=1)
         mel = whisper_log_mel(waveform[:, 0], dense_or_none(lengths, waveform.shape[-1]), self.config.mels)
-        if mel.shape[-1] <= WINDOW_FRAMES:
+        if exporting() or mel.shape[-1] <= WINDOW_FRAMES:
             x = self.encoder(mel, dense_or_none(frames, mel.shape[-1]))
             return Frames(x.mT, self.encoder.tokens(frames))
         items = [self._in_windows(item[:, :n]) for item, n in zip(mel, frames.tolist(), strict=True)]

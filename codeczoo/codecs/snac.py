@@ -39,6 +39,7 @@ from codeczoo.base import (
     join_chunks,
     release_memory_between,
 )
+from codeczoo.base.exporting import exporting
 from codeczoo.codecs.gguf import snac as gguf
 from codeczoo.nn.attention import Attention, everything
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
@@ -210,6 +211,7 @@ class SNAC(BaseCodec):
         noise_seed: of the decoder's noise; None = without noise. Default 0.
     """
 
+    onnx_leaves_out = "the decoder's noise (as with noise_seed = None): ONNX has no generator that draws the same"
     Config = SNACConfig
     config: SNACConfig
     hop_length: int
@@ -295,7 +297,7 @@ class SNAC(BaseCodec):
         return F.pad(vectors, (0, -vectors.shape[-1] % self.window))
 
     def _noise(self) -> Noise | None:
-        return None if self.noise_seed is None else functools.partial(seeded_noise, self.noise_seed)
+        return None if self.noise_seed is None or exporting() else functools.partial(seeded_noise, self.noise_seed)
 
     # -- small parts ----------------------------------------------------------------------------
 

@@ -65,6 +65,9 @@ class SndfileCodec(BaseCodec):
     """Base of `Opus`, `Vorbis` and `Mp3`: codes [B, 1, bytes] are the bytes of a compressed file."""
 
     Config = SndfileConfig
+    onnx_unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("encoder", "decoder"), "its coder is a program of libsndfile, and no network"
+    )
     latents_unsupported_reason = "its codes are the bytes of a compressed file"
     container: ClassVar[str]  # libsndfile's names
     subtype: ClassVar[str]

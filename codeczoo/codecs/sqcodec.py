@@ -40,7 +40,7 @@ from codeczoo.base import (
     values_in_chunks,
 )
 from codeczoo.nn.chunked import padded_chunks, run_chunked
-from codeczoo.nn.conv import Conv1d
+from codeczoo.nn.conv import Conv1d, Length
 from codeczoo.nn.fsq import ProjectedFSQ
 from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.local_attention import LocalTransformer, local_transformer_rules
@@ -250,14 +250,15 @@ class SQCodec(BaseCodec):
         waveform = join_chunks(run_chunked(layers, latents()), int(lengths[0]) * self.hop_length)
         return Decoded(waveform, lengths * self.hop_length)
 
-    def _filled(self, samples: Tensor) -> Tensor:
+    def _filled(self, samples: Length) -> Length:
         """Lengths in samples → the lengths that upstream fills them up to: whole windows, at least one."""
         unit = self.hop_length * self.config.window
-        return (-(-samples // unit)).clamp(min=1) * unit
+        units = -(-samples // unit)
+        return (units.clamp(min=1) if isinstance(units, Tensor) else max(units, 1)) * unit
 
     def _fill(self, waveform: Tensor) -> Tensor:
         total = waveform.shape[-1]
-        return F.pad(waveform, (0, int(self._filled(torch.tensor(total))) - total))
+        return F.pad(waveform, (0, self._filled(total) - total))
 
 
 # -- key maps ---------------------------------------------------------------------------------------------------------

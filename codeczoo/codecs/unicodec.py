@@ -108,7 +108,7 @@ class UniCodec(WavTokenizer):
         book = at_least_float32(self.quantizer.codebooks[0, first:last])
         with matmul_precision("exact"):
             index = nearest(latent.mT.flatten(0, 1).to(book.dtype), book)
-        return (index + first).view(len(latent), 1, -1)
+        return (index + first).view(latent.shape[0], 1, -1)
 
     def domains_of(self, codes: Tensor) -> Tensor:
         """The domain of each code: 0 speech, 1 music, 2 other sound. Any shape → the same shape."""

@@ -42,6 +42,7 @@ from codeczoo.base import (
     pad_stack,
     release_memory_between,
 )
+from codeczoo.base.exporting import exporting
 from codeczoo.codecs.gguf import wavtokenizer as gguf
 from codeczoo.nn.chunked import run_chunked
 from codeczoo.nn.convnext import VocosBackbone, vocos_rules
@@ -114,7 +115,7 @@ class WavTokenizer(BaseCodec):
 
     def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
         vectors, lengths, _ = frames
-        if vectors.shape[-1] <= self._frames_per_window():
+        if exporting() or vectors.shape[-1] <= self._frames_per_window():
             waveform = self.synthesize_whole(vectors, dense_or_none(lengths, vectors.shape[-1]))
         else:
             items = [

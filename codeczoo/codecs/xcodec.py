@@ -39,6 +39,7 @@ from codeczoo.base import (
     dense_or_none,
     release_memory_between,
 )
+from codeczoo.base.exporting import exporting
 from codeczoo.codecs.dac import DACConfig, Encoder, descript_names, transformers_names
 from codeczoo.nn.cache_tiling import run_tiled
 from codeczoo.nn.conv import Conv1d, Length
@@ -204,6 +205,9 @@ class XCodec(BaseCodec):
     def acoustic_input(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What the acoustic encoder is given: zeros on both sides of those items that would have other frames."""
         both, margin = 2 * self.margin, self.margin
+        if exporting():  # one frame is the most that they differ by
+            lacking = self.frames(waveform.shape[-1]) - out_length(convolutions_of(self.encoder), waveform.shape[-1])
+            return F.pad(waveform, (margin * lacking, margin * lacking)), None
         if lengths is None:
             return F.pad(waveform, (margin, margin)) if self.moved(waveform.shape[-1]) else waveform, None
         moved = self.moved(lengths)

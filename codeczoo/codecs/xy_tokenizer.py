@@ -38,6 +38,7 @@ from codeczoo.base import (
     pad_stack,
     release_memory_between,
 )
+from codeczoo.base.exporting import exporting
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.convnext import DEPTHWISE_KERNEL, ConvNeXtBlock
 from codeczoo.nn.istft import ISTFTHead
@@ -198,6 +199,9 @@ class XYTokenizer(BaseCodec):
     # -- encode ---------------------------------------------------------------------------------
 
     def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
+        if exporting():  # one window
+            count = max(waveform.shape[-1] // self.hop_length, 1)
+            return Frames(self.window_latents(waveform)[..., :count], (lengths // self.hop_length).clamp(min=1))
         hop, samples = self.hop_length, [max(n, self.hop_length) for n in lengths.tolist()]
         counts = [n // hop for n in samples]
         waveform = F.pad(waveform, (0, max(hop - waveform.shape[-1], 0)))
@@ -237,13 +241,16 @@ class XYTokenizer(BaseCodec):
         """[B, 1, T] → [B, mels, F], as of a clip with silence behind it, as far as the clip's last step sees."""
         frames = -(-waveform.shape[-1] // HOP) + LOOK_AHEAD
         whole = HALVES * self.config.stride
-        frames = min(-(-frames // whole), WINDOW) * whole
+        frames = -(-frames // whole) * whole
+        frames = frames if exporting() else min(frames, WINDOW * whole)
         filled = F.pad(at_least_float32(waveform[:, 0]), (0, frames * HOP - waveform.shape[-1]))
         return whisper_log_mel(filled, mels=self.config.mels).to(waveform.dtype)
 
     # -- decode ---------------------------------------------------------------------------------
 
     def _synthesize(self, frames: Frames, num_samples: Tensor) -> Decoded:
+        if exporting():  # one window
+            return Decoded(self.synthesize_window(frames.values), frames.lengths * (self.output_hop_length or 1))
         return self._synthesize_windows(lambda item, first, last: frames.values[item, :, first:last], frames.lengths)
 
     def _synthesize_long(self, source: FrameSource, lengths: Tensor, num_samples: Tensor, frames: int) -> Decoded:

@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         return self.output_proj(x).mT, [filters, fine, coarse]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.step(x, self.initial_state(len(x)))[0]
+        return self.step(x, self.initial_state(x.shape[0]))[0]
 
 
 class Decoder(nn.Module):
@@ -130,7 +130,7 @@ class Decoder(nn.Module):
         return y * OUTPUT_GAIN, [coarse, fine, filters]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.step(x, self.initial_state(len(x)))[0]
+        return self.step(x, self.initial_state(x.shape[0]))[0]
 
 
 def _compressed(y: Tensor) -> Tensor:

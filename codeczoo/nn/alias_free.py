@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.nn.cache_tiling import TILE_VALUES
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.padding import pad
@@ -81,7 +82,7 @@ class AliasFreeUnits(nn.ModuleList):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run all units; on a CPU tile by tile, so that activations stay in its cache (see `nn.cache_tiling`)."""
         width = max(TILE_VALUES * torch.get_num_threads() // (2 * x.shape[1]), 16 * self.reach)
-        if x.device.type != "cpu" or x.shape[-1] <= width:
+        if exporting() or x.device.type != "cpu" or x.shape[-1] <= width:
             return self._run(x, lengths)
         out = torch.zeros_like(x) if lengths is not None else torch.empty_like(x)
         for i, end in enumerate([x.shape[-1]] * len(x) if lengths is None else lengths.tolist()):

@@ -54,6 +54,13 @@ def causal() -> AttentionMask:
     return AttentionMask(causal=True)
 
 
+def within_window(steps: int, window: int) -> AttentionMask:
+    """As `window_after` a clip's start, in one piece: memory grows with T²."""
+    step = torch.arange(steps)
+    ahead = step[:, None] - step  # [T, T]
+    return AttentionMask((ahead >= 0) & (ahead < window))
+
+
 def window_after(known: Tensor, steps: int, window: int) -> AttentionMask:
     """A query sees itself and the `window` - 1 steps before it; keys and values carry that many steps of past.
 

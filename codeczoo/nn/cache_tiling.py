@@ -14,6 +14,7 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
+from codeczoo.base.exporting import exporting
 from codeczoo.nn.conv import ConvTranspose1d
 from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.receptive_field import Layer, convolutions_of, out_length, receptive_span
@@ -31,7 +32,7 @@ def run_tiled(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> 
         chain: modules of (x, lengths) → x', padded with zeros or with copies of the edge, the first of which does not
             write into x.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or exporting():
         return _run(chain, x, lengths)
     layers = convolutions_of(*chain)
     if not overwritable(x, *(layer.weight for layer in layers)):

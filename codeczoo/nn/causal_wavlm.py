@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.nn.attention import Attention, AttentionMask
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.hubert import HubertConfig
@@ -46,7 +47,7 @@ class GroupWindow(AttentionMask):
         """q and gates [B, H, T, ...], k and v [B, H, past + T, D] → [B, H, T, D]."""
         past, rows, reach = k.shape[2] - self.steps, self.bias.shape[1], self.window - 1
         parts = []
-        for first in range(0, self.steps, rows):
+        for first in (0,) if exporting() else range(0, self.steps, rows):
             stop, lowest = min(first + rows, self.steps), max(first - reach, -past)
             keys = slice(lowest - first + reach, stop - first + reach)
             bias = gates[:, :, first:stop] * self.bias[:, : stop - first, keys]
@@ -99,7 +100,7 @@ class CausalWavLM(WavLM):
 
     def group_window(self, steps: int, before: Tensor | None, own: Tensor | None) -> GroupWindow:
         """What T frames see of themselves and of those before them, which are `before` [B]."""
-        rows = min(max(ROWS // self.group, 1) * self.group, steps)
+        rows = steps if exporting() else min(max(ROWS // self.group, 1) * self.group, steps)
         place = torch.arange(1 - self.window, rows, device=self.buckets.device)
         distance = place - torch.arange(rows, device=place.device)[:, None]
         bias = F.embedding(self.buckets[distance.clamp_(-FARTHEST, FARTHEST) + FARTHEST], self.distances)

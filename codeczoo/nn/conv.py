@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.nn.padding import pad, zero_tail_
 
 Length = TypeVar("Length", int, Tensor)
@@ -84,11 +85,18 @@ class Conv1d(nn.Module):
         return self._forward(x, lengths, None)
 
     def _forward(self, x: Tensor, lengths: Tensor | None, bias: Tensor | None) -> Tensor:
-        simple = self.pad_mode == "zeros" and self.left == self.right and self.extra_padding(x.shape[-1]) == 0
+        simple = self.pad_mode == "zeros" and self.left == self.right
+        simple = simple and not (exporting() and self.pad_to_full_window) and self.extra_padding(x.shape[-1]) == 0
         if simple and (lengths is None or not self.pad_to_full_window):
             # F.conv1d pads by itself, without a copy of x.
             x = zero_tail_(x, lengths, self.right)
-            if x.device.type == "cpu" and self._is_depthwise and bias is self.bias and x.stride(1) == 1:
+            if (
+                x.device.type == "cpu"
+                and not exporting()
+                and self._is_depthwise
+                and bias is self.bias
+                and x.stride(1) == 1
+            ):
                 return self.depthwise_last(x)
             return self._convolve(x, bias, self.left)
         if lengths is None:
@@ -107,6 +115,8 @@ class Conv1d(nn.Module):
 
     def _convolve(self, x: Tensor, bias: Tensor | None, padding: int) -> Tensor:
         """Convolve with `padding` zeros on each side."""
+        if exporting():
+            return F.conv1d(x, self.weight, bias, self.stride, padding, self.dilation, self.groups)
         steps = len(x) * ((x.shape[-1] + 2 * padding - self.span) // self.stride + 1)
         if self.groups == self.dilation == 1 and steps > 0 and self._is_matmul(x, steps):
             return self._matmul(F.pad(x, (padding, padding)) if padding else x, bias)
@@ -229,7 +239,7 @@ class ConvTranspose1d(nn.Module):
         return F.conv_transpose1d(x, self.weight, offset, self.stride, 0, 0, self.groups)
 
     def _faster_by_matmuls(self, x: Tensor) -> bool:
-        return x.device.type == "cpu" and self.groups == 1 and self.kernel_size % self.stride == 0
+        return x.device.type == "cpu" and not exporting() and self.groups == 1 and self.kernel_size % self.stride == 0
 
     # -- streaming (trim="causal" only) ---------------------------------------------------------
 
@@ -239,7 +249,7 @@ class ConvTranspose1d(nn.Module):
 
     def first_chunk(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The first n steps of a clip → n * stride samples, and the overhang after them."""
-        return self.step(x, self.initial_state(len(x)))
+        return self.step(x, self.initial_state(x.shape[0]))
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The next n steps → n * stride samples, and the overhang after them (without the bias)."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
+from codeczoo.nn import dft
 from codeczoo.nn.conv import Length
 from codeczoo.nn.rvq import at_least_float32
 
@@ -28,14 +30,19 @@ def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor
     unspecified but finite, among them the second half of its last vector where F is odd.
     """
     waveform = at_least_float32(waveform)
-    frames = (waveform * 32768).unfold(-1, FRAME, HOP)  # [B, F, 400]
+    scaled = waveform * 32768
+    frames = dft.framed(scaled, FRAME, HOP) if exporting() else scaled.unfold(-1, FRAME, HOP)  # [B, F, 400]
     frames = frames - frames.mean(-1, keepdim=True)
     frames = torch.cat([frames[..., :1] * (1 - PREEMPHASIS), frames[..., 1:] - PREEMPHASIS * frames[..., :-1]], dim=-1)
     window, filters = w2v_bert_filters(frames.dtype, frames.device)
-    spectrum = torch.fft.rfft(frames * window, N_FFT)
-    power = spectrum.real.square() + spectrum.imag.square()
+    if exporting():
+        real, imag = dft.spectra(frames * window, N_FFT)
+    else:
+        spectrum = torch.fft.rfft(frames * window, N_FFT)
+        real, imag = spectrum.real, spectrum.imag
+    power = real.square() + imag.square()
     bands = (power @ filters).clamp_(min=FLOOR).log_()  # [B, F, 80]
-    count = torch.tensor(bands.shape[1], device=bands.device)
+    count = bands.shape[1] if exporting() else torch.tensor(bands.shape[1], device=bands.device)
     own = bands
     if lengths is not None:
         count = frame_count(lengths).view(-1, 1, 1)
@@ -46,7 +53,7 @@ def w2v_bert_features(waveform: Tensor, lengths: Tensor | None = None) -> Tensor
     squares = centred if lengths is None else centred.masked_fill(behind, 0)
     variance = squares.square().sum(1, keepdim=True) / (count - 1)
     bands = centred / (variance + 1e-7).sqrt()
-    return F.pad(bands, (0, 0, 0, bands.shape[1] % 2)).view(len(bands), -1, 2 * BANDS)
+    return F.pad(bands, (0, 0, 0, bands.shape[1] % 2)).view(bands.shape[0], -1, 2 * BANDS)
 
 
 @functools.lru_cache(maxsize=8)

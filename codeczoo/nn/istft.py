@@ -11,7 +11,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from codeczoo.base.exporting import exporting
 from codeczoo.base.ragged import valid_mask
+from codeczoo.nn import dft
 from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.padding import zero_tail_
 from codeczoo.nn.rvq import at_least_float32
@@ -34,6 +36,12 @@ class ISTFTHead(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         magnitude, phase = at_least_float32(self.out(x)).chunk(2, dim=-1)  # [B, N, n_fft / 2 + 1] each
+        if exporting():
+            magnitude = magnitude.exp().clamp(max=MAX_MAGNITUDE).mT
+            real, imag = magnitude * phase.cos().mT, magnitude * phase.sin().mT
+            waveform, envelope = dft.overlapped(real, imag, self.n_fft, self.hop_length)
+            extra = (self.n_fft - self.hop_length) // 2
+            return (waveform / envelope.clamp(min=1e-11))[:, extra : extra + x.shape[1] * self.hop_length]
         if overwritable(magnitude):
             magnitude = magnitude.exp_().clamp_(max=MAX_MAGNITUDE)
             spectrum = torch.complex(phase.cos().mul_(magnitude), phase.sin_().mul_(magnitude))
@@ -69,7 +77,7 @@ def istft_same(spectrum: Tensor, n_fft: int, hop_length: int, lengths: Tensor | 
     windows = torch.hann_window(n_fft, dtype=frames.dtype, device=frames.device).view(count, piece)
     total = (steps - 1) * each + count
     waveform = frames.new_zeros(batch, total, piece)
-    envelope = frames.new_zeros(len(own), total, piece)
+    envelope = frames.new_zeros(own.shape[0], total, piece)
     for i, window in enumerate(windows):
         places = slice(i, i + (steps - 1) * each + 1, each)
         waveform[:, places].addcmul_(pieces[:, :, i], window)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.base.key_map import Rule
 from codeczoo.nn.attention import Attention, AttentionMask
 from codeczoo.nn.sequential import Linear
@@ -98,12 +99,17 @@ class LocalTransformer(nn.Module):
         )
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if exporting():
+            y, attention_mask = x.mT, self._whole_clip(x.shape[-1])
+            for layer in self.layers:
+                y = layer(y, attention_mask)
+            return y.mT
         return self.first_chunk(x)[0]
 
     def first_chunk(self, x: Tensor) -> tuple[Tensor, State]:
         """The first T steps of a clip, and the state after them; T is whole windows unless the clip ends here."""
         first = self.layers[0].attention
-        empty = x.new_zeros(len(x), 2, first.num_heads, 0, first.head_dim)
+        empty = x.new_zeros(x.shape[0], 2, first.num_heads, 0, first.head_dim)
         return self.step(x, [empty] * len(self.layers))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -115,6 +121,15 @@ class LocalTransformer(nn.Module):
             y, past = layer.step(y, past, look)
             after.append(past)
         return y.mT, after
+
+    def _whole_clip(self, steps: int) -> AttentionMask:
+        """What `LookBack` sees of a whole clip, in one piece: memory grows with T²."""
+        step = torch.arange(steps)
+        distance = step[:, None] - step  # [T, T]
+        seen = (distance >= 0) & (step >= (step // self.window - 1)[:, None] * self.window)
+        by_distance = self.bias(torch.arange(2 * self.window))
+        bias = by_distance[:, distance.clamp(0, 2 * self.window - 1)].masked_fill(~seen, -torch.inf)
+        return AttentionMask(bias[None])
 
     def _look(self, device: torch.device) -> LookBack:
         steps = torch.arange(2 * self.window, device=device)

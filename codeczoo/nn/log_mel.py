@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.base.ragged import join_chunks
+from codeczoo.nn import dft
 from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.mel import mel_filters
 from codeczoo.nn.padding import pad
@@ -27,6 +29,8 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
     if lengths is not None:
         lengths = lengths.clamp(min=HOP)
     frames = waveform.shape[-1] // HOP
+    if exporting():
+        return _scaled(_recorded_mel(waveform, frames, mels))
     if lengths is None:
         chunks = (_chunk(waveform, *ends) for ends in _chunk_ends(frames))
     else:
@@ -42,6 +46,19 @@ def whisper_log_mel(waveform: Tensor, lengths: Tensor | None = None, mels: int =
     loudest = own.amax(dim=(1, 2), keepdim=True)
     floored = torch.maximum(log_mel, loudest - 8, out=log_mel if overwritable(log_mel) else None)
     return floored.add_(4).div_(4)
+
+
+def _recorded_mel(waveform: Tensor, frames: int, mels: int) -> Tensor:
+    """[B, T] → power in mel bands [B, mels, frames], in one piece."""
+    padded = pad(waveform[:, None], None, N_FFT // 2, N_FFT // 2, "reflect")[:, 0]
+    window = torch.hann_window(N_FFT, dtype=waveform.dtype)
+    real, imag = dft.spectra(dft.framed(padded, N_FFT, HOP)[:, :frames] * window, N_FFT)
+    return ((real.square() + imag.square()) @ mel_filters(SAMPLE_RATE, N_FFT, mels).to(waveform)).mT
+
+
+def _scaled(power: Tensor) -> Tensor:
+    log_mel = power.clamp(min=1e-10).log10()
+    return (torch.maximum(log_mel, log_mel.amax(dim=(1, 2), keepdim=True) - 8) + 4) / 4
 
 
 def _chunk_ends(frames: int) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from codeczoo.base.exporting import exporting
+from codeczoo.nn.onnx_lstm import onnx_lstm
+
 State = tuple[Tensor, Tensor]
 
 
@@ -25,6 +28,11 @@ def _recorded(lstm: nn.LSTM, x: Tensor, past: tuple[Tensor, ...] | None = None) 
         lstm.training = False
 
 
+def _is_recorded(x: Tensor) -> bool:
+    """Whether [B, C, T] is a symbol in a graph: ONNX's operator has no values."""
+    return exporting() and isinstance(x.shape[-1], torch.SymInt)
+
+
 class LSTM(nn.Module):
     """[B, C, T] → [B, C, T]: what the LSTM gives plus its input. Causal, so `lengths` do not matter."""
 
@@ -33,6 +41,8 @@ class LSTM(nn.Module):
         self.lstm = nn.LSTM(channels, channels, layers)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if _is_recorded(x):
+            return x + onnx_lstm(self.lstm, x.permute(2, 0, 1)).permute(1, 2, 0)
         return self.first_chunk(x)[0]
 
     def initial_state(self, batch_size: int) -> State:
@@ -64,9 +74,10 @@ class BidirectionalLSTM(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         y = x.permute(2, 0, 1)  # [T, B, C]
-        flip = _flip_index(lengths, len(y))
+        flip = _flip_index(lengths, y.shape[0])
+        run = onnx_lstm if _is_recorded(x) else lambda lstm, x: _recorded(lstm, x)[0]
         for ahead, back in zip(self.ahead, self.back, strict=True):
-            y = torch.cat([_recorded(ahead, y)[0], _flip(_recorded(back, _flip(y, flip))[0], flip)], dim=-1)
+            y = torch.cat([run(ahead, y), _flip(run(back, _flip(y, flip)), flip)], dim=-1)
         return torch.cat([x, x], dim=1).add_(y.permute(1, 2, 0))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.nn import cuda_kernels
 from codeczoo.nn.inplace import overwritable
 
@@ -73,12 +74,12 @@ def mask_tail(x: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return x
     behind = torch.arange(x.shape[-1], device=x.device) >= lengths[:, None]
-    return x.masked_fill(behind.view(len(x), *[1] * (x.ndim - 2), -1), 0)
+    return x.masked_fill(behind.view(x.shape[0], *[1] * (x.ndim - 2), -1), 0)
 
 
 def _reflect(x: Tensor, left: int, right: int) -> Tensor:
     length = x.shape[-1]
-    missing = max(left, right) + 1 - length
+    missing = 0 if exporting() else max(left, right) + 1 - length
     if missing <= 0:
         return F.pad(x, (left, right), mode="reflect")
     padded = F.pad(F.pad(x, (0, missing)), (left, right), mode="reflect")

@@ -49,7 +49,7 @@ class PerceiverResampler(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         sequence = self.project(sequence)
-        x = self.queries.expand(len(sequence), -1, -1)
+        x = self.queries.expand(sequence.shape[0], -1, -1)
         for layer in self.layers:
             x = layer(x, sequence)
         return F.normalize(x, dim=-1) * (math.sqrt(x.shape[-1]) * self.gamma)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.device import matmul_precision
+from codeczoo.base.exporting import exporting
 from codeczoo.base.key_map import Rule
 from codeczoo.nn.quantizer import Quantizer, passed_through
 
@@ -41,6 +42,8 @@ class ResidualVQ(Quantizer):
         _, size, dim = self.codebooks.shape
         offsets = torch.arange(first, first + levels, device=codes.device)[:, None] * size
         rows = (codes + offsets).mT.reshape(-1, levels)  # [B * N, K] into all codebooks laid end to end
+        if exporting():  # ONNX has no embedding_bag
+            return F.embedding(rows, self.codebooks.view(-1, dim)).sum(1).view(batch, frames, dim).mT
         vectors = F.embedding_bag(rows, self.codebooks.view(-1, dim), mode="sum")
         return vectors.view(batch, frames, dim).mT
 

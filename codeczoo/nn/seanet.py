@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from codeczoo.base.exporting import exporting
 from codeczoo.base.key_map import Rule
 from codeczoo.base.ragged import pad_stack
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
@@ -140,6 +141,8 @@ class SEANetStack(nn.Module):
         x is not changed (except a ragged batch's unspecified values). A CPU runs it in tiles that fit its cache.
         """
         out_lengths = None if lengths is None else self.out_length(lengths)
+        if exporting():
+            return _through(self.layers, x, lengths), out_lengths
         if x.device.type == "cpu" and not self.time_tiled:
             return self._run_in_batch_tiles(x, lengths), out_lengths
         if x.device.type == "cpu":

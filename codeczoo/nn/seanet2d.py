@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.base.ragged import pad_stack
 from codeczoo.nn.conv import Conv1d, Length
 from codeczoo.nn.group_norm import GroupNorm
@@ -117,7 +118,8 @@ class Stack2d(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """x, lengths [B] or None → y, lengths in the steps of the output. On the CPU item by item, each of which is
         more than its cache holds."""
-        y = self.item_by_item(x, lengths) if x.device.type == "cpu" else self.all_at_once(x, lengths)
+        apart = x.device.type == "cpu" and not exporting()
+        y = self.item_by_item(x, lengths) if apart else self.all_at_once(x, lengths)
         return y, None if lengths is None else self.out_length(lengths)
 
     def item_by_item(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:

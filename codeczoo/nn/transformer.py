@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codeczoo.nn.attention import Attention, AttentionMask, Chunk, causal, everything, window_after
+from codeczoo.base.exporting import exporting
+from codeczoo.nn.attention import Attention, AttentionMask, Chunk, causal, everything, window_after, within_window
 from codeczoo.nn.rotary import Rotary, Rotation
 from codeczoo.nn.sequential import Linear
 
@@ -138,6 +139,8 @@ class Transformer(nn.Module):
         batch, steps, _ = x.shape
         if not self.causal:
             return everything(steps, lengths)
+        if self.window is not None and exporting():
+            return within_window(steps, self.window)
         if self.window is None or steps <= self.window:
             return causal()
         return window_after(torch.zeros(batch, dtype=torch.int64, device=x.device), steps, self.window)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.base.key_map import Rule
 from codeczoo.nn.cache_tiling import TILE_VALUES
 from codeczoo.nn.conv import Conv1d
@@ -60,7 +61,12 @@ class Unit(ConvNeXtBlock):
     def pointwise(self, y: Tensor) -> Tensor:
         """On a CPU tile by tile, so that the widened steps, at the waveform's rate, stay in its cache."""
         widened = self.pwconv1.out_features * y.shape[0] * y.shape[1]
-        if y.device.type != "cpu" or widened <= 16 * TILE_VALUES or not overwritable(y, self.pwconv1.weight):
+        if (
+            exporting()
+            or y.device.type != "cpu"
+            or widened <= 16 * TILE_VALUES
+            or not overwritable(y, self.pwconv1.weight)
+        ):
             return super().pointwise(y)
         for tile in y.split(max(y.shape[1] * TILE_VALUES * torch.get_num_threads() // widened, 1), dim=1):
             tile.copy_(super().pointwise(tile))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.base.key_map import Rule
 from codeczoo.nn.attention import Attention, AttentionMask
 from codeczoo.nn.hubert import Hubert, HubertConfig, fairseq_rules, hubert_rules
@@ -34,6 +35,9 @@ class RelativeMask(AttentionMask):
     def rows(self, first: int, stop: int) -> Tensor:
         """Of queries `first` to `stop`: [H, stop - first, steps]."""
         steps = (self.bias.shape[-1] + 1) // 2
+        if exporting():
+            place = torch.arange(steps)
+            return self.bias[:, place - place[:, None] + steps - 1]
         return self.bias.unfold(-1, steps, 1)[:, steps - stop : steps - first].flip(1)
 
     def seen(self, first: int, stop: int) -> Tensor | None:
@@ -56,6 +60,10 @@ class GatedAttention(Attention):
         q, k, v = self.project(x)
         batch, heads, steps, _ = q.shape
         gates = self.gates(x)
+        if exporting():  # all at once
+            bias, seen = gates * attention_mask.rows(0, steps), attention_mask.mask
+            bias = bias if seen is None else bias.masked_fill(~seen, -torch.inf)
+            return self.merge(F.scaled_dot_product_attention(q, k, v, bias))
         width = max(SCORES // (batch * heads * steps), 1)
         parts = []
         for first in range(0, steps, width):

@@ -1,0 +1,1 @@
+"""A codec's encoder and decoder as ONNX files, for engines that run without PyTorch."""

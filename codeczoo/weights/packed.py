@@ -255,7 +255,9 @@ class PackedFile:
         and what fills it."""
         entry, size = self.entries[name], SIZES[self.entries[name].dtype]
         first, last = start // entry.block, -(-stop // entry.block)
-        out = np.empty((min(last * entry.block, entry.values) - first * entry.block) * size, np.uint8)
+        # NumPy would ask for large pages from 4 MB on, which the system is slow to make where memory is scattered.
+        count = min(last * entry.block, entry.values) - first * entry.block
+        out: Bytes = torch.empty(count * size, dtype=torch.uint8).numpy()
         place = self._places[name][0] + sum(map(sum, entry.planes[:first]))
         jobs: list[Callable[[], None]] = []
         for number in range(first, last):

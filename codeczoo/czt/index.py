@@ -36,10 +36,12 @@ class IndexedClip:
 
     @property
     def header(self) -> CztHeader:
+        """The header of its section."""
         return self.section.header
 
     @property
     def frames(self) -> int:
+        """How many frames its blocks hold."""
         return self.blocks[-1].start + self.blocks[-1].frames if self.blocks else 0
 
 

@@ -55,6 +55,7 @@ exit code: 0 all clips are measured; 1 wrong usage, or something is missing; 3 s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Encode, decode and measure a data set with one or more codecs."
     parser.epilog = EPILOG
@@ -172,6 +173,7 @@ def weights_for(codecs: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 
 
 def failures_text(summary: dict) -> str:
+    """Every clip that failed, with stage and reason, a line each; "" where none did."""
     lines = [
         printable(f"{codec}: {failure['id']}: {failure['stage']}: {failure['reason']}\n")
         for codec, entry in summary["codecs"].items()
@@ -181,6 +183,7 @@ def failures_text(summary: dict) -> str:
 
 
 def exit_code(summary: dict) -> int:
+    """3 where a clip failed, 4 where a metric is undefined, else 0."""
     if any(entry["failed"] for entry in summary["codecs"].values()):
         return 3
     undefined = (m["undefined"] for entry in summary["codecs"].values() for m in entry["overall"].values())
@@ -188,6 +191,7 @@ def exit_code(summary: dict) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command by itself; returns the exit code."""
     parser = Parser(prog="benchmarking.py")
     add_arguments(parser)
     args = parser.parse_args(argv)

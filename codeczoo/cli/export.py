@@ -27,6 +27,7 @@ SUFFIXES = {"gguf": ".gguf", "safetensors": ".safetensors"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "A codec's weights in another format: GGUF, as the engine codec.cpp reads it, or safetensors."
     parser.epilog = EPILOG
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     kind = args.type or TYPES[args.format][0]
     if kind not in TYPES[args.format]:
         raise ValueError(f"--format {args.format} has the types {', '.join(TYPES[args.format])}; {kind} was asked for")

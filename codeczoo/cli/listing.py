@@ -29,6 +29,7 @@ exit code: 0; 1 where no codec matches.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "All codecs: rates, codebooks, size, licence, and other names of the same weights."
     parser.epilog = EPILOG
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.base.catalogue import list_codecs
 
     names = list_codecs(args.pattern)

@@ -51,6 +51,7 @@ def _cells(value: Value | None) -> list[float | int | None]:
 
 
 def has_speakers(report: Report) -> bool:
+    """Whether any value has an interval over speakers."""
     return any(value.speakers for codec in report.codecs for value in codec.overall.values.values())
 
 

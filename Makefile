@@ -21,7 +21,7 @@ PYTEST := $(TEST_ENV) $(PY) -m pytest -n $(WORKERS) --dist worksteal --durations
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-full lint format release-check clean
+.PHONY: help demo test test-full docs lint format release-check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -36,6 +36,10 @@ test: $(VENV)/.dev  ## run the tests, without those marked slow
 
 test-full: $(VENV)/.dev  ## run all tests
 	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
+
+docs: $(VENV)/.docs  ## the docs site, in site/; strict, and offline after the install
+	$(ENV) NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
+	@echo "open site/index.html; with search: $(PY) -m http.server -d site"
 
 lint: $(VENV)/.dev  ## ruff, mypy, which room may import which, and the workflows (by actionlint too, if it is there)
 	$(PY) -m ruff check .
@@ -53,15 +57,19 @@ release-check: $(VENV)/.dev  ## build, check the archives and their content, ins
 	$(PY) -m scripts.release_check $(RELEASE_ARGS)
 
 clean:  ## remove the virtual environment, caches and builds; results/ stays
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp says that an install is complete and no older than what it was made from. The development install
-# contains the other one.
+# contains the other ones.
 $(VENV)/.runtime: $(SOURCES)
 	@$(SETUP) runtime
 	@touch $@
 
+$(VENV)/.docs: $(SOURCES)
+	@$(SETUP) docs
+	@touch $@
+
 $(VENV)/.dev: $(SOURCES)
 	@$(SETUP) dev
-	@touch $(VENV)/.runtime $@
+	@touch $(VENV)/.runtime $(VENV)/.docs $@

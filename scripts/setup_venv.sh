@@ -2,12 +2,13 @@
 # Install the package, editable, into a virtual environment.
 #
 #   scripts/setup_venv.sh runtime    what `make demo` needs
-#   scripts/setup_venv.sh dev        and what tests and linters need
+#   scripts/setup_venv.sh docs       what `make docs` needs
+#   scripts/setup_venv.sh dev        all of these, and what tests and linters need
 #
 # PYTHON names the interpreter (default: the first that will do), VENV the folder (default: .venv).
 set -eu
 
-profile=${1:?usage: setup_venv.sh runtime|dev}
+profile=${1:?usage: setup_venv.sh runtime|docs|dev}
 venv=${VENV:-.venv}
 
 say() { printf 'codeczoo: %s\n' "$@"; }
@@ -39,8 +40,9 @@ pip_install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-
 
 case $profile in
     runtime) requirement=".[pesq,pitch,report]" ;;
+    docs) requirement=".[docs]" ;;
     dev) requirement=".[dev,mcd,visqol]" ;;
-    *) fail "unknown profile $profile: it is runtime or dev" ;;
+    *) fail "unknown profile $profile: it is runtime, docs or dev" ;;
 esac
 
 if ! new_enough "$venv/bin/python"; then
@@ -56,7 +58,7 @@ fi
 
 # PESQ comes as C source only. Where there is no C compiler, the one that can be had as a wheel builds it; the
 # extras mcd and visqol need more than that one has, so the tests that take them are skipped there.
-if [ -z "${CC:-}" ] && ! has cc && ! has gcc && ! has clang; then
+if [ "$profile" != docs ] && [ -z "${CC:-}" ] && ! has cc && ! has gcc && ! has clang; then
     say "no C compiler found: installing one (ziglang) into $venv"
     pip_install ziglang
     zig=$("$venv/bin/python" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).parent / "zig")')
@@ -67,7 +69,7 @@ if [ -z "${CC:-}" ] && ! has cc && ! has gcc && ! has clang; then
         say "leaving out the extras mcd and visqol, which take a C++ compiler with OpenMP"
     fi
 fi
-if ! "$venv/bin/python" -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))'; then
+if [ "$profile" != docs ] && ! "$venv/bin/python" -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))'; then
     say "this Python has no C headers (Python.h), which building pesq takes" \
         "if the install fails, on Debian and Ubuntu: apt install python3-dev" >&2
 fi

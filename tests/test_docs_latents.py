@@ -1,11 +1,8 @@
-"""docs/latents.md says what is so: its code runs, top to bottom, and its table of shapes is that of the networks."""
+"""docs/latents.md says what is so: its table of shapes is that of the networks."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,17 +12,6 @@ from tests.support.declarations import FAMILIES
 from tests.support.small import OWN
 
 PAGE = Path(__file__).parent.parent / "docs" / "latents.md"
-
-
-def test_its_code_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 4
-    (tmp_path / "latents.py").write_text("\n".join(blocks), "utf-8")
-    environment = {**os.environ, "CODECZOO_DEVICE": "cpu", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "latents.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def numbers(cell: str) -> set[int]:

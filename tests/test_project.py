@@ -99,7 +99,7 @@ def test_version_is_that_of_the_installed_package():
 def test_every_dependency_that_is_installed_always_has_its_version_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["report"], *extras["test"], *extras["visqol"]]
+    wanted = [*project["dependencies"], *extras["report"], *extras["test"], *extras["visqol"], *extras["docs"]]
     pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert {re.split(r"[^\w.-]", name, maxsplit=1)[0] for name in wanted} <= set(pinned)
 
@@ -147,7 +147,7 @@ def test_the_search_for_machine_paths_finds_them(parts: tuple[str, ...]):
 
 def test_make_help_lists_the_targets():
     listing = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert {"demo", "test", "test-full", "lint", "clean", "help"} <= {
+    assert {"demo", "test", "test-full", "docs", "lint", "clean", "help"} <= {
         line.split()[1] for line in listing.splitlines() if line.startswith("  make ")
     }
 

@@ -1,4 +1,4 @@
-"""The README says what is so: its code runs, top to bottom, and its table is the one that the package makes."""
+"""The README and the quickstart say what is so: their code runs, and tables are those that are made."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from codeczoo import codec_info, list_codecs
 from codeczoo.base.catalogue import find_variant
 from codeczoo.cli.listing import codec_table, family_table
 from codeczoo.weights.download import INSIST
+from tests.support.code_blocks import blocks_of
 from tests.support.golden import golden_state_dict
 from tests.support.hub_server import HubServer
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+QUICKSTART = ROOT / "docs" / "quickstart.md"
+FIRST_SCREEN = 40  # lines of the README that stand before the first scroll
 
 
 @pytest.mark.parametrize(
@@ -39,14 +42,15 @@ def test_the_tables_are_the_generated_ones(page: Path, name: str, made: Callable
     assert table.group(1).strip() == made(infos), "run: python scripts/update_readme.py"
 
 
-def test_its_code_runs(tmp_path: Path) -> None:
-    """All blocks in one fresh interpreter; Mimi's weights come through the real hub client from a server of ours,
-    in the published naming and form, at the pinned revision (with other values, so that they must be insisted on)."""
+def test_the_code_runs(tmp_path: Path) -> None:
+    """All blocks of both in one fresh interpreter; Mimi's weights come through the real hub client from a server of
+    ours, in the published naming and form, at the pinned revision (with other values, so that they must be insisted
+    on)."""
     source = find_variant("mimi").weights
     assert source is not None
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) >= 4
-    (tmp_path / "readme.py").write_text("\n".join(blocks), "utf-8")
+    blocks = [block for page in (README, QUICKSTART) for block in blocks_of(page) if block.kind == "python"]
+    assert len(blocks) >= 6 and all(block.runs for block in blocks)
+    (tmp_path / "readme.py").write_text("\n".join(block.code for block in blocks), "utf-8")
     with HubServer() as hub:
         weights = save(golden_state_dict("mimi", "manifest_hf.json"))
         hub.add("kyutai/mimi", {"model.safetensors": weights}, commit=source.revision)
@@ -64,6 +68,27 @@ def test_its_code_runs(tmp_path: Path) -> None:
 
 
 def test_the_files_that_the_docs_name_are_there() -> None:
-    for page in [README, *(ROOT / "docs").glob("*.md")]:
+    for page in [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         named = re.findall(r"\b((?:codeczoo|tests|perf|docs|examples|scripts)/[\w/.-]*\w/?)", page.read_text("utf-8"))
         assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == [], page.name
+
+
+def test_the_first_screen_says_what_it_is_and_how_to_hear_it() -> None:
+    head = "\n".join(README.read_text("utf-8").splitlines()[:FIRST_SCREEN])
+    (code,) = [block.code for block in blocks_of(README)]
+    lines = [line for line in code.splitlines() if line]
+    assert code in head and len(lines) == 6 and "zoo_16k" in code
+    for said in (
+        "Neural audio codecs",
+        "docs/images/report.webp",
+        "pip install",
+        "docs/quickstart.md",
+        "Nothing silent",
+    ):
+        assert said in head
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    for page in (README, ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", page.read_text("utf-8")):
+            assert (ROOT / target).exists(), target

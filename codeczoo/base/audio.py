@@ -123,10 +123,12 @@ class Audio(HidesFormerNames):
 
     @property
     def channels(self) -> int:
+        """Channels of every item."""
         return self.waveform.shape[1]
 
     @property
     def device(self) -> torch.device:
+        """Where the waveform lies."""
         return self.waveform.device
 
     @property
@@ -208,6 +210,7 @@ class Audio(HidesFormerNames):
         return replace(self, waveform=self.waveform.to(device, non_blocking=non_blocking))
 
     def cpu(self) -> Audio:
+        """On the CPU."""
         return self.to("cpu")
 
     def pin_memory(self) -> Audio:

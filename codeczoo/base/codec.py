@@ -138,6 +138,7 @@ class BaseCodec(CodecInside):
         return decoded.matched_to(original)
 
     def forward(self, audio: AudioLike, sample_rate: int | None = None) -> Audio:
+        """`reconstruct`, so that a codec is a module like others."""
         return self.reconstruct(audio, sample_rate)
 
     def stream(

@@ -118,10 +118,12 @@ class Codes(HidesFormerNames):
 
     @property
     def num_codebooks(self) -> int:
+        """K, how many codebooks there are."""
         return self.codes.shape[1]
 
     @property
     def device(self) -> torch.device:
+        """Where the codes lie."""
         return self.codes.device
 
     @property
@@ -260,6 +262,7 @@ class Codes(HidesFormerNames):
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def cpu(self) -> Codes:
+        """On the CPU."""
         return self.to("cpu")
 
     def pin_memory(self) -> Codes:

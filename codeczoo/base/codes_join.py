@@ -185,6 +185,7 @@ def _per_clip(codes: Codes, name: str, value: Tensor, what: str) -> None:
 
 
 def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same values; NaN, which pads, equals NaN."""
     return one.shape == other.shape and bool(torch.isclose(one, other.to(one), rtol=0, atol=0, equal_nan=True).all())
 
 

@@ -22,6 +22,8 @@ STEPS_BEFORE_CAPTURE = 3  # in which libraries choose their kernels and allocate
 
 
 class Captured(NamedTuple):
+    """A graph, and the tensors that it reads and writes."""
+
     input: Tensor
     output: Tensor
     run: Callable[[], None]  # from `input` and the state to `output` and the state

@@ -72,6 +72,7 @@ class KeyMap:
         return (ours,), None
 
     def is_unused(self, key: str) -> bool:
+        """Whether a published tensor is one that only training needs."""
         return any(re.fullmatch(pattern, key) for pattern in self.unused)
 
 

@@ -69,6 +69,7 @@ class Latents:
 
     @property
     def device(self) -> torch.device:
+        """Where the values lie."""
         return self.values.device
 
     @property
@@ -131,6 +132,7 @@ class Latents:
         )
 
     def cpu(self) -> Latents:
+        """On the CPU."""
         return self.to("cpu")
 
     @staticmethod

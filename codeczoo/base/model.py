@@ -82,14 +82,17 @@ class Model(nn.Module):
 
     @property
     def name(self) -> str:
+        """The name that it was asked for by: of the variant, or a second name of it."""
         return self.variant.name
 
     @property
     def device(self) -> torch.device:
+        """Where its weights lie."""
         return self._anchor.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The floating point type of its weights and arithmetic."""
         return self._anchor.dtype
 
     @property

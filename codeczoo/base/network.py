@@ -268,6 +268,7 @@ class CodecNetwork(Model):
 
     @property
     def info(self) -> CodecInfo:
+        """All that is known of the codec; it prints as a table."""
         rates = [self.bitrate_of(k) for k in self.codebook_choices]
         return CodecInfo.of(
             self.variant,

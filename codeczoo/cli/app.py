@@ -21,6 +21,7 @@ exit code: 0 when it was ended by Ctrl-C; 1 if it could not start, as where the 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "A page to try codecs on: record or upload, choose codecs and rates, listen, look, measure."
     parser.epilog = EPILOG
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.base.device import choose_device
 
     choose_device(args.device)  # one that is not there is said now, not to the first user

@@ -97,6 +97,7 @@ def work_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def positive_int(text: str) -> int:
+    """A whole number above zero, or argparse's error."""
     value = _number(text, int)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"must be greater than zero; it is {text}")
@@ -104,6 +105,7 @@ def positive_int(text: str) -> int:
 
 
 def positive_float(text: str) -> float:
+    """A finite number above zero, or argparse's error."""
     value = _number(text, float)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be greater than zero; it is {text}")
@@ -153,6 +155,7 @@ def add_audio_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, what: str, folder: str) -> None:
+    """Where to write, and what to say meanwhile."""
     parser.add_argument(
         "-o",
         "--out",
@@ -166,6 +169,7 @@ def add_output(parser: argparse.ArgumentParser, what: str, folder: str) -> None:
 
 
 def add_codec(parser: argparse.ArgumentParser) -> None:
+    """Which codec, with which weights, at which rate."""
     parser.add_argument("--codec", required=True, metavar="NAME", help="`codeczoo list` shows them")
     parser.add_argument(
         "--weights", metavar="PATH", help="file, folder, FILE::ENTRY or random (default: the published weights)"

@@ -63,6 +63,7 @@ neither, but a metric is undefined on a clip (silence has no pitch).
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Encode, decode and measure a data set with one or more codecs."
     parser.epilog = EPILOG
@@ -180,6 +181,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def failures_text(summary: dict) -> str:
+    """Every clip that failed, with stage and reason, a line each; "" where none did."""
     lines = [
         printable(f"{codec}: {failure['id']}: {failure['stage']}: {failure['reason']}\n")
         for codec, entry in summary["codecs"].items()
@@ -228,6 +230,7 @@ def missing_text(summary: dict) -> str:
 
 
 def exit_code(summary: dict) -> int:
+    """3 where a clip failed, 4 where a metric is undefined, else 0."""
     if any(entry["failed"] for entry in summary["codecs"].values()):
         return 3
     if summary.get("missing"):
@@ -238,6 +241,7 @@ def exit_code(summary: dict) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command by itself; returns the exit code."""
     parser = Parser(prog="benchmarking.py")
     add_arguments(parser)
     args = parser.parse_args(argv)

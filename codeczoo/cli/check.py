@@ -27,6 +27,7 @@ exit code: 0 all clips can be read; 1 wrong usage, or no such input; 3 some cann
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Read and decode every clip, code none: which can be read, and why others cannot."
     parser.epilog = EPILOG
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from tqdm import tqdm
 
     from codeczoo.base.errors import printable

@@ -35,6 +35,7 @@ error); 130 stopped by Ctrl-C or a closed pipe.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Codes to audio."
     parser.epilog = EPILOG
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.base.catalogue import find_variant
     from codeczoo.cli.batch_job import DecodeJob, local_executor, write_results
     from codeczoo.cli.inputs import open_codes

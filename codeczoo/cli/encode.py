@@ -43,6 +43,7 @@ error); 130 stopped by Ctrl-C or a closed pipe.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Audio to codes: one .codes.safetensors file a clip."
     parser.epilog = EPILOG
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.base.catalogue import find_variant
     from codeczoo.cli.batch_job import run_on_audio
     from codeczoo.cli.codes_files import check_ecdc, language_model

@@ -22,6 +22,7 @@ UNITS = {"memory": "GiB", "size": "GiB", "free": "GiB"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "What a bug report needs: versions, devices, cache, and what is missing for what."
     parser.epilog = EPILOG
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.cli.machine import machine
 
     facts = machine()

@@ -31,6 +31,7 @@ ONNX_SIDES = ("encoder", "decoder")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "A codec in another format: its weights as GGUF, as the engine codec.cpp reads it, or as safetensors; "
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     kind = args.type or TYPES[args.format][0]
     if kind not in TYPES[args.format]:
         raise ValueError(f"--format {args.format} has the types {', '.join(TYPES[args.format])}; {kind} was asked for")

@@ -19,6 +19,7 @@ WIDEST = 120  # columns of the text, on a wider terminal too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "All that is known of one codec, without loading its weights."
     parser.epilog = EPILOG
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.base.catalogue import codec_info
 
     info = codec_info(args.codec)

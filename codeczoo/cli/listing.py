@@ -30,6 +30,7 @@ exit code: 0; 1 where none matches.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "All codecs: rates, codebooks, size, licence, and other names of the same weights; or all separators."
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.base.catalogue import list_codecs
 
     if args.separators:

@@ -21,6 +21,7 @@ SUFFIX = ".safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Pack a safetensors file without loss: a sixth smaller (float32) to a third (bfloat16)."
     parser.epilog = EPILOG
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     source = Path(args.file)
     out = Path(args.out) if args.out else source.with_name(source.name.removesuffix(SUFFIX) + ".packed" + SUFFIX)
     check_target(source, out, args.overwrite)
@@ -55,5 +57,6 @@ def check_target(source: Path, out: Path, overwrite: bool) -> None:
 
 
 def tell(source: Path, out: Path) -> None:
+    """Say how large both files are."""
     before, after = source.stat().st_size, out.stat().st_size
     sys.stderr.write(f"{out}: {after / 1e6:.1f} MB, from {before / 1e6:.1f} ({after / max(before, 1):.1%})\n")

@@ -33,6 +33,7 @@ standard error); 130 stopped by Ctrl-C or a closed pipe.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Audio to codes and back: hear what a codec does to it."
     parser.epilog = EPILOG
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.base.catalogue import find_variant
     from codeczoo.cli.batch_job import run_on_audio
     from codeczoo.cli.inputs import open_audio

@@ -41,6 +41,7 @@ NEEDED = ("jinja2", "matplotlib", "plotly", "scipy")  # for the page; the other 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Show the results of one or several benchmarks: a static page, or its leaderboard as text."
     parser.epilog = EPILOG

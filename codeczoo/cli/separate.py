@@ -41,6 +41,7 @@ error); 130 stopped by Ctrl-C or a closed pipe.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Music into its stems: drums, bass, other, vocals."
     parser.epilog = EPILOG
@@ -75,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.base.errors import first_line
     from codeczoo.cli.inputs import open_audio
     from codeczoo.cli.outputs import audio_outputs

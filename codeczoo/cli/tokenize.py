@@ -41,6 +41,7 @@ them).
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Encode a data set into shards of tokens, for training language models."
     parser.epilog = EPILOG

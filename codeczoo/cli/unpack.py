@@ -18,6 +18,7 @@ exit code: 0; 1 wrong usage, or a file that is damaged or not packed.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "The file that `codeczoo pack` was given, byte for byte."
     parser.epilog = EPILOG
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     source = Path(args.file)
     if not args.out and not source.name.endswith(f".packed{SUFFIX}"):
         raise ValueError(f"{source} has no .packed in its name: say with -o where the file goes")

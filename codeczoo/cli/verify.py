@@ -36,6 +36,7 @@ exit code: 0 if no check failed; 1 if one did, or the weights cannot be had.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Shows that the weights on this machine are the published ones and do what they should."
     parser.epilog = EPILOG
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     from codeczoo.verify import verify
 
     names = codec_names(args.names)

@@ -61,6 +61,7 @@ class NanoCodecConfig:
 
 
 def leaky_relu(channels: int, inplace: bool) -> nn.Module:
+    """The activation of its residual blocks, as `MultiReceptiveField` takes one."""
     return nn.LeakyReLU(SLOPE, inplace)
 
 

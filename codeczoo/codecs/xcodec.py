@@ -313,6 +313,7 @@ def key_maps(family: str, stages: int, authors: Sequence[Rule], transformers: Se
 
 
 def codebooks(theirs: str) -> Rule:
+    """The tables, one published tensor a level; `theirs` has {} for its number."""
     return codebook_rule(r"quantizer\.codebooks", theirs, XCodecConfig.num_codebooks)
 
 

@@ -83,6 +83,7 @@ class Model:
 
     @property
     def sizes(self) -> tuple[int, ...]:
+        """The number of entries of each codebook."""
         return tuple(len(table) for table in self.tables)
 
     def bits(self, rows: Sequence[Array]) -> float:

@@ -43,11 +43,13 @@ class CztHeader:
         object.__setattr__(self, "strides", tuple(strides))
 
     def to_json(self) -> bytes:
+        """As the payload of a header's chunk."""
         facts = {name: value for name, value in vars(self).items() if value not in (None, {})}
         return json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> CztHeader:
+        """From the payload of a header's chunk. A CztError says what is wrong with it."""
         try:
             facts: dict[str, Any] = json.loads(text)
             facts["codebook_sizes"] = tuple(int(size) for size in facts["codebook_sizes"])

@@ -30,10 +30,12 @@ class IndexedClip:
 
     @property
     def header(self) -> CztHeader:
+        """The header of its section."""
         return self.section.header
 
     @property
     def frames(self) -> int:
+        """How many frames its blocks hold."""
         return self.clip.frames
 
 

@@ -1,0 +1,1 @@
+"""How a job over batches is carried out: on one device, or on a Ray cluster."""

@@ -51,6 +51,7 @@ class CodeSummary:
     reason: str | None = None  # `no_frames`: nothing was counted
 
     def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
         return asdict(self)
 
 

@@ -187,6 +187,7 @@ LIBRARIES = ("pesq", "parselmouth", "pyworld", "visqol")  # that tasks import, e
 
 def main() -> None:
     # What a library prints must not get between the replies.
+    """Answer tasks from standard input until it ends."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     logging.disable(logging.WARNING)

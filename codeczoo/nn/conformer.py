@@ -22,6 +22,7 @@ BATCH_NORM_EPS = 1e-5
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its approximation with tanh."""
     return F.gelu(x, approximate="tanh")
 
 

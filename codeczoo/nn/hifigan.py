@@ -29,6 +29,7 @@ Activation = Callable[[int, bool], nn.Module]  # (channels, inplace) -> module
 
 
 def leaky_relu(channels: int, inplace: bool) -> nn.Module:
+    """The activation of HiFi-GAN; it needs no channels."""
     return nn.LeakyReLU(SLOPE, inplace)
 
 

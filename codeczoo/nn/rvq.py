@@ -64,6 +64,7 @@ def nearest(x: Tensor, book: Tensor) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
+    """The values in float32, or as they are if they have that or more."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 

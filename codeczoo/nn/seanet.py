@@ -44,6 +44,7 @@ MIN_HOPS_PER_TILE = 10  # shorter tiles are limited by reading the weights, not 
 
 
 def elu(channels: int, inplace: bool) -> nn.Module:
+    """The activation of EnCodec's SEANet; it needs no channels."""
     return nn.ELU(inplace=inplace)
 
 

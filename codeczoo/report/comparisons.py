@@ -36,6 +36,8 @@ class RateRow:
 
 @dataclass(frozen=True)
 class RateTable:
+    """Every curve against the anchor."""
+
     anchor: CodecCurve
     rows: Sequence[RateRow]
 

@@ -66,6 +66,7 @@ def lines(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def tally(folder: Path) -> Tally:
+    """The counts of a results folder's lines, each clip and codec once."""
     out = Tally()
     seen: set[tuple[str, str]] = set()
     for line in lines(folder):

@@ -71,6 +71,7 @@ def judges_original(report: Report, metric: str) -> bool:
 
 
 def has_speakers(report: Report) -> bool:
+    """Whether any value has an interval over speakers."""
     return any(value.speakers for codec in report.codecs for value in codec.overall.values.values())
 
 

@@ -87,9 +87,11 @@ def better(metric: str) -> str:
 
 
 def unit(metric: str) -> str:
+    """The metric's unit; "" of one that has none or is not known."""
     return known.unit if (known := known_metric(metric)) else ""
 
 
 def summary(metric: str) -> str:
+    """What the metric is, in a sentence."""
     known = known_metric(metric)
     return known.summary.replace("`", "") if known else "not a metric of this version"

@@ -44,6 +44,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
+    """A published mean, ours beside it, and the difference where both have one definition."""
+
     theirs: float
     ours: Value | None
     difference: float | None
@@ -85,6 +87,7 @@ def published_table() -> dict[str, Any]:
 
 
 def compare(report: Report) -> Comparison:
+    """The published table's rows, beside ours where their codecs were measured."""
     table = published_table()
     columns = [_column(report, theirs) for theirs in METRICS]
     rows = []

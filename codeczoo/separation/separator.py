@@ -132,6 +132,7 @@ class Separator(Model):
         return {name: Audio(waveform, batch.lengths, self.sample_rate) for name, waveform in out.items()}
 
     def forward(self, audio: AudioLike, sample_rate: int | None = None) -> dict[str, Audio]:
+        """`separate`, so that a separator is a module like others."""
         return self.separate(audio, sample_rate)
 
     @property

@@ -88,6 +88,7 @@ class Codec(BaseCodec):
         super().__init__()
 
     def config(self) -> None:
+        """Load the codec; upstream's `__init__` calls it."""
         self.model = self._load()
         self.device = str(self.model.device)
         self.sampling_rate = self.model.sample_rate
@@ -120,6 +121,7 @@ class Codec(BaseCodec):
         return self._array(self.model.decode(self._codes(stuff_for_synth)).resample(self.model.sample_rate))
 
     def is_1d(self) -> bool:
+        """Whether it has one codebook."""
         return self.model.num_codebooks == 1
 
     def batch_extract_unit(self, data_list: Sequence[Mapping[str, Any]]) -> BatchExtractedUnit:

@@ -77,6 +77,7 @@ def without_padding(codes: Codes) -> Codes:
 
 
 def shard_name(number: int, form: str) -> str:
+    """The name of a shard's file."""
     return f"tokens-{number:06d}{FORMS[form].suffix}"
 
 

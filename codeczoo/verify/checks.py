@@ -28,10 +28,12 @@ class Check:
 
     @classmethod
     def of(cls, name: str, right: bool, found: str, expected: str = "") -> Check:
+        """A check that passed or failed."""
         return cls(name, "passed" if right else "failed", found, expected)
 
     @classmethod
     def skipped(cls, name: str, why: str) -> Check:
+        """A check that could not be made, and why."""
         return cls(name, "skipped", why)
 
 
@@ -65,6 +67,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
+        """How many checks passed, failed and could not be made, in a sentence."""
         counts = {kind: sum(check.outcome == kind for check in self.checks) for kind in MARKS}
         return f"{counts['passed']} checks passed, {counts['failed']} failed, {counts['skipped']} could not be made"
 

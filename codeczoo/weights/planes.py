@@ -210,6 +210,7 @@ def delta(raw: Bytes, row: int) -> Bytes:
 
 
 def undo_delta(raw: Bytes, row: int) -> Bytes:
+    """Rows again of their differences along the row, modulo 256."""
     return np.cumsum(raw.reshape(-1, row), axis=1, dtype=np.uint8).ravel()
 
 

@@ -18,7 +18,7 @@ from codeczoo.cli import main
 from codeczoo.cli.extras import EXTRAS
 from tests.support.command_line import COMMAND, ENVIRONMENT, ROOT
 
-DEVELOPMENT = {"compare", "dev", "test"}  # extras for work on codeczoo itself
+DEVELOPMENT = {"compare", "dev", "docs", "test"}  # extras for work on codeczoo itself
 
 
 def told_by(home: Path, **environment: str) -> str:

@@ -148,7 +148,7 @@ def test_a_clip_comes_frame_by_frame() -> None:
 @pytest.mark.parametrize(("sizes", "strides"), SHAPES[:4])
 def test_the_reader_in_the_docs_reads_them(tmp_path: Path, sizes: tuple[int, ...], strides: tuple[int, ...]) -> None:
     text = (ROOT / "docs" / "czt.md").read_text("utf-8")
-    (code,) = re.findall(r"^```python reader\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(r'^```python title="read_czt.py"\n(.*?)^```', text, flags=re.DOTALL | re.MULTILINE)
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 100
     assert set(re.findall(r"^(?:import|from) (.*)", code, flags=re.MULTILINE)) == {"json, math, zlib", "numpy as np"}
     names: dict[str, Any] = {}

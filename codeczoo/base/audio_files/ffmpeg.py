@@ -75,6 +75,8 @@ class Decoder:
 
 
 class PyAV(Decoder):
+    """FFmpeg by PyAV, in this process."""
+
     def __init__(self, part: Part, name: str, container: str) -> None:
         import av
 

@@ -15,6 +15,7 @@ class AudioFileWarning(UserWarning):
 
 
 def warn(name: str, text: str) -> None:
+    """Warn of what is odd about a file."""
     warnings.warn(f"{name}: {text}", AudioFileWarning, stacklevel=2)
 
 

@@ -60,6 +60,7 @@ def _settings(model: DAC) -> dict[str, Any]:
 
 
 def layout(transformers: KeyMap) -> GGUFLayout:
+    """The layout of codec.cpp, of the published naming that its converter reads."""
     return GGUFLayout(
         "dac",
         RenamedKeyMap("dac of codec.cpp", transformers.rules, renames=RENAMES),

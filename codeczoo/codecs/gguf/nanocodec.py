@@ -92,6 +92,7 @@ def _refusal(model: NanoCodec) -> str | None:
 
 
 def layout(nemo: KeyMap) -> GGUFLayout:
+    """The layout of codec.cpp, of the published naming that its converter reads."""
     return GGUFLayout(
         "nemo_nano_codec",
         RenamedKeyMap(

@@ -73,6 +73,7 @@ def _refusal(model: S3Tokenizer) -> str | None:
 
 
 def layout(package: KeyMap) -> GGUFLayout:
+    """The layout of codec.cpp, of the published naming that its converter reads."""
     return GGUFLayout(
         "chatterbox_s3t",
         RenamedKeyMap(

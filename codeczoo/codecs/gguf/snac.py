@@ -77,6 +77,7 @@ def _directions(model: SNAC, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def layout(authors: KeyMap) -> GGUFLayout:
+    """The layout of codec.cpp, of the published naming that its converter reads."""
     return GGUFLayout(
         "snac",
         RenamedKeyMap(

@@ -43,6 +43,7 @@ def _notices(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], model: 
 
 
 def layout(authors: KeyMap) -> GGUFLayout:
+    """The layout of codec.cpp, of the published naming that its converter reads."""
     return GGUFLayout(
         "wavtokenizer_large",
         RenamedKeyMap(

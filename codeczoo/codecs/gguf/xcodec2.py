@@ -151,6 +151,7 @@ def _more(model: XCodec2, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def layout(authors: KeyMap) -> GGUFLayout:
+    """The layout of codec.cpp, of the published naming that its converter reads."""
     return GGUFLayout(
         "xcodec2",
         RenamedKeyMap(

@@ -1,0 +1,1 @@
+"""Networks that judge audio, on the codecs' blocks."""

@@ -31,6 +31,7 @@ class ExtractedUnit:
     stuff_for_synth: Any
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by their names."""
         return {"unit": self.unit, "stuff_for_synth": self.stuff_for_synth}
 
 
@@ -43,6 +44,7 @@ class BatchExtractedUnit:
     batch_size: int
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by their names."""
         return {"units": self.units, "stuff_for_synth": self.stuff_for_synth, "batch_size": self.batch_size}
 
 

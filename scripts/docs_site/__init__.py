@@ -1,0 +1,1 @@
+"""The pages of the docs site that are made from the code: families, commands, the API, notebooks."""

@@ -113,6 +113,7 @@ def positive_float(text: str) -> float:
 
 
 def count(text: str) -> int:
+    """A whole number, 0 or more."""
     value = _number(text, int)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be less than zero; it is {text}")

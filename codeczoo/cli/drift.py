@@ -44,6 +44,7 @@ what this machine cannot do, such as another device, is none).
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "How many codes change with how the same audio is encoded."
     parser.epilog = EPILOG
@@ -78,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     names = codec_names(args.names)
     settings = DriftSettings(
         codecs=names,

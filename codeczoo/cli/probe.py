@@ -49,6 +49,7 @@ exit code: 0 all clips are probed; 1 wrong usage, or something is missing; 3 som
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "What the codes of a data set are like: entropy, use, dependence, stability, predictability."
     parser.epilog = EPILOG
@@ -81,10 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_names(parser: argparse.ArgumentParser) -> None:
+    """Which codecs."""
     parser.add_argument("names", nargs="+", metavar="NAME", help="codecs, an alias, or a pattern as 'dac_*'")
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
+    """--weights, by codec."""
     parser.add_argument(
         "--weights",
         nargs="+",
@@ -95,6 +98,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     names = codec_names(args.names)
     settings = ProbeSettings(
         codecs=names,

@@ -48,6 +48,7 @@ class DecoderGraphWithSideInfo(nn.Module):
 
 
 def decoded(codec: BaseCodec, codes: Tensor, names: Sequence[str], values: Sequence[Tensor]) -> Tensor:
+    """Codes [B, K, N] and side values, by name → the waveform [B, C, T] that they decode to."""
     batch = codes.shape[0]
     lengths = torch.full((batch,), codes.shape[-1], dtype=torch.int64)
     unknown = torch.full((batch,), -1, dtype=torch.int64)

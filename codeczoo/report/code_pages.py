@@ -118,4 +118,5 @@ def percent(value: float | None) -> str:
 
 
 def bits(value: float | None) -> str:
+    """A number of bits as the pages show it."""
     return NO_VALUE if value is None else f"{value:.2f}"

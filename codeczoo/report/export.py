@@ -67,6 +67,7 @@ def _cells_of_original(value: Value | None) -> list[float | int | None]:
 
 
 def judges_original(report: Report, metric: str) -> bool:
+    """Whether a metric of any codec has the original's value beside it."""
     return any(codec.against(metric) for codec in report.codecs)
 
 

@@ -157,7 +157,7 @@ def _by_trials(
     used = {"model": networks()[name].name, "pinned": loaded.sha256, "resampler": "hann"}
     ids = sorted({id for trial in trials for id in (trial.enrolled, trial.tested)})
     originals = _embeddings(results / "audio" / ORIGINAL, ids, name, device)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for codec in codecs:
         coded = _embeddings(results / "audio" / codec, ids, name, device)
         left_out = Counter(_missing(trial, originals, coded) for trial in trials)

@@ -22,7 +22,7 @@ EXTRAS: Mapping[str, Extra] = {
     "gguf": Extra("reading quantised GGUF files, and writing GGUF", ("gguf",)),
     "hf": Extra("data sets of the hub, and tokens in Parquet", ("datasets",)),
     "mcd": Extra("the metric mcd; building it takes a C++ compiler", ("pyworld", "setuptools")),
-    "models": Extra("metrics by networks that judge speech", ("onnxruntime", "soxr", "speechmos", "webrtcvad-wheels")),
+    "models": Extra("metrics by networks that judge speech", ("onnx", "soxr", "speechmos", "webrtcvad-wheels")),
     "onnx": Extra("ONNX files: S3Tokenizer's published ones, and those of codeczoo export", ("onnx", "onnxscript")),
     "packed": Extra("packed weights", ("zstandard",)),
     "pesq": Extra("the metrics pesq_wb, pesq_nb and superb/pesq; building it takes a C compiler", ("pesq",)),

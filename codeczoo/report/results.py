@@ -81,7 +81,7 @@ class Value:
     def scaled(self, factor: float) -> Value:
         """In another unit; without the original."""
         names = ("mean", "low", "high", "speaker_low", "speaker_high")
-        ends = {name: None if (end := getattr(self, name)) is None else factor * end for name in names}
+        ends: dict[str, Any] = {name: None if (end := getattr(self, name)) is None else factor * end for name in names}
         return replace(self, against=None, **ends)
 
     def of_corpus(self) -> Value:

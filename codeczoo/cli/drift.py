@@ -34,7 +34,7 @@ examples:
   %(prog)s mimi dac_44k --dataset recordings/ --device cuda --out drift-gpu/
       everything on the GPU, and once against the CPU
   %(prog)s mimi snac_24khz --weights random --batches 1 2 8 32 --seconds 0.5
-      without a download. Random networks sit closer to ties than trained ones: the results say that they are
+      without a download. Networks of random weights say little of trained ones; the results name them
 
 docs/drift.md has the tables of nine codecs, and what follows for people who store tokens.
 

@@ -18,6 +18,7 @@ from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
 from codeczoo.base.device import choose_device
 from codeczoo.cli.arguments import weights_of
+from codeczoo.cli.codes_files import read_codes
 from codeczoo.cli.inputs import CodesEntry, InputClip, Inputs
 from codeczoo.cli.outputs import Outputs, UnreadableOutputError, Writer
 from codeczoo.cli.progress import Progress
@@ -221,6 +222,7 @@ class DecodeJob(Job[DecodeTask, ReadCodes, CommandResult]):
         sample_rate: of the audio; None = the codec's.
         make_writer: of a waveform [C, T] at a sample rate.
         allow_other_weights: as in `BaseCodec.decode`.
+        lm_weights: of the language model of `.ecdc` files; None = the published ones.
     """
 
     weights: Mapping[str | None, str]
@@ -228,13 +230,14 @@ class DecodeJob(Job[DecodeTask, ReadCodes, CommandResult]):
     sample_rate: int | None
     make_writer: Callable[[Tensor, int], Writer]
     allow_other_weights: bool = False
+    lm_weights: str | None = None
 
     def read(self, task: DecodeTask) -> ReadCodes:
         read = ReadCodes([], [])
         for file in task.batch.entries:
             assert isinstance(file, CodesEntry)
             try:
-                codes = Codes.load(file.key)
+                codes = read_codes(file.key, self.lm_weights)
                 read.clips.extend([(file.id, file.names[i], codes[i]) for i in file.missing])
             except Exception as error:  # noqa: BLE001 (its head was readable when the run began)
                 read.failed.extend((file.id, reason_of(error)) for _ in file.missing)

@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "codes",
         nargs="+",
         metavar="CODES",
-        help="files that `codeczoo encode` or `Codes.save` wrote, folders or globs of them; - for standard input",
+        help="files that `codeczoo encode`, `Codes.save` or EnCodec's package wrote (.ecdc), folders or globs of them; "
+        "- for standard input",
     )
     parser.add_argument("--codec", metavar="NAME", help="decode with this codec, not with the one that the files name")
     parser.add_argument(
@@ -56,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-other-weights",
         action="store_true",
         help="decode codes that other weights made, too (default: an error)",
+    )
+    parser.add_argument(
+        "--lm-weights", metavar="PATH", help="of the language model of .ecdc files (default: the published ones)"
     )
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N files")
     parser.add_argument("--sample-rate", type=int, metavar="HZ", help="of the audio (default: the codec's own)")
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     files, broken = _read_heads(open_codes(args.codes), wanted, args.limit)
     clips = sum(len(file.names) for file in files) + len(broken)
     outputs, make_writer = audio_outputs(args, "decoded", args.codes, clips)
-    job = DecodeJob(weights, args.precision, args.sample_rate, make_writer, args.allow_other_weights)
+    job = DecodeJob(weights, args.precision, args.sample_rate, make_writer, args.allow_other_weights, args.lm_weights)
     executor = local_executor(job, args)
     limit = batch_seconds(args.max_batch_seconds, executor.device)
     with Progress("decoded", clips, outputs, json_lines=args.json, quiet=args.quiet) as progress:
@@ -95,15 +99,14 @@ def _read_heads(inputs: Inputs, codec: str | None, limit: int | None) -> tuple[l
         codec: that is to decode them; None = the one that made each.
         limit: only so many files, from the first.
     """
-    from codeczoo.base.codes import Codes
-    from codeczoo.base.codes_file import CodesFile
+    from codeczoo.cli.codes_files import read_head
     from codeczoo.cli.inputs import CodesEntry
     from codeczoo.executor.bisect import reason_of
 
     files, broken = [], {}
     for clip in islice(inputs.entries(), limit):
         try:
-            head = CodesFile.of(Codes.load(clip.key)) if isinstance(clip.key, bytes) else CodesFile.read(clip.key)
+            head = read_head(clip.key)
         except Exception as error:  # noqa: BLE001 (whatever it is, it is this file's failure)
             broken[clip.id] = reason_of(error)
             continue

@@ -19,7 +19,7 @@ from codeczoo.data.open import Content, Entry, ListSource, Source
 from codeczoo.executor.settings import SourceSettings
 
 CODES_SUFFIX = ".codes.safetensors"
-CODES_SUFFIXES = (CODES_SUFFIX, ".codes.czt")
+CODES_SUFFIXES = (CODES_SUFFIX, ".codes.czt", ".ecdc")
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ def _opened(argument: str, limit: int | None, options: Mapping[str, Any]) -> Sou
 
 
 def open_codes(arguments: Sequence[str]) -> Inputs:
-    """Files of codes, each as one `InputClip`; folders are searched for `*.codes.safetensors` and `*.codes.czt`,
-    subfolders too.
+    """Files of codes, each as one `InputClip`; folders are searched for `*.codes.safetensors`, `*.codes.czt`
+    and `*.ecdc`, subfolders too.
 
     Raises:
         FileNotFoundError: an argument that names nothing.
@@ -162,7 +162,7 @@ def _once(arguments: Sequence[str]) -> Sequence[str]:
 def _codes_in(argument: str) -> FileSource:
     path = Path(argument).expanduser()
     if path.is_dir():
-        endings = tuple(suffix.removeprefix(".") for suffix in CODES_SUFFIXES)
+        endings = tuple(suffix.removeprefix(".") if suffix.count(".") > 1 else suffix for suffix in CODES_SUFFIXES)
         found = sorted(p for p in path.rglob("*") if p.name.endswith(endings) and p.is_file())
     elif path.is_file():
         found = [path]
@@ -179,7 +179,7 @@ def _audio_stem(identity: str) -> str:
 
 
 def _codes_stem(identity: str) -> str:
-    return identity.removesuffix(".safetensors").removesuffix(".czt").removesuffix(".codes")
+    return identity.removesuffix(".ecdc").removesuffix(".safetensors").removesuffix(".czt").removesuffix(".codes")
 
 
 def _is_of_files(source: Source) -> bool:
@@ -197,4 +197,4 @@ def _common_folder(sources: Sequence[tuple[str, Source]]) -> str:
     return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else os.curdir
 
 
-__all__ = ["CODES_SUFFIX", "CodesEntry", "InputClip", "Inputs", "StandardInput", "open_audio", "open_codes"]
+__all__ = ["CODES_SUFFIXES", "CodesEntry", "InputClip", "Inputs", "StandardInput", "open_audio", "open_codes"]

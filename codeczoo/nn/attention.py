@@ -142,6 +142,19 @@ class Attention(nn.Module):
         qk = heads[:2] if rotation is None else rotation(heads[:2])
         return qk[0], qk[1], heads[2]
 
+    def attend(self, x: Tensor, seen: Tensor, attention_mask: AttentionMask) -> Tensor:
+        """Queries of x [B, T, dim] over keys and values of `seen` [B, S, dim] → [B, T, dim].
+
+        Both are projected by themselves, so that the last bits are those of PyTorch's attention of one to another.
+        """
+        inner = self.num_heads * self.head_dim
+        weight = self.in_proj.weight.split([inner, 2 * inner])
+        bias = (None, None) if self.in_proj.bias is None else self.in_proj.bias.split([inner, 2 * inner])
+        q = F.linear(x, weight[0], bias[0])
+        k, v = F.linear(seen, weight[1], bias[1]).unflatten(-1, (2, inner)).unbind(-2)
+        heads = (y.contiguous().unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (q, k, v))
+        return self.merge(attention_mask(*heads))
+
     def merge(self, x: Tensor) -> Tensor:
         """Heads [B, H, T, D] → [B, T, dim]."""
         return self.out_proj(x.transpose(1, 2).flatten(2))

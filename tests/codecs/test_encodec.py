@@ -348,6 +348,7 @@ def with_header(**changes: object) -> bytes:
         ({"nc": 0}, "0 codebooks"),
         ({"nc": 33}, "33 codebooks; encodec_24k has 1 to 32"),
         ({"nc": "2"}, "'2' codebooks"),
+        ({"lm": 1}, "lm must be true or false; it is 1"),
         ({"al": ...}, "must tell m, al and nc"),
     ],
 )
@@ -370,11 +371,6 @@ def test_other_broken_files_are_refused(tmp_path) -> None:
     (tmp_path / "broken.ecdc").write_bytes(golden)
     with pytest.raises(ValueError, match=r"broken\.ecdc: broken: a scale is not a positive number"):
         read_ecdc(tmp_path / "broken.ecdc")
-
-
-def test_the_language_model_is_refused_by_name() -> None:
-    with pytest.raises(NotImplementedError, match="language model"):
-        from_ecdc(with_header(lm=True))
 
 
 def test_only_whole_codes_of_one_clip_are_written() -> None:

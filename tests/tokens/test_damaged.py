@@ -3,6 +3,7 @@ memory that runs full. (A damage among the codes themselves is read as other cod
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,16 +16,23 @@ from codeczoo.base.arrays import read_npy
 from codeczoo.base.codes_file import CodesFile
 from codeczoo.codecs.formats.dac import DACFile
 from codeczoo.codecs.formats.ecdc import read_ecdc, to_ecdc
+from codeczoo.codecs.formats.encodec_lm import EncodecLM
 from codeczoo.tokens.formats import FORMS, Facts, Tokens, read_shard
 from tests.base.test_codes import multiscale, voiced
 from tests.support.fuzz import outcomes
+from tests.support.language_model import language_model
 from tests.support.small import codec_of
 from tests.support.sound import chirp
 
 
-def of_encodec(name: str) -> Codes:
+def of_encodec(name: str, samples: int = 20000) -> Codes:
     codec = codec_of(name, "small", torch.float32)
-    return codec.encode(chirp(20000, codec.sample_rate), codec.sample_rate, codec.codebook_choices[0])
+    return codec.encode(chirp(samples, codec.sample_rate), codec.sample_rate, codec.codebook_choices[0])
+
+
+@functools.cache
+def tiny_language_model() -> EncodecLM:
+    return language_model("encodec_24k", num_codebooks=4, dim=16, layers=1, heads=2, hidden=32, past=5)
 
 
 def written(codes: Codes, folder: Path) -> bytes:
@@ -59,6 +67,11 @@ FILES: dict[str, tuple[str, Callable[[Path], bytes], Callable[[Path], object]]] 
     "the header of codes": ("a.safetensors", lambda folder: written(multiscale(), folder), CodesFile.read),
     "ecdc": ("a.ecdc", lambda folder: to_ecdc(of_encodec("encodec_24k")), read_ecdc),
     "ecdc of 48 kHz": ("a.ecdc", lambda folder: to_ecdc(of_encodec("encodec_48k")), read_ecdc),
+    "ecdc, entropy-coded": (
+        "a.ecdc",
+        lambda folder: to_ecdc(of_encodec("encodec_24k", 3000), tiny_language_model()),
+        lambda path: read_ecdc(path, tiny_language_model()),
+    ),
     "an array of samples": ("a.npy", array, lambda path: np.array(read_npy(path))),
     "dac": ("a.dac", dac, DACFile.load),
     **{

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO, NamedTuple
 
 HEADER, MODEL, CLIP, DATA, END_OF_CLIP, END = b"CZT1", b"m", b"c", b"d", b"e", b"z"
@@ -48,6 +48,17 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+def read_varint(next_byte: Callable[[], bytes]) -> int:
+    """The way back of `varint`, from bytes one by one."""
+    value = 0
+    for place in range(MAX_VARINT_BYTES):
+        (byte,) = next_byte()
+        value |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return value
+    raise CztError(f"a number of more than {MAX_VARINT_BYTES} bytes")
+
+
 class Fields:
     """Reads a payload from its start, field by field."""
 
@@ -62,13 +73,7 @@ class Fields:
         return self.payload[self.at - count : self.at]
 
     def varint(self) -> int:
-        value = 0
-        for place in range(MAX_VARINT_BYTES):
-            (byte,) = self.take(1)
-            value |= (byte & 0x7F) << 7 * place
-            if byte < 0x80:
-                return value
-        raise CztError(f"a number of more than {MAX_VARINT_BYTES} bytes")
+        return read_varint(lambda: self.take(1))
 
     def text(self) -> str:
         return self.take(self.varint()).decode()
@@ -140,15 +145,15 @@ class ChunkReader:
 
     def _length(self, head: bytes) -> tuple[bytes, int]:
         """The bytes before the payload, and its length."""
-        size, place = 0, 0
-        while place < MAX_VARINT_BYTES:
+        before = bytearray(head)
+
+        def next_byte() -> bytes:
             byte = self._take(1)
-            head += byte
-            size |= (byte[0] & 0x7F) << 7 * place
-            if byte[0] < 0x80:
-                return head, size
-            place += 1
-        raise CztError(f"the length of a chunk has more than {MAX_VARINT_BYTES} bytes")
+            before.extend(byte)
+            return byte
+
+        size = read_varint(next_byte)
+        return bytes(before), size
 
     def _take(self, count: int, may_end: bool = False) -> bytes:
         parts, left = [], count

@@ -8,9 +8,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from codeczoo.czt.chunks import CLIP, DATA, END, END_OF_CLIP, HEADER, MODEL, ChunkReader, CztError, Fields
-from codeczoo.czt.coding import Model
-from codeczoo.czt.content import CztClip, CztHeader, read_block, read_clip_head
+from codeczoo.czt.chunks import DATA, Chunk, ChunkReader, CztError, Fields
+from codeczoo.czt.content import CztClip, CztHeader, read_block
+from codeczoo.czt.walk import Section, walk
 
 
 class _Block(NamedTuple):
@@ -21,18 +21,12 @@ class _Block(NamedTuple):
 
 
 @dataclass
-class _Section:
-    header: CztHeader
-    model: Model | None = None
-
-
-@dataclass
 class IndexedClip:
     """A clip of a file: all but its codes (`clip.rows` is empty)."""
 
     clip: CztClip
-    section: _Section = field(repr=False)
-    blocks: list[_Block] = field(default_factory=list, repr=False)
+    section: Section = field(repr=False)
+    blocks: list[_Block] = field(repr=False)
 
     @property
     def header(self) -> CztHeader:
@@ -40,46 +34,24 @@ class IndexedClip:
 
     @property
     def frames(self) -> int:
-        return self.blocks[-1].start + self.blocks[-1].frames if self.blocks else 0
+        return self.clip.frames
 
 
 class CztIndex:
     """The clips of an open file that can seek: `index.clips`, and the codes of a stretch by `index.read`.
 
-    Check sums are compared when codes are read. What lies behind a damaged head is not found: that is an error here.
+    Check sums of codes are compared when the codes are read. All else that `read_czt` refuses is refused here.
+
+    Raises:
+        CztError: a damaged file, or one that is cut short.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.clips: list[IndexedClip] = []
-        reader, section, ended = ChunkReader(file), None, True
         file.seek(0)
-        while (part := reader.read(skip=(DATA,))) is not None:
-            fields = Fields(part.payload)
-            if part.kind == HEADER:
-                if not ended:
-                    raise CztError(f"a header at byte {part.offset}, before the end of the section")
-                section, ended = _Section(CztHeader.from_json(part.payload)), False
-            elif section is None:
-                raise CztError(f"no header at byte {part.offset}")
-            elif part.kind == MODEL:
-                section.model = Model.from_bytes(part.payload, section.header.codebook_sizes)
-            elif part.kind == CLIP:
-                self.clips.append(IndexedClip(read_clip_head(fields), section))
-            elif part.kind == DATA and self.clips:
-                clip = self.clips[-1]
-                clip.blocks.append(_Block(part.offset, part.number, clip.frames, fields.varint()))
-            elif part.kind == END_OF_CLIP and self.clips:
-                frames, samples = fields.varint() - 1, fields.varint() - 1
-                last = self.clips[-1]
-                last.clip = replace(last.clip, frames=frames, num_samples=samples)
-            elif part.kind == END:
-                ended = True
-        if not ended or section is None:
-            raise CztError("cut short: the end of the section is missing" if section else "an empty file")
-        for i, clip in enumerate(self.clips):
-            if clip.frames != clip.clip.frames:
-                raise CztError(f"clip {i} has {clip.frames} of {clip.clip.frames} frames")
+        reader = ChunkReader(file)
+        chunks = iter(lambda: reader.read(skip=(DATA,)), None)
+        self.clips = [IndexedClip(one.clip, one.section, one.blocks) for one in walk(chunks, _placed)]
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -115,3 +87,8 @@ class CztIndex:
         whole = start == 0 and stop == found.frames
         samples = found.clip.num_samples if whole else -1
         return replace(found.clip, rows=rows, frames=stop - start, num_samples=samples)
+
+
+def _placed(section: Section, part: Chunk, fields: Fields, start: int) -> tuple[int, _Block]:
+    frames = fields.varint()
+    return frames, _Block(part.offset, part.number, start, frames)

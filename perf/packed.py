@@ -8,7 +8,7 @@ and compared. Made sets have 10 matrices of a million values, a scale a matrix b
 `--weights` adds trained ones, of any checkpoint, matrices and kernels of 4096 values and more. int8 is by absmax, a row
 or a tensor; "predicted" is `codeczoo pack --predict`. Times are wall seconds and, in brackets, CPU seconds of all
 threads: on a machine that does other work too, the latter are what repeats. `--load` compares load_codec of the plain
-and the packed file, the fastest of five each.
+and the packed file, in turn, the fastest of `--runs` each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import filecmp
 import logging
+import math
 import os
 import tempfile
 import time
@@ -113,19 +114,18 @@ def times(gigabytes: float, folder: Path) -> Iterator[str]:
         yield f"| {kind} | " + " | ".join(row) + " |"
 
 
-def loads(name: str, folder: Path) -> Iterator[str]:
+def loads(name: str, folder: Path, runs: int) -> Iterator[str]:
     plain, packed = folder / "plain.safetensors", folder / "packed.safetensors"
     export_safetensors(load_codec(name, "random", device="cpu"), plain)
     pack(plain, packed)
-    found = []
-    for path in (plain, packed):
-        runs = []
-        for _ in range(5):
+    best = {path: (math.inf, math.inf) for path in (plain, packed)}
+    for _ in range(runs):
+        for path, (least_cpu, least_wall) in best.items():  # in turn, so that both find the machine alike
             wall, cpu = time.perf_counter(), time.process_time()
             load_codec(name, path, device="cpu")
-            runs.append((time.process_time() - cpu, time.perf_counter() - wall))
-        found.append((min(cpu for cpu, _ in runs), min(wall for _, wall in runs)))
-    (plain_cpu, plain_wall), (packed_cpu, packed_wall) = found
+            took = (time.process_time() - cpu, time.perf_counter() - wall)
+            best[path] = (min(took[0], least_cpu), min(took[1], least_wall))
+    (plain_cpu, plain_wall), (packed_cpu, packed_wall) = best.values()
     yield (
         f"load_codec of {name} ({plain.stat().st_size / 1e6:.0f} MB): plain {plain_wall:.2f} s ({plain_cpu:.2f}), "
         f"packed {packed_wall:.2f} s ({packed_cpu:.2f}), {packed_wall / plain_wall:.2f} times as long"
@@ -138,11 +138,13 @@ def main() -> None:
     parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=PATH")
     parser.add_argument("--gigabytes", type=float, default=0.0, help="of the files that are timed (default: none)")
     parser.add_argument("--load", nargs="*", default=[], metavar="CODEC")
+    parser.add_argument("--runs", type=int, default=20, help="of each load (20); the fastest counts")
+    parser.add_argument("--no-ratios", action="store_true", help="leave out the first table")
     args = parser.parse_args()
     sets = {kind: made(kind) for kind in ("gauss", "laplace", "student5")}
     sets |= {name: trained(path) for name, _, path in (text.partition("=") for text in args.weights)}
     with tempfile.TemporaryDirectory() as place:
-        for line in ratios(sets, Path(place)):
+        for line in () if args.no_ratios else ratios(sets, Path(place)):
             print(line, flush=True)
         if args.gigabytes:
             print()
@@ -150,7 +152,7 @@ def main() -> None:
                 print(line, flush=True)
         for name in args.load:
             print()
-            for line in loads(name, Path(place)):
+            for line in loads(name, Path(place), args.runs):
                 print(line, flush=True)
     print(f"\n{os.cpu_count()} cores, load averages {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
 

@@ -16,8 +16,10 @@ Bits are moved, not computed with: NaN, -0 and infinity come back as they were.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,7 @@ SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16
          "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}  # fmt: skip
 ROTATED = ("BF16", "F32")  # in whose upper half the exponent's lowest bit and the sign change places
 
-HIGH_BIT, LOW_BITS = np.uint64(0x8080808080808080), np.uint64(0x7F7F7F7F7F7F7F7F)  # of eight bytes
+TILE = 1 << 16  # values that are put together at once: they stay in the processor's cache
 
 PROBE = 1 << 16  # bytes from the middle of a plane by which it is judged
 LEAST_GAIN = 0.985
@@ -58,6 +60,7 @@ class Coder:
         self._compressor = self._zstd.ZstdCompressor(compression_params=tuned)
         self._hasty = self._zstd.ZstdCompressor(level=HASTY, **options)
         self._decompressor = self._zstd.ZstdDecompressor()
+        self._room = np.empty(0, np.uint8)
 
     def encode(self, plane: Bytes) -> bytes:
         """A plane as a frame, in which it is as it was where coding would gain too little."""
@@ -68,23 +71,43 @@ class Coder:
         middle = plane[max(len(plane) - PROBE, 0) // 2 :][:PROBE]
         return len(self._compressor.compress(middle.data)) <= LEAST_GAIN * len(middle)
 
-    def decode(self, frame: Bytes, size: int) -> Bytes:
-        """The plane of `size` bytes.
+    def decode(self, frame: Bytes, plane: Bytes) -> None:
+        """Fill a plane.
 
         Raises:
             ValueError: it is damaged.
         """
         try:
             about = self._zstd.get_frame_parameters(frame.data)
-            # A damaged frame may claim any size, which would be allocated before it is found out.
-            if about.content_size != size or not about.has_checksum:
+            # Only a frame of the plane's very size is decoded in one go, with its checksum.
+            if about.content_size != len(plane) or not about.has_checksum:
                 raise ValueError("a plane of another size")
-            plane = np.frombuffer(self._decompressor.decompress(frame.data, max_output_size=size), np.uint8)
+            reader = self._decompressor.stream_reader(frame.data)
+            if reader.readinto(plane.data) != len(plane) or reader.read(1):
+                raise ValueError("a plane of another size")
         except self._zstd.ZstdError as error:
             raise ValueError(f"a plane that zstd cannot read: {error}") from None
-        if len(plane) != size:
-            raise ValueError("a plane of another size")
-        return plane
+
+    def room(self, size: int) -> Bytes:
+        """Bytes that are free until the next call: memory that is new costs more than what is done with it."""
+        if len(self._room) < size:
+            self._room = np.empty(size, np.uint8)
+        return self._room[:size]
+
+
+_own = threading.local()
+
+
+def coder() -> Coder:
+    """This thread's coder.
+
+    Raises:
+        ImportError: no extra [packed].
+    """
+    if not hasattr(_own, "coder"):
+        _own.coder = Coder()
+    found: Coder = _own.coder
+    return found
 
 
 def package() -> ModuleType:
@@ -102,11 +125,11 @@ def package() -> ModuleType:
 
 def frames_of(block: Bytes, kind: str) -> list[bytes]:
     """A block's bytes as frames, one a plane."""
-    coder, planes = Coder(), split(block, kind)
-    if kind == "F32" and not any(coder.gains(plane) for plane in planes[2:]):
+    own, planes = coder(), split(block, kind)
+    if kind == "F32" and not any(own.gains(plane) for plane in planes[2:]):
         lower = np.ascontiguousarray(block.view("<u2")[::2]).view(np.uint8)
         planes = [*planes[:2], lower]  # is put together sooner
-    return [coder.encode(plane) for plane in planes]
+    return [own.encode(plane) for plane in planes]
 
 
 def fill(block: Bytes, frames: Sequence[Bytes], kind: str) -> None:
@@ -115,10 +138,15 @@ def fill(block: Bytes, frames: Sequence[Bytes], kind: str) -> None:
     Raises:
         ValueError: a frame is damaged.
     """
-    coder, count = Coder(), len(block) // SIZES[kind]
-    together = [1] * SIZES[kind] if len(frames) == SIZES[kind] else TOGETHER
-    planes = [coder.decode(frame, width * count) for frame, width in zip(frames, together, strict=True)]
-    join(planes, kind, block)
+    own, size = coder(), SIZES[kind]
+    widths = [1] * size if len(frames) == size else TOGETHER
+    room = block if size == 1 else own.room(len(block))
+    ends = np.cumsum(widths) * (len(block) // size)
+    planes = np.split(room, ends[:-1])
+    for frame, plane in zip(frames, planes, strict=True):
+        own.decode(frame, plane)
+    if size > 1:
+        join(planes, kind, block)
 
 
 def split(raw: Bytes, kind: str) -> list[Bytes]:
@@ -142,32 +170,36 @@ def join(planes: Sequence[Bytes], kind: str, out: Bytes) -> None:
     if size == 1:
         out[:] = planes[0]
         return
-    columns = out.reshape(-1, size)
     if kind in ROTATED:
-        higher, lower = _exchanged(planes[0], planes[1])
-        upper = higher.astype(np.uint16)
-        upper <<= 8
-        upper |= lower
-        out.view("<u2")[size // 2 - 1 :: size // 2] = upper
-        planes, size = planes[2:], size - 2
-        if len(planes) == 1:
-            out.view("<u2")[::2] = planes[0].view("<u2")
-            return
+        _join_rotated(planes, out, size)
+        return
+    columns = out.reshape(-1, size)
     for byte, plane in zip(reversed(range(size)), planes, strict=True):
         columns[:, byte] = plane
 
 
-def _exchanged(exponent: Bytes, signed: Bytes) -> tuple[Bytes, Bytes]:
-    """Exponents, and signs with mantissas → the two upper bytes of floats; eight values at a time."""
-    count = len(exponent)
-    if missing := -count % 8:
-        exponent, signed = (np.concatenate([plane, plane[:1].repeat(missing)]) for plane in (exponent, signed))
-    exponents, signs = exponent.view(np.uint64), signed.view(np.uint64)
-    higher = (exponents >> np.uint64(1)) & LOW_BITS
-    higher |= signs & HIGH_BIT
-    lower = (exponents << np.uint64(7)) & HIGH_BIT
-    lower |= signs & LOW_BITS
-    return higher.view(np.uint8)[:count], lower.view(np.uint8)[:count]
+def _join_rotated(planes: Sequence[Bytes], out: Bytes, size: int) -> None:
+    """`join` for BF16 and F32: in whole words, each plane brought to its place and added."""
+    words = out.view(f"<i{size}")
+    exponent, signed, *low = planes
+    bits = 8 * (size - 2)  # below the mantissa's upper 7
+    parts: list[tuple[NDArray[Any], int]] = [(exponent, bits + 7)]
+    if len(low) == 1:
+        parts.append((low[0].view("<u2"), 0))
+    else:
+        parts += [(plane, 8 * byte) for byte, plane in zip(reversed(range(size - 2)), low, strict=True)]
+    room = np.empty(min(TILE, len(words)), words.dtype)
+    no_exponent = words.dtype.type(~(0xFF << bits + 7))
+    for start in range(0, len(words), TILE):
+        word = words[start : start + TILE]
+        word[:] = signed.view(np.int8)[start : start + TILE]  # the sign is spread over all upper bits
+        word <<= bits
+        word &= no_exponent
+        other = room[: len(word)]
+        for plane, shift in parts:
+            other[:] = plane[start : start + TILE]
+            other <<= shift
+            word |= other
 
 
 def delta(raw: Bytes, row: int) -> Bytes:

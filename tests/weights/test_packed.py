@@ -141,10 +141,10 @@ def test_any_zstd_reads_a_plane_and_a_frame_cannot_ask_for_memory() -> None:
     coded = Coder().encode(plane)
     assert len(coded) < 25000 and zstandard.ZstdDecompressor().decompress(coded) == plane.tobytes()
     with pytest.raises(ValueError, match="a plane of another size"):
-        Coder().decode(np.frombuffer(coded, np.uint8), 50001)
+        Coder().decode(np.frombuffer(coded, np.uint8), np.empty(50001, np.uint8))
     huge = zstandard.ZstdCompressor().compress(bytes(1 << 26))  # 64 MiB in a few kB
     with pytest.raises(ValueError, match="a plane of another size"):
-        Coder().decode(np.frombuffer(huge, np.uint8), 50000)
+        Coder().decode(np.frombuffer(huge, np.uint8), np.empty(50000, np.uint8))
 
 
 # -- loading --------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def loads(name: str, folder: Path, runs: int) -> Iterator[str]:
     plain, packed = folder / "plain.safetensors", folder / "packed.safetensors"
     export_safetensors(load_codec(name, "random", device="cpu"), plain)
     pack(plain, packed)
-    best = {path: (math.inf, math.inf) for path in (plain, packed)}
+    best = dict.fromkeys((plain, packed), (math.inf, math.inf))
     for _ in range(runs):
         for path, (least_cpu, least_wall) in best.items():  # in turn, so that both find the machine alike
             wall, cpu = time.perf_counter(), time.process_time()

@@ -292,7 +292,8 @@ class BaseCodec(CodecInside):
         return import_module("codeczoo.registry").from_pretrained(source, cls, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the codec into a folder: weights as safetensors, config.json and a model card.
+        """Write the codec into a folder: weights as safetensors, config.json and a model card. Files that are there
+        under these names are replaced.
 
         Raises:
             ValueError: the codec has no weights.

@@ -40,11 +40,7 @@ LICENCES = {
 
 
 def save_pretrained(codec: BaseCodec, folder: str | Path) -> None:
-    """Write a codec as `from_pretrained` reads it. Files of these names that are there are replaced.
-
-    Raises:
-        ValueError: a codec without weights.
-    """
+    """See `BaseCodec.save_pretrained`."""
     if not codec.state_dict():
         raise ValueError(f"{codec.name} has no weights: there is nothing to save")
     folder = Path(folder)
@@ -63,18 +59,7 @@ def push_to_hub(
     commit_message: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Upload what `save_pretrained` writes to a repository of the hub, which is made if it is not there.
-
-    Args:
-        repo: "owner/name". private: None = as the owner's default. revision: a branch that exists; None = main.
-
-    Returns:
-        The address of the commit.
-
-    Raises:
-        ValueError: a codec without weights.
-        huggingface_hub.errors.HfHubHTTPError: not logged in, or no right to write there.
-    """
+    """See `BaseCodec.push_to_hub`."""
     api = HfApi(endpoint=constants.ENDPOINT, token=token)
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(codec, folder)

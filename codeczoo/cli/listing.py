@@ -23,22 +23,31 @@ examples:
   %(prog)s
   %(prog)s 'dac_*'
   %(prog)s --format json | jq '.[] | select(.causal) | .name'
+  %(prog)s --separators
 
-exit code: 0; 1 where no codec matches.
+exit code: 0; 1 where none matches.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "All codecs: rates, codebooks, size, licence, and other names of the same weights."
+    parser.description = (
+        "All codecs: rates, codebooks, size, licence, and other names of the same weights; or all separators."
+    )
     parser.epilog = EPILOG
     parser.add_argument("pattern", nargs="?", default="*", help="a glob such as 'dac_*' (default: all)")
     parser.add_argument("--format", choices=("text", "md", "json"), default="text", help="default: text")
+    parser.add_argument(
+        "--separators", action="store_true", help="the networks of `codeczoo separate` in place of the codecs"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from codeczoo.base.catalogue import list_codecs
 
+    if args.separators:
+        sys.stdout.write(_separators(args.pattern, args.format) + "\n")
+        return 0
     names = list_codecs(args.pattern)
     if not names:
         raise KeyError(f"no codec matches {args.pattern!r}; `codeczoo list` shows all")
@@ -91,17 +100,51 @@ def codec_table(infos: Sequence[CodecInfo], markdown: bool = False) -> str:
         ]
         for info in infos
     ]
+    return _table(head, rows, [() if markdown else info.also for info in infos], markdown)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], also: Sequence[Sequence[str]], markdown: bool) -> str:
+    """Rows under a head, each with a line of its other names in `also`, which Markdown leaves out."""
     if markdown:
         return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     text = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
     lines = text[:1]
-    for info, line in zip(infos, text[1:], strict=True):
+    for names, line in zip(also, text[1:], strict=True):
         lines.append(line)
-        if info.also:
-            also = f"also: {', '.join(info.also)}"
-            lines += textwrap.wrap(also, WIDTH, initial_indent="  ", subsequent_indent=" " * len("  also: "))
+        if names:
+            names_line = f"also: {', '.join(names)}"
+            lines += textwrap.wrap(names_line, WIDTH, initial_indent="  ", subsequent_indent=" " * len("  also: "))
     return "\n".join(lines)
+
+
+def _separators(pattern: str, form: str) -> str:
+    from codeczoo.separation.registry import list_separators, separators
+
+    found = [separators()[name] for name in list_separators(pattern)]
+    if not found:
+        raise KeyError(f"no separator matches {pattern!r}; `codeczoo list --separators` shows all")
+    if form == "json":
+        facts = [
+            {
+                "name": one.name,
+                "aliases": one.aliases,
+                "sample_rate": one.network["sample_rate"],
+                "stems": one.network["sources"],
+                "description": one.description,
+                "paper": one.paper,
+                "weights": str(one.weights),
+                "weights_licence": one.weights_licence,
+            }
+            for one in found
+        ]
+        return json.dumps(facts, indent=2)
+    head = ["name", "rate (Hz)", "stems", "weights licence"]
+    rows = [
+        [one.name, str(one.network["sample_rate"]), ", ".join(one.network["sources"]), one.weights_licence]
+        for one in found
+    ]
+    return _table(head, rows, [one.aliases for one in found], form == "md")
 
 
 def family_table(infos: Sequence[CodecInfo]) -> str:

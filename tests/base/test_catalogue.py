@@ -44,6 +44,36 @@ def test_every_alias_leads_to_its_own_codec() -> None:
             assert copy.repo is None or copy.repo in codec_info(name).aliases
 
 
+# Names that other projects give the same weights: converted copies on the hub, codec.cpp's architectures, file stems.
+OTHERS_NAMES = {
+    "mlx-community/snac_24khz": "snac_24khz",
+    "onnx-community/snac_24khz-ONNX": "snac_24khz",
+    "mlx-community/encodec-24khz-float32": "encodec_24k",
+    "mlx-community/encodec-48khz-float32": "encodec_48k",
+    "mlx-community/descript-audio-codec-44khz": "dac_44k",
+    "mlx-community/S3TokenizerV2": "s3tokenizer_v2_25hz",
+    "mlx-community/S3TokenizerV3": "s3tokenizer_v3_25hz",
+    "mlx-community/MOSS-Audio-Tokenizer-Nano": "moss_audio_tokenizer_nano",
+    "mlx-community/higgs-audio-v2-tokenizer": "higgs_audio_v2",
+    "kyutai/moshiko-pytorch-bf16": "mimi",
+    "chatterbox_s3t": "s3tokenizer_v2_25hz",
+    "moss_audio": "moss_audio_tokenizer_24k",
+    "nemo_nano_codec": "nanocodec_0k6bps_12hz",
+    "distill_neucodec": "distill_neucodec_24k",
+    "qwen3_tts_tokenizer": "qwen3_tts_tokenizer_12hz",
+    "xy_tokenizer": "xy_tokenizer_16k",
+    "xcodec2": "xcodec2_16k",
+    "wavtokenizer_large_speech_320_v2": "wavtokenizer_large_speech_75",
+    "SparkAudio/Spark-TTS-0.5B": "bicodec",
+    "Alethia/BigCodec": "bigcodec_1k",
+}
+
+
+@pytest.mark.parametrize(("theirs", "ours"), OTHERS_NAMES.items())
+def test_names_of_other_projects_lead_to_the_codec(theirs: str, ours: str) -> None:
+    assert find_variant(theirs).name == ours
+
+
 def test_what_is_pinned_is_pinned_in_full() -> None:
     """A revision is a whole commit, a sha256 whole or eight digits of a file's name; no file has a size beside it."""
     pinned = 0

@@ -17,6 +17,7 @@ import pytest
 
 from codeczoo import __version__, codec_info, list_codecs
 from codeczoo.cli import main
+from codeczoo.separation import list_separators
 from tests.support.command_line import COMMAND, ENVIRONMENT
 
 NAMES_OF_CODEC_SUPERB = (Path(__file__).parent.parent / "golden" / "superb_names.txt").read_text().split()
@@ -41,6 +42,18 @@ def test_list_in_other_forms(capsys: pytest.CaptureFixture[str]) -> None:
     assert [info["name"] for info in infos] == ["dac_16k", "dac_24k", "dac_44k", "dac_44k_16kbps"]
     assert main(["list", "mimi", "--format", "md"]) == 0
     assert capsys.readouterr().out.startswith("| name |")
+
+
+def test_list_of_separators(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--separators"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:] if not line.startswith(" ")] == list_separators()
+    assert "  also: adefossez/HTDemucs, 955717e8" in lines
+    assert main(["list", "htdemucs_6s", "--separators", "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert len(found["stems"]) == 6 and found["sample_rate"] == 44100
+    assert main(["list", "hdemucs*", "--separators", "--format", "md"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_every_name_of_codec_superb_is_taken_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +115,7 @@ def test_facts_come_without_torch(arguments: list[str]) -> None:
     ("arguments", "message"),
     [
         (["list", "nothing*"], "no codec matches 'nothing*'; `codeczoo list` shows all"),
+        (["list", "dac*", "--separators"], "no separator matches 'dac*'"),
         (["info", "mimmi"], "did you mean 'mimi'"),
         (["info", "qqqq"], "no codec is called 'qqqq'; `codeczoo list` (or list_codecs()) shows all names"),
     ],

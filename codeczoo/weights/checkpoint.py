@@ -37,10 +37,15 @@ Reader = Callable[[Path], Mapping[str, Any]]  # of a file format in which only o
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's tensors, by entry and key, and the plain values beside them."""
+    """A checkpoint's tensors, by entry and key, and the plain values beside them.
+
+    Attributes:
+        private: the tensors are in memory that nothing else uses, neither a file nor the caller: a model may keep them.
+    """
 
     candidates: Mapping[str, Mapping[str, Tensor]]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    private: bool = False
 
 
 def read_checkpoint(path: str | Path, readers: Mapping[str, Reader] | None = None) -> Checkpoint:
@@ -290,7 +295,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
             metadata = dict(file.metadata() or {})
             if is_packed(metadata):
                 tensors, metadata = read_packed(path)
-                return Checkpoint({WHOLE_FILE: restored(tensors, metadata)}, metadata)
+                return Checkpoint({WHOLE_FILE: restored(tensors, metadata)}, metadata, private=True)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return Checkpoint({WHOLE_FILE: restored(tensors, metadata)}, metadata)
     except (SafetensorError, ValueError, OSError) as error:

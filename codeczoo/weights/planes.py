@@ -198,7 +198,8 @@ def _join_rotated(planes: Sequence[Bytes], out: Bytes, size: int) -> None:
         other = room[: len(word)]
         for plane, shift in parts:
             other[:] = plane[start : start + TILE]
-            other <<= shift
+            if shift:
+                other <<= shift
             word |= other
 
 

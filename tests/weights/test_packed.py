@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from codeczoo.weights.export import export_safetensors
 from codeczoo.weights.int8 import restored
@@ -19,7 +21,8 @@ from codeczoo.weights.load import load_weights
 from codeczoo.weights.packed import DTYPES, PackedFile, pack, read_packed, unpack
 from codeczoo.weights.planes import SIZES, Coder, delta, join, split, undo_delta
 from tests.support.command_line import run
-from tests.support.small import codec_of, small_variant
+from tests.support.small import ROOTS, codec_of, small_variant
+from tests.support.sound import chirp
 from tests.support.tiny_codec import tiny
 
 pytest.importorskip("zstandard", reason="the extra [packed] is not installed")
@@ -159,6 +162,58 @@ def test_a_codec_loads_from_it_and_its_weights_are_the_plain_files(files: tuple[
     load_weights(other, packed)
     assert all(torch.equal(other.state_dict()[key], tensor) for key, tensor in one.state_dict().items())
     assert one.weights_hash == other.weights_hash == hashlib.sha256(plain.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["encodec_24k", "mimi", "dac_44k"])
+def test_a_model_keeps_the_tensors_that_were_unpacked(name: str, files: tuple[Path, Path]) -> None:
+    """They are its own: apart from each other, and from the file."""
+    plain, packed = files
+    codec = codec_of(name, "small", torch.float32)
+    export_safetensors(codec, plain)
+    pack(plain, packed)
+    other = small_variant(name).build().eval()
+    load_weights(other, packed)
+    packed.write_bytes(bytes(packed.stat().st_size))
+    wanted = codec.state_dict()
+    places = {key: (tensor.data_ptr(), tensor.nbytes) for key, tensor in other.state_dict().items()}
+    ends = sorted(places.values())
+    assert all(start + size <= after for (start, size), (after, _) in itertools.pairwise(ends))
+    assert all(torch.equal(tensor, wanted[key]) for key, tensor in other.state_dict().items())
+    audio = chirp(6000, codec.sample_rate)
+    codes = other.encode(audio, codec.sample_rate)
+    assert torch.equal(codes.codes, codec.encode(audio, codec.sample_rate).codes)
+    assert torch.equal(other.decode(codes).waveform, codec.decode(codes, allow_other_weights=True).waveform)
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_nothing_but_a_model_itself_refers_to_its_tensors(name: str) -> None:
+    """So `load_weights` may replace them. (An LSTM has a list of its own, which PyTorch keeps up.)"""
+    model = small_variant(name).build()
+    own = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values() if tensor.numel()}
+    for path, module in model.named_modules():
+        held = {key: value for key, value in vars(module).items() if key not in ("_parameters", "_buffers", "_modules")}
+        held.pop("_flat_weights", None)
+        held |= {key: module._buffers[key] for key in module._non_persistent_buffers_set}
+        for key, tensor in tensors_in(held, key=path):
+            assert tensor.untyped_storage().data_ptr() not in own, key
+
+
+def tensors_in(tree: object, key: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """All tensors that attributes of an object lead to, but those of modules."""
+    if isinstance(tree, Tensor):
+        if tree.numel():
+            yield key, tree
+    elif depth < 5 and not isinstance(tree, nn.Module | type):
+        inside = vars(tree) if hasattr(tree, "__dict__") else tree
+        items = (
+            inside.items()
+            if isinstance(inside, dict)
+            else enumerate(inside)
+            if isinstance(inside, list | tuple)
+            else ()
+        )
+        for name, value in items:
+            yield from tensors_in(value, f"{key}.{name}", depth + 1)
 
 
 def tiny_weights() -> dict[str, Tensor]:

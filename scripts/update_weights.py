@@ -10,6 +10,7 @@ from typing import Any
 
 from codeczoo.base.catalogue import variants
 from codeczoo.base.variant import Variant, WeightsSource
+from codeczoo.codecs.formats.encodec_lm import language_models
 from codeczoo.separation.registry import separators
 
 PAGE = Path(__file__).parent.parent / "docs" / "weights.md"
@@ -24,9 +25,10 @@ PINS = {  # the strongest first
 
 
 def own_variants() -> list[Variant]:
-    """The codecs and separators of this package that have weights, by name."""
+    """The codecs, separators and EnCodec's language models of this package that have weights, by name."""
     codecs = (one for one in variants().values() if one.defined_in.startswith("configs/"))
-    return sorted((one for one in (*codecs, *separators().values()) if one.weights), key=lambda one: one.name)
+    everything = (*codecs, *separators().values(), *language_models().values())
+    return sorted((one for one in everything if one.weights), key=lambda one: one.name)
 
 
 def files_of(source: WeightsSource) -> Iterator[Mapping[str, Any]]:

@@ -86,8 +86,13 @@ def make(package: types.SimpleNamespace, name: str) -> None:
     )  # fmt: skip
     codec.get_lm_model, codec.encode = lambda: lm, lambda x: frames
     data = package.compress.compress(codec, torch.zeros(2 if stereo else 1, samples), use_lm=True)
-    heard = []
-    codec.decode = lambda found: heard.extend(found) or torch.zeros(1, 1, 1)
+    heard: list[Any] = []
+
+    def keep(found: list[Any]) -> torch.Tensor:
+        heard.extend(found)
+        return torch.zeros(1, 1, 1)
+
+    codec.decode = keep
     package.compress.MODELS[codec.name] = lambda: codec
     package.compress.decompress(data)
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(heard, frames, strict=True)), "it does not read itself"

@@ -142,7 +142,7 @@ class Attention(nn.Module):
         qk = heads[:2] if rotation is None else rotation(heads[:2])
         return qk[0], qk[1], heads[2]
 
-    def attend(self, x: Tensor, seen: Tensor, attention_mask: AttentionMask) -> Tensor:
+    def attend_to(self, x: Tensor, seen: Tensor, attention_mask: AttentionMask) -> Tensor:
         """Queries of x [B, T, dim] over keys and values of `seen` [B, S, dim] → [B, T, dim].
 
         Both are projected by themselves, so that the last bits are those of PyTorch's attention of one to another.

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,7 +31,6 @@ FORMAT = "codeczoo packed 1"
 BLOCK = 1 << 20  # values
 WRITTEN_AT_ONCE = 16  # blocks
 MAX_THREADS = 8
-ALIGNMENT = 64  # bytes, of tensors in memory
 DTYPES = {"BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "F8_E4M3": torch.float8_e4m3fn,
           "F8_E5M2": torch.float8_e5m2, "U16": torch.uint16, "I16": torch.int16, "F16": torch.float16,
           "BF16": torch.bfloat16, "U32": torch.uint32, "I32": torch.int32, "F32": torch.float32, "U64": torch.uint64,
@@ -217,18 +215,11 @@ class PackedFile:
         return self.tensors([name])[name]
 
     def tensors(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Several tensors (None = all), as `tensor` gives them; decoded by several threads.
-
-        They lie in one stretch of memory, which is free again when the last of them is: for new memory in large pages
-        the system takes a quarter of the time.
-        """
-        wanted = {name: self.entries[name] for name in (self.entries if names is None else names)}
-        sizes = [entry.values * SIZES[entry.dtype] for entry in wanted.values()]
-        ends = list(accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes))
-        memory = np.empty(ends[-1] if ends else 0, np.uint8)
+        """Several tensors (None = all), as `tensor` gives them; decoded by several threads."""
         found, jobs = {}, []
-        for (name, entry), size, start in zip(wanted.items(), sizes, [0, *ends[:-1]], strict=True):
-            raw, own = self._blocks(name, 0, entry.values, memory[start : start + size])
+        for name in self.entries if names is None else names:
+            entry = self.entries[name]
+            raw, own = self._blocks(name, 0, entry.values)
             found[name] = _typed(raw, entry.dtype).view(entry.shape)
             jobs += own
         self._run(jobs)
@@ -259,15 +250,14 @@ class PackedFile:
                 self._run(jobs)
                 out.write(raw.data)
 
-    def _blocks(
-        self, name: str, start: int, stop: int, out: Bytes | None = None
-    ) -> tuple[Bytes, list[Callable[[], None]]]:
-        """Room for the blocks from the one that begins at value `start` to the one that holds the last before `stop`
-        (`out`, if given), and what fills it."""
+    def _blocks(self, name: str, start: int, stop: int) -> tuple[Bytes, list[Callable[[], None]]]:
+        """Room for the blocks from the one that begins at value `start` to the one that holds the last before `stop`,
+        and what fills it."""
         entry, size = self.entries[name], SIZES[self.entries[name].dtype]
         first, last = start // entry.block, -(-stop // entry.block)
-        if out is None:
-            out = np.empty((min(last * entry.block, entry.values) - first * entry.block) * size, np.uint8)
+        # NumPy would ask for large pages from 4 MB on, which the system is slow to make where memory is scattered.
+        count = min(last * entry.block, entry.values) - first * entry.block
+        out: Bytes = torch.empty(count * size, dtype=torch.uint8).numpy()
         place = self._places[name][0] + sum(map(sum, entry.planes[:first]))
         jobs: list[Callable[[], None]] = []
         for number in range(first, last):

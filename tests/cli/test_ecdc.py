@@ -61,7 +61,11 @@ def test_a_folder_there_and_back(recordings: Path, tmp_path: Path) -> None:
 
 
 def test_entropy_coded_there_and_back(
-    recordings: Path, lm_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recordings: Path,
+    lm_weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lm = ("--lm-weights", lm_weights)
     encode = ("encode", recordings / "a.wav", *CODEC, "-o", tmp_path / "a.ecdc", "--lm", *lm)
@@ -76,6 +80,13 @@ def test_entropy_coded_there_and_back(
     assert run(*encode, "--json") == 0  # it is kept, and told of
     kept = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert kept["frames"] == codes.codes.shape[-1]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    language_model.cache_clear()
+    assert run("decode", tmp_path / "a.ecdc", "--weights", "random", "--quiet", "-o", tmp_path / "b.wav") == 3
+    error = capsys.readouterr().err
+    assert "the language model that entropy-codes encodec_24k's codes cannot be had" in error
+    assert "the network is off" in error and not (tmp_path / "b.wav").exists()
 
 
 def test_without_the_language_model_nothing_is_begun(

@@ -66,7 +66,7 @@ class PostNormLayer(nn.Module):
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
         mask = AttentionMask(torch.ones(1, 1, 1, seen.shape[1], dtype=torch.bool, device=seen.device))
-        x = self.norm1(x + self.attention.attend(x, seen, mask))
+        x = self.norm1(x + self.attention.attend_to(x, seen, mask))
         return self.norm2(x + self.feed_forward(x))
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codeczoo.base.exporting import exporting
 from codeczoo.nn.quantizer import SingleQuantizer, passed_through
 
 
@@ -22,11 +23,17 @@ class SignQuantizer(SingleQuantizer):
         self.register_buffer("_values", torch.zeros(()), persistent=False)  # has the type of the values
 
     def encode(self, z: Tensor) -> Tensor:
+        if exporting():
+            return ((z > 0) * torch.tensor([2**place for place in reversed(range(self.bits))])[:, None]).sum(1)
         return ((z > 0) << self._places(z)).sum(1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Each value is ± 1 / sqrt(bits)."""
-        bits = codes[:, None] >> self._places(codes) & 1
+        if exporting():  # torch's translation has no shifts
+            counts = torch.tensor([2**place for place in reversed(range(self.bits))])[:, None]
+            bits = codes[:, None].div(counts, rounding_mode="floor").remainder(2)
+        else:
+            bits = codes[:, None] >> self._places(codes) & 1
         return (2 * bits - 1).to(self._values.dtype) * self.bits**-0.5
 
     def straight_through(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:

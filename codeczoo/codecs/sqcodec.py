@@ -20,8 +20,9 @@ Hence `min_chunk_seconds`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -200,6 +201,9 @@ class SQCodec(BaseCodec):
         audio = codec.decode(codec.encode("talk.wav"))
     """
 
+    onnx_unsupported: ClassVar[Mapping[str, str]] = {
+        "decoder": "torch.export (2.13) fixes its number of tokens at the example's; which layer does it is not known yet"
+    }
     Config = SQCodecConfig
     config: SQCodecConfig
     hop_length: int

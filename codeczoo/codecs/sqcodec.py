@@ -202,7 +202,7 @@ class SQCodec(BaseCodec):
     """
 
     onnx_unsupported: ClassVar[Mapping[str, str]] = {
-        "decoder": "torch.export (2.13) fixes its number of tokens at the example's; which layer does it is not known yet"
+        "decoder": "torch.export (2.13) fixes its number of tokens at the example's, in a layer not found yet"
     }
     Config = SQCodecConfig
     config: SQCodecConfig

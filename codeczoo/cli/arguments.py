@@ -22,6 +22,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"{self.prog}: error: {message}\n")
 
 
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """Which codecs."""
+    parser.add_argument("names", nargs="+", metavar="NAME", help="codecs, an alias, or a pattern as 'dac_*'")
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """--weights, by codec."""
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="[CODEC=]PATH",
+        help="file, folder, FILE::ENTRY or random (default: the published weights)",
+    )
+
+
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Which clips of a data set."""
     group = parser.add_argument_group("which clips")

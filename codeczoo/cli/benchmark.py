@@ -20,6 +20,7 @@ from codeczoo.cli.arguments import (
     add_machine_arguments,
     add_reader_arguments,
     add_source_arguments,
+    add_weights,
     source_arguments,
     weights_for,
     work_arguments,
@@ -97,13 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", default="results", metavar="DIR", help="folder of the results (default: results)"
     )
-    parser.add_argument(
-        "--weights",
-        nargs="+",
-        default=[],
-        metavar="[CODEC=]PATH",
-        help="file, folder, FILE::ENTRY or random (default: the published weights)",
-    )
+    add_weights(parser)
     parser.add_argument(
         "--metric-workers", type=int, metavar="N", help="processes for PESQ and pitch (default: by cores)"
     )

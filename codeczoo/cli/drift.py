@@ -7,14 +7,16 @@ import sys
 
 from codeczoo.cli.arguments import (
     DATASET,
+    add_names,
     add_source_arguments,
+    add_weights,
     codec_names,
     positive_float,
     positive_int,
     source_arguments,
     weights_for,
 )
-from codeczoo.cli.probe import add_names, add_weights, write_page
+from codeczoo.cli.probe import write_page
 from codeczoo.probe.drift import KINDS, DriftSettings, drift, usual_threads
 from codeczoo.probe.files import DRIFT, check_folder, drift_markdown, write_drift
 

@@ -10,8 +10,10 @@ from codeczoo.base.errors import printable
 from codeczoo.cli.arguments import (
     DATASET,
     add_device_arguments,
+    add_names,
     add_reader_arguments,
     add_source_arguments,
+    add_weights,
     codec_names,
     count,
     positive_int,
@@ -79,22 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     add_device_arguments(parser)
     add_reader_arguments(parser)
-
-
-def add_names(parser: argparse.ArgumentParser) -> None:
-    """Which codecs."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help="codecs, an alias, or a pattern as 'dac_*'")
-
-
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """--weights, by codec."""
-    parser.add_argument(
-        "--weights",
-        nargs="+",
-        default=[],
-        metavar="[CODEC=]PATH",
-        help="file, folder, FILE::ENTRY or random (default: the published weights)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:

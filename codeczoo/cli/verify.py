@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from codeczoo.cli.arguments import codec_names, weights_of
+from codeczoo.cli.arguments import add_names, codec_names, weights_of
 
 EPILOG = """
 what is checked, in this order:
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Shows that the weights on this machine are the published ones and do what they should."
     parser.epilog = EPILOG
-    parser.add_argument("names", nargs="+", metavar="NAME", help="codecs, an alias, or a pattern as 'dac_*'")
+    add_names(parser)
     parser.add_argument(
         "--weights", metavar="PATH", help="file, folder or FILE::ENTRY, for one codec (default: the published weights)"
     )

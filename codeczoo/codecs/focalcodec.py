@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -122,6 +122,10 @@ class FocalCodec(BaseCodec):
         audio = codec.decode(codes)
     """
 
+    onnx_unsupported: ClassVar[Mapping[str, str]] = {
+        "encoder": "torch.export (2.13) had not recorded it after 20 minutes, even of a small network; which layer "
+        "holds it up was not found"
+    }
     Config = FocalCodecConfig
     config: FocalCodecConfig
     hop_length: int

@@ -6,17 +6,14 @@ import argparse
 import sys
 
 from codeczoo.cli.arguments import (
-    DATASET,
-    add_names,
     add_source_arguments,
-    add_weights,
     codec_names,
     positive_float,
     positive_int,
     source_arguments,
     weights_for,
 )
-from codeczoo.cli.probe import write_page
+from codeczoo.cli.probe import add_codings, write_page
 from codeczoo.probe.drift import KINDS, DriftSettings, drift, usual_threads
 from codeczoo.probe.files import DRIFT, check_folder, drift_markdown, write_drift
 
@@ -50,13 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "How many codes change with how the same audio is encoded."
     parser.epilog = EPILOG
-    add_names(parser)
-    parser.add_argument("--dataset", metavar="D", help=f"{DATASET}; default: embedded clips")
-    parser.add_argument(
-        "-o", "--out", default="drift", metavar="DIR", help="folder of the results and the page (default: drift)"
-    )
-    add_weights(parser)
-    parser.add_argument("--num-codebooks", type=positive_int, metavar="K", help="how many codebooks (default: own)")
+    add_codings(parser, out="drift")
     parser.add_argument("--device", metavar="D", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     group = parser.add_argument_group("what")
     group.add_argument(

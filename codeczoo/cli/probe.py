@@ -55,13 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "What the codes of a data set are like: entropy, use, dependence, stability, predictability."
     parser.epilog = EPILOG
-    add_names(parser)
-    parser.add_argument("--dataset", metavar="D", help=f"{DATASET}; default: embedded clips")
-    parser.add_argument(
-        "-o", "--out", default="probe", metavar="DIR", help="folder of the results and the page (default: probe)"
-    )
-    add_weights(parser)
-    parser.add_argument("--num-codebooks", type=positive_int, metavar="K", help="how many codebooks (default: own)")
+    add_codings(parser, out="probe")
     group = parser.add_argument_group("what")
     group.add_argument("--shift", type=positive_int, default=1, metavar="N", help="in samples of the codec's rate (1)")
     group.add_argument("--snr", type=float, default=40.0, metavar="DB", help="of the added noise (40)")
@@ -81,6 +75,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     add_device_arguments(parser)
     add_reader_arguments(parser)
+
+
+def add_codings(parser: argparse.ArgumentParser, out: str) -> None:
+    """Which codecs are looked at, on which clips, and where what is found goes (default: `out`)."""
+    add_names(parser)
+    parser.add_argument("--dataset", metavar="D", help=f"{DATASET}; default: embedded clips")
+    parser.add_argument(
+        "-o", "--out", default=out, metavar="DIR", help=f"folder of the results and the page (default: {out})"
+    )
+    add_weights(parser)
+    parser.add_argument("--num-codebooks", type=positive_int, metavar="K", help="how many codebooks (default: own)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from codeczoo.base.audio import Audio, AudioLike
-from codeczoo.base.device import arithmetic_of, matmul_precision
 from codeczoo.base.inputs import collate, read_clips
 from codeczoo.base.warn_once import warn_once
 
@@ -101,20 +99,6 @@ class Model(nn.Module):
         return self.dtype
 
     # -- arithmetic -----------------------------------------------------------------------------
-
-    @property
-    def arithmetic(self) -> str:
-        """What `precision` means on this device: "float32", "tf32" or "bfloat16", and what stays in float32."""
-        kind = arithmetic_of(self.precision, self.device.type)
-        if kind != "bfloat16" or self.precision == "fastest":
-            return kind
-        parts = self.variant.float32_parts
-        return f"{kind}; float32 in {'all that leads to codes' if parts is None else ', '.join(parts) or 'nothing'}"
-
-    def _arithmetic(self, encoding: bool) -> AbstractContextManager[None]:
-        """The arithmetic of what leads to codes, or of what follows them."""
-        careful = encoding and self.precision == "fast" and self.variant.float32_parts is None
-        return matmul_precision(self.precision, "" if careful else self.device.type)
 
     def _in_own_type(self, x: Tensor) -> Tensor:
         """What bfloat16 arithmetic gave, in the network's own type: no value changes."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
 from codeczoo.base.deprecated import Renamed
+from codeczoo.base.device import arithmetic_of, matmul_precision
 from codeczoo.base.info import CodecInfo
 from codeczoo.base.model import Model
 
@@ -157,6 +159,22 @@ class CodecNetwork(Model):
     def _has_vectors(self) -> bool:
         """Whether the family defines what its decoder takes."""
         return type(self)._synthesize is not CodecNetwork._synthesize
+
+    # -- arithmetic -----------------------------------------------------------------------------
+
+    @property
+    def arithmetic(self) -> str:
+        """What `precision` means on this device: "float32", "tf32" or "bfloat16", and what stays in float32."""
+        kind = arithmetic_of(self.precision, self.device.type)
+        if kind != "bfloat16" or self.precision == "fastest":
+            return kind
+        parts = self.variant.float32_parts
+        return f"{kind}; float32 in {'all that leads to codes' if parts is None else ', '.join(parts) or 'nothing'}"
+
+    def _arithmetic(self, encoding: bool) -> AbstractContextManager[None]:
+        """The arithmetic of what leads to codes, or of what follows them."""
+        careful = encoding and self.precision == "fast" and self.variant.float32_parts is None
+        return matmul_precision(self.precision, "" if careful else self.device.type)
 
     # -- hooks of streams -----------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ def main() -> None:
     (CONFIGS / info.FACTS).write_text(info.write_facts(facts), "utf-8")
     names = {variant.name for variant in own}
     infos = [codec_info(name) for name in list_codecs() if name in names]
-    put(ROOT / "README.md", "families", family_table(infos))
+    put(ROOT / "README.md", "families", family_table(infos, markdown=True))
     put(ROOT / "docs" / "codecs.md", "codecs", codec_table(infos, markdown=True))
     put(ROOT / "docs" / "codec_toml.md", "keys", codec_toml.markdown())
 

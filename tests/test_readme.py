@@ -30,7 +30,7 @@ FIRST_SCREEN = 40  # lines of the README that stand before the first scroll
 @pytest.mark.parametrize(
     ("page", "name", "made"),
     [
-        (README, "families", family_table),
+        (README, "families", functools.partial(family_table, markdown=True)),
         (ROOT / "docs" / "codecs.md", "codecs", functools.partial(codec_table, markdown=True)),
     ],
     ids=["families", "codecs"],

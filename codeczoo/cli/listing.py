@@ -22,6 +22,7 @@ EPILOG = """
 examples:
   %(prog)s
   %(prog)s 'dac_*'
+  %(prog)s --families
   %(prog)s --format json | jq '.[] | select(.causal) | .name'
   %(prog)s --separators
 
@@ -33,12 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
-        "All codecs: rates, codebooks, size, licence, and other names of the same weights; or all separators."
+        "All codecs: rates, codebooks, size, licence, and other names of the same weights; or their families, or all "
+        "separators."
     )
     parser.epilog = EPILOG
     parser.add_argument("pattern", nargs="?", default="*", help="a glob such as 'dac_*' (default: all)")
     parser.add_argument("--format", choices=("text", "md", "json"), default="text", help="default: text")
-    parser.add_argument(
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--families", action="store_true", help="one row a family in place of one a codec")
+    kinds.add_argument(
         "--separators", action="store_true", help="the networks of `codeczoo separate` in place of the codecs"
     )
 
@@ -55,9 +59,14 @@ def run(args: argparse.Namespace) -> int:
         raise KeyError(f"no codec matches {args.pattern!r}; `codeczoo list` shows all")
     infos = list(_infos(names))
     if args.format == "json":
-        sys.stdout.write(json.dumps([asdict(info) for info in infos], indent=2) + "\n")
+        names_by_family = {family: [one.name for one in members] for family, members in _by_family(infos).items()}
+        facts = names_by_family if args.families else [asdict(info) for info in infos]
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        sys.stdout.write(codec_table(infos, markdown=args.format == "md") + "\n")
+        table = family_table if args.families else codec_table
+        sys.stdout.write(table(infos, markdown=args.format == "md") + "\n")
+    if args.format == "text":
+        sys.stdout.write(f"\n{_counts(infos)}\n")
     return 0
 
 
@@ -149,20 +158,33 @@ def _separators(pattern: str, form: str) -> str:
     return _table(head, rows, [one.aliases for one in found], form == "md")
 
 
-def family_table(infos: Sequence[CodecInfo]) -> str:
-    """A Markdown table with one row a family: its variants, and the range of each fact over them."""
+def _by_family(infos: Sequence[CodecInfo]) -> dict[str, list[CodecInfo]]:
     families: dict[str, list[CodecInfo]] = {}
-    for info in infos:
+    for info in sorted(infos, key=lambda one: one.family):
         families.setdefault(info.family, []).append(info)
+    return families
+
+
+def _counts(infos: Sequence[CodecInfo]) -> str:
+    """A neural codec has parameters, a classical one has none."""
+    families, neural = ({info.family for info in some} for some in (infos, [one for one in infos if one.parameters]))
+    return (
+        f"{len(infos)} codec{'s' * (len(infos) != 1)} of {len(families)} famil{'ies' if len(families) != 1 else 'y'}, "
+        f"{len(neural)} of them neural"
+    )
+
+
+def family_table(infos: Sequence[CodecInfo], markdown: bool = False) -> str:
+    """A table with one row a family: its variants, and the range of each fact over them."""
     head = ["family", "variants", "rate (kHz)", "frames/s", "kbit/s", "streams", "weights licence"]
-    rows = [head, ["---"] * len(head)]
-    for family, members in families.items():
+    rows = []
+    for family, members in _by_family(infos).items():
         papers = {info.paper for info in members}
         rates = [rate for info in members for rate in info.bitrates]
         rows.append(
             [
-                f"[{family}]({papers.pop()})" if len(papers) == 1 else family,
-                ", ".join(f"`{info.name}`" for info in members[:2])
+                f"[{family}]({papers.pop()})" if markdown and len(papers) == 1 and "" not in papers else family,
+                ", ".join(f"`{info.name}`" if markdown else info.name for info in members[:2])
                 + (f" and {len(members) - 2} more" * (len(members) > 2)),
                 _range([info.sample_rate / 1000 for info in members]),
                 _range([info.frame_rate for info in members if info.frame_rate]),
@@ -171,7 +193,7 @@ def family_table(infos: Sequence[CodecInfo]) -> str:
                 _together(info.weights_licence for info in members),
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return _table(head, rows, [()] * len(rows), markdown)
 
 
 def _range(values: Sequence[float]) -> str:

@@ -32,7 +32,7 @@ def pages(root: Path) -> dict[str, str]:
 
 def _index(families: dict[str, list[Variant]]) -> str:
     infos = [codec_info(one.name) for members in families.values() for one in members]
-    rows = family_table(infos)
+    rows = family_table(infos, markdown=True)
     for family in families:  # the first cell leads to the family's page, whatever it led to
         rows = re.sub(rf"^\| (?:\[{family}\]\([^)]*\)|{family}) \|", f"| [{family}]({family}.md) |", rows, flags=re.M)
     return (

@@ -25,7 +25,8 @@ NAMES_OF_CODEC_SUPERB = (Path(__file__).parent.parent / "golden" / "superb_names
 
 def test_list_prints_every_codec_with_its_facts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, empty, counts = capsys.readouterr().out.splitlines()
+    assert not empty and counts.startswith(f"{len(list_codecs())} codecs of ")
     assert lines[0].split()[:2] == ["name", "rate"]
     assert [line.split()[0] for line in lines[1:] if not line.startswith(" ")] == list_codecs()
     also = dict(re.findall(r"^(\S+) .*\n  also: (.+(?:\n {8}.+)*)", "\n".join(lines), re.MULTILINE))
@@ -42,6 +43,20 @@ def test_list_in_other_forms(capsys: pytest.CaptureFixture[str]) -> None:
     assert [info["name"] for info in infos] == ["dac_16k", "dac_24k", "dac_44k", "dac_44k_16kbps"]
     assert main(["list", "mimi", "--format", "md"]) == 0
     assert capsys.readouterr().out.startswith("| name |")
+
+
+def test_list_of_families(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--families"]) == 0
+    *lines, empty, counts = capsys.readouterr().out.splitlines()
+    families = sorted({codec_info(name).family for name in list_codecs()})
+    neural = {codec_info(name).family for name in list_codecs() if codec_info(name).parameters}
+    assert [line.split()[0] for line in lines[1:]] == families and not empty
+    assert len(neural) >= 25 and families == sorted(neural | {"g711", "sndfile"})
+    assert counts == f"{len(list_codecs())} codecs of {len(families)} families, {len(neural)} of them neural"
+    assert main(["list", "--families", "dac_*", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"dac": ["dac_16k", "dac_24k", "dac_44k", "dac_44k_16kbps"]}
+    assert main(["list", "mimi"]) == 0
+    assert capsys.readouterr().out.endswith("\n1 codec of 1 family, 1 of them neural\n")
 
 
 def test_list_of_separators(capsys: pytest.CaptureFixture[str]) -> None:

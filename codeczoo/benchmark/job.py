@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codeczoo.benchmark.embeddings import Sets, add_sets
-from codeczoo.benchmark.measure import CLOCKS, BenchmarkTask, BenchmarkWorker, Outcome, PendingOutcome
+from codeczoo.benchmark.measure import BenchmarkTask, BenchmarkWorker
+from codeczoo.benchmark.outcome import CLOCKS, Outcome, PendingOutcome
 from codeczoo.benchmark.settings import Settings
 from codeczoo.data.read import ReadBatch
 from codeczoo.executor.job import AudioJob, JobWorker

@@ -167,7 +167,7 @@ class Results:
     def rows(self, codec: str | None = None) -> Iterator[dict[str, Any]]:
         """The lines of all ranks (of one codec, where one is named), each clip and codec once. A line that another
         process has written in part is left out."""
-        # Each line begins with the codec: see `measure.PendingOutcome.finish`.
+        # Each line begins with the codec: see `outcome.PendingOutcome.finish`.
         start = "" if codec is None else f'{{"codec": {json.dumps(codec)},'
         seen: set[tuple[str, str]] = set()  # two processes that were given the same rank write the same lines
         for path in self._files("clips"):

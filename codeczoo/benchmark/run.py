@@ -18,7 +18,8 @@ from codeczoo.base.device import choose_device
 from codeczoo.benchmark.applications import run_steps
 from codeczoo.benchmark.embeddings import write_sets
 from codeczoo.benchmark.job import BenchmarkJob
-from codeczoo.benchmark.measure import CLOCKS, BenchmarkTask, Outcome
+from codeczoo.benchmark.measure import BenchmarkTask
+from codeczoo.benchmark.outcome import CLOCKS, Outcome
 from codeczoo.benchmark.protocols import PROTOCOLS, Protocol, find_protocol
 from codeczoo.benchmark.results import RESULTS_FORMAT, Results
 from codeczoo.benchmark.settings import Settings

@@ -14,7 +14,8 @@ import torch
 from codeczoo import Audio, load_codec
 from codeczoo.benchmark.embeddings import Sides, sets_of, summaries, write_sets
 from codeczoo.benchmark.job import BenchmarkJob
-from codeczoo.benchmark.measure import CLOCKS, BenchmarkTask, Outcome
+from codeczoo.benchmark.measure import BenchmarkTask
+from codeczoo.benchmark.outcome import CLOCKS, Outcome
 from codeczoo.benchmark.settings import Settings
 from codeczoo.cli.benchmark import main
 from codeczoo.data.batching import Batch

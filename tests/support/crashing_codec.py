@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codeczoo.benchmark.job import BenchmarkJob
-from codeczoo.benchmark.measure import BenchmarkTask, Outcome
+from codeczoo.benchmark.measure import BenchmarkTask
+from codeczoo.benchmark.outcome import Outcome
 from codeczoo.data.read import ReadBatch
 from codeczoo.executor.job import JobWorker, Pending
 

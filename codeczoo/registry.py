@@ -57,7 +57,7 @@ def load_codec(
         device: None = the environment variable CODECZOO_DEVICE, else CUDA > MPS > CPU.
         precision: "exact" = float32 with TF32 off, also under the caller's `torch.autocast`; "fast" = TF32 on CUDA, and
             bfloat16 on a CPU that has it, but in parts of the network that would change too many codes; "fastest" =
-            bfloat16 in all of it. `codec.arithmetic` says what that came to; docs/precision.md what it costs.
+            bfloat16 in all of it. `codec.info.arithmetic` says what that came to; docs/precision.md what it costs.
         dtype: of weights and arithmetic, by itself or by name; "float64" for reference runs.
         num_codebooks, bitrate: the rate that `encode` uses when it is told none (bitrate in bit/s; give one of them).
         max_chunk_seconds: how much audio goes through the network at once; bounds memory, never changes codes

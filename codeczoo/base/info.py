@@ -32,6 +32,8 @@ class CodecInfo:
         weights: where the published ones lie.
         also: other names of the same weights.
         aliases: other spellings of the name.
+        arithmetic: what a loaded network computes in ("float32", "bfloat16; float32 in ..."), after its `precision` and
+            device; None = not loaded, or no network.
     """
 
     name: str
@@ -58,6 +60,7 @@ class CodecInfo:
     description: str
     also: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    arithmetic: str | None = None
 
     @classmethod
     def of(cls, variant: Variant, facts: Mapping[str, Any]) -> CodecInfo:
@@ -89,7 +92,7 @@ class CodecInfo:
 
     def rows(self) -> dict[str, str]:
         """Field → value, in words; without other names where there are none, and without what others say already."""
-        left_out = {key for key in ("also", "aliases") if not getattr(self, key)}
+        left_out = {key for key in ("also", "aliases", "arithmetic") if not getattr(self, key)}
         if self.output_sample_rate == self.sample_rate:
             left_out.add("output_sample_rate")
         if self.causal == bool(self.streams):
@@ -158,7 +161,7 @@ def _numbers(values: tuple[float, ...], unit: str) -> str:
 # -- facts of networks ------------------------------------------------------------------------------------------------
 
 OF_VARIANT = {"name", "family", "code_licence", "weights_licence", "weights", "paper", "description", "also", "aliases"}
-OF_NETWORK = [one.name for one in fields(CodecInfo) if one.name not in OF_VARIANT]
+OF_NETWORK = [one.name for one in fields(CodecInfo) if one.name not in OF_VARIANT | {"arithmetic"}]
 
 
 def known_facts(variant: Variant) -> CodecInfo | None:

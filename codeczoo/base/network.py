@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -288,7 +289,8 @@ class CodecNetwork(Model):
     def info(self) -> CodecInfo:
         """All that is known of the codec; it prints as a table."""
         rates = [self.bitrate_of(k) for k in self.codebook_choices]
-        return CodecInfo.of(
+        parameters = sum(p.numel() for p in self.parameters())
+        info = CodecInfo.of(
             self.variant,
             {
                 "sample_rate": self.sample_rate,
@@ -304,10 +306,12 @@ class CodecNetwork(Model):
                 "causal": self.causal,
                 "streams": self.streams,
                 "latency": self.latency,
-                "parameters": sum(p.numel() for p in self.parameters()),
+                "parameters": parameters,
                 "supports_decode": self.supports_decode,
             },
         )
+        on_meta = self.device.type == "meta"  # built for its facts alone
+        return replace(info, arithmetic=None if on_meta or not parameters else self.arithmetic)
 
     @property
     def nominal_bitrate(self) -> float | None:

@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from codeczoo import Audio, BaseCodec, load_codec
+from codeczoo import Audio, BaseCodec, codec_info, load_codec
 from codeczoo.base.catalogue import variants
 from codeczoo.base.device import arithmetic_of, native_bfloat16
 from codeczoo.data import embedded_clips
@@ -37,6 +37,9 @@ def test_fast_keeps_every_code_where_no_part_may_be_in_bfloat16(speech: Audio) -
     assert 0 < difference < 0.01, "the decoder is in bfloat16"
     assert audio.waveform.dtype == torch.float32
     assert fast.arithmetic == "bfloat16; float32 in all that leads to codes" and exact.arithmetic == "float32"
+    assert (fast.info.arithmetic, exact.info.arithmetic) == (fast.arithmetic, "float32")
+    assert "arithmetic" in fast.info.rows() and codec_info("zoo_16k").arithmetic is None
+    assert load_codec("g711_ulaw").info.arithmetic is None  # no network
 
 
 @with_bfloat16

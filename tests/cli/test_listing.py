@@ -90,6 +90,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         "also",
         "output_sample_rate",
         "streams",
+        "arithmetic",
     }  # as other lines say
     assert (told["frame rate"], told["causal"], told["codebook sizes"]) == ("12.5 frames/s", "yes", "32 x 2048")
     assert told["bitrates"] == "137.5 to 4400 bit/s (32 of them)" and told["parameters"] == "96,085,825"

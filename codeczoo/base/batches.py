@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -83,7 +84,8 @@ class CodecBatches(CodecNetwork):
     def _encode_batch(self, batch: Audio, num_codebooks: int) -> Codes:
         samples = int(self._whole_clip_seconds() * self.sample_rate)
         if batch.waveform.shape[-1] <= samples:
-            encoded = self._encode(batch.waveform, batch.lengths, num_codebooks)
+            encode = self._encode if self.graphs is None else partial(self.graphs.encode, self)
+            encoded = encode(batch.waveform, batch.lengths, num_codebooks)
         else:
             encoded = self._encode_long(batch.waveform, batch.lengths, num_codebooks, samples)
         return self._as_codes(encoded, batch.lengths, num_codebooks)
@@ -230,7 +232,8 @@ class CodecBatches(CodecNetwork):
     def _decode_batch(self, codes: Codes) -> Audio:
         dense, num_samples = self._dense(codes), self._decoded_samples(codes.num_samples)
         if dense.shape[-1] <= self._frames_at_once() or not self.hop_length:
-            decoded = self._decode(dense, codes.lengths, codes.side_info, num_samples)
+            decode = self._decode if self.graphs is None else partial(self.graphs.decode, self)
+            decoded = decode(dense, codes.lengths, codes.side_info, num_samples)
         else:
             frames = self._frames_at_once()
             decoded = self._decode_long(dense, codes.lengths, codes.side_info, num_samples, frames)

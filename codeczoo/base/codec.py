@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -26,11 +28,11 @@ CHECK_BLOCK_FRAMES = 1 << 18  # frames whose codes are checked at once
 # for users of a codec, and the usual ones of a module. All other public names are for authors of codecs.
 USER_NAMES = frozenset(
     """
-    encode decode reconstruct stream prepare match_input codes_from_tensor is_compatible_with
+    encode decode reconstruct stream warm_up prepare match_input codes_from_tensor is_compatible_with
     from_pretrained save_pretrained push_to_hub export_onnx
     info name sample_rate channels hop_length frame_rate num_codebooks codebook_sizes codebook_choices
     nominal_bitrate bitrate_of causal latency supports_decode
-    device dtype precision arithmetic max_chunk_seconds weights_source weights_hash weights_id
+    device dtype precision arithmetic graphs max_chunk_seconds weights_source weights_hash weights_id
     """.split()  # noqa: SIM905
 )
 # Names that only a codec with latents offers.
@@ -128,6 +130,39 @@ class BaseCodec(CodecInside):
         self._require_decoder()
         original = collate(read_clips(audio, sample_rate))
         return self.match_input(self.decode(self.encode(original, None, num_codebooks, bitrate)), original)
+
+    def warm_up(self, seconds: float = 10.0, batch_size: int = 8, num_codebooks: int | None = None) -> int:
+        """Encode and decode a batch of noise, so that the first call of a user's is as fast as any: libraries choose
+        their kernels, and with `load_codec(compile=True)` the graphs for up to so many clips of up to so many seconds,
+        dense and ragged, are captured. (Shorter or fewer clips have graphs of their own, which are captured when they
+        come for the second time; call this once for each kind of batch.)
+
+        Returns:
+            how many graphs were captured: 0 without `compile=True`, on other devices than CUDA, and where a batch is
+            too large to gain (docs/graphs.md).
+
+        Raises:
+            ValueError: no seconds, or no clips; as `encode`.
+
+        Example:
+            codec = load_codec("mimi", compile=True)
+            codec.warm_up(seconds=10, batch_size=8)
+        """
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"seconds must be greater than zero; they are {seconds!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more; it is {batch_size!r}")
+        count, rate = self.choose_codebooks(num_codebooks), self.sample_rate
+        before = set(self.graphs.buckets if self.graphs else ())
+        noise = torch.randn(math.ceil(seconds * rate), generator=torch.Generator().manual_seed(0)).mul_(0.1)
+        clips = [noise.expand(min(self.channels), -1)] * batch_size
+        shorter = clips[0][:, : max(len(noise) - (self.hop_length or 1), 1)]
+        with self.graphs.at_once() if self.graphs is not None else nullcontext():
+            for batch in (clips, [*clips[1:], shorter]):
+                codes = self.encode(batch, rate, num_codebooks=count)
+                if self.supports_decode:
+                    self.decode(codes)
+        return len(set(self.graphs.buckets if self.graphs else ()) - before)
 
     def _require_decoder(self) -> None:
         if not self.supports_decode:
@@ -282,8 +317,8 @@ class BaseCodec(CodecInside):
 
         Args:
             source: a folder, or a repository of the hub: "owner/name".
-            options: those of `load_codec`: device, precision, dtype, num_codebooks, bitrate, max_chunk_seconds,
-                revision, cache_dir, local_files_only.
+            options: those of `load_codec`: device, precision, compile, dtype, num_codebooks, bitrate,
+                max_chunk_seconds, revision, cache_dir, local_files_only.
 
         Raises:
             FileNotFoundError: no such folder or repository.

@@ -8,13 +8,14 @@ does a whole step: it runs the network, keeps the state of paused items, and ove
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 State = Any  # a tree (tuple, list, dict) of tensors [B, ...]
+Output = TypeVar("Output")
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
 MAX_GRAPHS = 8  # each has its own memory; chunks of a ninth length run uncaptured
@@ -67,17 +68,9 @@ class CapturedSteps:
         if not (x.is_cuda and torch.cuda.is_available()):
             output = torch.empty_like(self.step(step, given, write=False))
             return Captured(given, output, lambda: _copy(output, self.step(step, given)))
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(x.device):
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(STEPS_BEFORE_CAPTURE):
-                    self.step(step, given, write=False)
-            torch.cuda.current_stream().wait_stream(side)
-            # "thread_local": other threads, which may load clips meanwhile, may call CUDA.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                output = self.step(step, given)
+        graph, output = capture_graph(
+            lambda: self.step(step, given, write=False), lambda: self.step(step, given), STEPS_BEFORE_CAPTURE, x.device
+        )
         return Captured(given, output, graph.replay)
 
     def step(self, step: Step, x: Tensor, write: bool = True) -> Tensor:
@@ -87,6 +80,29 @@ class CapturedSteps:
         if write:
             _copy(self.state, merged)
         return output
+
+
+def capture_graph(
+    before: Callable[[], object], function: Callable[[], Output], times: int, device: torch.device, pool: Any = None
+) -> tuple[torch.cuda.CUDAGraph, Output]:
+    """A graph of `function()`, and what that returned: its tensors are overwritten whenever the graph runs.
+
+    Args:
+        before: called so many `times` uncaptured; libraries choose their kernels and allocate memory meanwhile.
+        pool: memory that it shares with other graphs; None = its own.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(times):
+                before()
+        torch.cuda.current_stream().wait_stream(side)
+        # "thread_local": other threads, which may load clips meanwhile, may call CUDA.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            output = function()
+    return graph, output
 
 
 def where(mask: Tensor, new: State, old: State) -> State:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from codeczoo.base.model import Model
 
 if TYPE_CHECKING:
     from codeczoo.base.cuda_graph import State
+    from codeczoo.base.graphs import Graphs
     from codeczoo.base.variant import Variant
 
 
@@ -101,6 +102,8 @@ class CodecNetwork(Model):
     # Codecs that are not exact in chunks: shortest chunk, in seconds, unless the caller sets a smaller limit.
     min_chunk_seconds: float = 0.0
 
+    graphs: Graphs | None = None  # of the hooks, as CUDA graphs; None = the hooks run as they are
+
     max_seconds_per_pass = Renamed("max_chunk_seconds")
 
     def __init__(self, config: Any, variant: Variant) -> None:
@@ -146,6 +149,10 @@ class CodecNetwork(Model):
 
     def _decode(self, codes: Tensor, lengths: Tensor, side_info: Mapping[str, Tensor], num_samples: Tensor) -> Decoded:
         return self._synthesize(self._frames_in_own_type(self._vectors(codes, lengths, side_info)), num_samples)
+
+    def _graph_settings(self) -> Hashable:
+        """What else than the arguments of the hooks changes what they give: settings of a user's."""
+        return ()
 
     def _frames_in_own_type(self, frames: Frames) -> Frames:
         """Between two networks values have the codec's type, as `latents` and `vectors` give them."""
@@ -326,7 +333,16 @@ class CodecNetwork(Model):
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
         """As `nn.Module.load_state_dict`. Where the weights came from is then not known, and they have no hash."""
         self.weights_source = self.weights_hash = None
+        self._drop_graphs()
         return super().load_state_dict(state_dict, *args, **options)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._drop_graphs()  # a graph reads the weights where they were
+        return super()._apply(fn, recurse)
+
+    def _drop_graphs(self) -> None:
+        if self.graphs is not None:
+            self.graphs.clear()
 
     def __repr__(self) -> str:
         rate = f"{self.nominal_bitrate / 1000:g} kbit/s, " if self.nominal_bitrate else ""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from codeczoo.base.exporting import exporting
+from codeczoo.base.recording import recorder
 
 
 def check_lengths(lengths: Tensor, batch: int, longest: int, unit: str) -> Tensor:
@@ -97,7 +98,11 @@ def valid_mask(lengths: Tensor, longest: int) -> Tensor:
 
 def dense_or_none(lengths: Tensor, longest: int) -> Tensor | None:
     """`lengths`, or None when all are `longest`: the blocks of `nn` then skip the work of ragged batches."""
-    return None if exporting() or bool((lengths == longest).all()) else lengths
+    if exporting():
+        return None
+    asked = recorder()
+    full = bool((lengths == longest).all()) if asked is None else asked.is_full(lengths, longest)
+    return None if full else lengths
 
 
 def groups_within(lengths: Sequence[int], limit: float, whole: float = math.inf) -> list[slice]:

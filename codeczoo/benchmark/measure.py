@@ -57,7 +57,8 @@ class BenchmarkWorker(JobWorker[BenchmarkTask, ReadBatch, Outcome]):
         if not has_estimates:
             for name in settings.codecs:
                 given = settings.weights.get(name)
-                codec = load_codec(name, given, device=self.device, precision=settings.precision)
+                how: dict[str, Any] = {"precision": settings.precision, "compile": settings.compile}
+                codec = load_codec(name, given, device=self.device, **how)
                 self.codecs[codec.name] = codec
                 if reason := codec.variant.decode_unsupported_reason:
                     log.warning("%s. Its codes and its speed are measured", reason)

@@ -71,6 +71,9 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         "codes change; fastest: bfloat16 everywhere"
     )
     add_device(group, precision)
+    group.add_argument(
+        "--compile", action="store_true", help="on CUDA, as captured graphs: short clips in less time (docs/graphs.md)"
+    )
 
 
 def add_device(group: argparse._ActionsContainer, precision: str) -> None:
@@ -108,7 +111,8 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 def work_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_device_arguments`, `add_reader_arguments` and `add_machine_arguments`, as keyword arguments of
     `WorkSettings`."""
-    names = ("batch", "max_batch_seconds", "device", "precision", "workers", "engine", "address", "actors", "shard")
+    names = ("batch", "max_batch_seconds", "device", "precision", "compile")
+    names += ("workers", "engine", "address", "actors", "shard")
     return {name: getattr(args, name) for name in names}
 
 

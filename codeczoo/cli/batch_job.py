@@ -134,7 +134,7 @@ def run_on_audio(
             --json tells of the clip, or raises a ValueError where that output is not what would be written, and an
             UnreadableOutputError where it is damaged.
     """
-    given = {key: getattr(args, key) for key in ("precision", "num_codebooks", "bitrate")}
+    given = {key: getattr(args, key) for key in ("precision", "compile", "num_codebooks", "bitrate")}
     weights = weights_of(args.weights, args.codec)
     job = AudioCommandJob(inputs, {"name": args.codec, "weights": weights, **given}, transform)
     few = inputs.count is not None and inputs.count <= MAX_CLIPS_WITHOUT_READERS
@@ -218,7 +218,7 @@ class DecodeJob(Job[DecodeTask, ReadCodes, CommandResult]):
 
     Attributes:
         weights: codec (or another name of its weights) → path, and under None that of all others.
-        precision: of `load_codec`.
+        precision, compile: of `load_codec`.
         sample_rate: of the audio; None = the codec's.
         make_writer: of a waveform [C, T] at a sample rate.
         allow_other_weights: as in `BaseCodec.decode`.
@@ -231,6 +231,7 @@ class DecodeJob(Job[DecodeTask, ReadCodes, CommandResult]):
     make_writer: Callable[[Tensor, int], Writer]
     allow_other_weights: bool = False
     lm_weights: str | None = None
+    compile: bool = False
 
     def read(self, task: DecodeTask) -> ReadCodes:
         read = ReadCodes([], [])
@@ -280,7 +281,8 @@ class DecodeWorker(JobWorker[DecodeTask, ReadCodes, CommandResult]):
             given = self.job.weights
             named = (given[one] for one in (name, *find_variant(name).same_weights) if one in given)
             path = next(named, given.get(None))
-            self._codec = (name, load_codec(name, path, device=self.device, precision=self.job.precision))
+            how: dict[str, Any] = {"precision": self.job.precision, "compile": self.job.compile}
+            self._codec = (name, load_codec(name, path, device=self.device, **how))
         return self._codec[1]
 
     def _decode(self, codec: BaseCodec, clips: Sequence[tuple[str, str, Codes]]) -> list[tuple[str, str, ClipOutput]]:

@@ -83,7 +83,15 @@ def run(args: argparse.Namespace) -> int:
     files, broken = _read_heads(open_codes(args.codes), wanted, args.limit)
     clips = sum(len(file.names) for file in files) + len(broken)
     outputs, make_writer = audio_outputs(args, "decoded", args.codes, clips)
-    job = DecodeJob(weights, args.precision, args.sample_rate, make_writer, args.allow_other_weights, args.lm_weights)
+    job = DecodeJob(
+        weights,
+        args.precision,
+        args.sample_rate,
+        make_writer,
+        args.allow_other_weights,
+        args.lm_weights,
+        args.compile,
+    )
     executor = local_executor(job, args)
     limit = batch_seconds(args.max_batch_seconds, executor.device)
     with Progress("decoded", clips, outputs, json_lines=args.json, quiet=args.quiet) as progress:

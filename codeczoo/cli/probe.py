@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         max_batch_seconds=args.max_batch_seconds,
         device=args.device,
         precision=args.precision,
+        compile=args.compile,
         workers=args.workers,
         progress=not args.quiet,
         **source_arguments(args),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -298,6 +298,9 @@ class SNAC(BaseCodec):
 
     def _noise(self) -> Noise | None:
         return None if self.noise_seed is None or exporting() else functools.partial(seeded_noise, self.noise_seed)
+
+    def _graph_settings(self) -> Hashable:
+        return self.noise_seed
 
     # -- small parts ----------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ class WorkSettings(SourceSettings):
     Attributes:
         batch: clips in one batch at most.
         max_batch_seconds: audio in one batch at most, with padding; None = by device.
+        compile: of `load_codec`: run networks as CUDA graphs.
         workers: processes that read.
         engine: "local" or "ray".
         address: of a running Ray cluster; None = one is started.
@@ -66,6 +67,7 @@ class WorkSettings(SourceSettings):
     max_batch_seconds: float | None = None
     device: str | None = None
     precision: str = "exact"
+    compile: bool = False
     workers: int = 2
     overwrite: bool = False
     progress: bool = True
@@ -76,7 +78,7 @@ class WorkSettings(SourceSettings):
 
     # Fields that results do not depend on.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"out", "device", "workers", "overwrite", "progress", "engine", "address", "actors", "shard"}
+        {"out", "device", "compile", "workers", "overwrite", "progress", "engine", "address", "actors", "shard"}
     )
 
     def of_record(self) -> dict[str, Any]:

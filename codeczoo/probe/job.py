@@ -60,7 +60,13 @@ class ProbeWorker(JobWorker[BatchTask, ReadBatch, ProbedBatch]):
 
     def __init__(self, settings: ProbeSettings) -> None:
         self.settings, name = settings, settings.codecs[0]
-        self.codec = load_codec(name, settings.weights.get(name), device=settings.device, precision=settings.precision)
+        self.codec = load_codec(
+            name,
+            settings.weights.get(name),
+            device=settings.device,
+            precision=settings.precision,
+            compile=settings.compile,
+        )
         self.device = self.codec.device
         self.num_codebooks = self.codec.choose_codebooks(settings.num_codebooks)
 

@@ -42,7 +42,13 @@ class TokenWorker(JobWorker[TokenTask, ReadBatch, EncodedBatch]):
     """One codec on one device."""
 
     def __init__(self, settings: TokenSettings) -> None:
-        self.codec = load_codec(settings.codec, settings.weights, device=settings.device, precision=settings.precision)
+        self.codec = load_codec(
+            settings.codec,
+            settings.weights,
+            device=settings.device,
+            precision=settings.precision,
+            compile=settings.compile,
+        )
         self.device = self.codec.device
         self.num_codebooks = self.codec.choose_codebooks(settings.num_codebooks, settings.bitrate)
 

@@ -16,11 +16,11 @@ from codeczoo.base.codec import INSIDE_NAMES, MODULE_NAMES
 from tests.support.small import ROOTS, codec_of
 
 FOR_USERS = {
-    *("encode", "decode", "reconstruct", "stream", "prepare", "match_input", "codes_from_tensor"),
+    *("encode", "decode", "reconstruct", "stream", "warm_up", "prepare", "match_input", "codes_from_tensor"),
     *("from_pretrained", "save_pretrained", "push_to_hub", "export_onnx"),
     *("is_compatible_with", "info", "name", "sample_rate", "channels", "hop_length", "frame_rate"),
     *("num_codebooks", "codebook_sizes", "codebook_choices", "nominal_bitrate", "bitrate_of", "causal", "latency"),
-    *("supports_decode", "device", "dtype", "precision", "arithmetic", "max_chunk_seconds"),
+    *("supports_decode", "device", "dtype", "precision", "arithmetic", "graphs", "max_chunk_seconds"),
     *("weights_source", "weights_hash", "weights_id"),
 }
 OF_THE_INSIDE = {

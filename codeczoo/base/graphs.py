@@ -218,7 +218,11 @@ class Graphs:
                     graph = self._new(codec, bucket, hook, given)
             if graph is not None:
                 self._graphs.move_to_end(bucket)
-                return self._result(graph, given)
+                try:
+                    return self._result(graph, given)
+                except ReadsDeviceError as error:  # not on CUDA, where what reads lengths was not captured
+                    del self._graphs[bucket]
+                    self._refuse(codec, bucket, str(error))
         return hook(*given)
 
     @torch.inference_mode(False)  # tensors made in a caller's inference mode could not be overwritten outside it
@@ -329,4 +333,6 @@ def _plain(output: Any) -> Any:
 
 def _copy(to: Any, source: Any) -> None:
     for ours, theirs in zip(tree_leaves(to), tree_leaves(source), strict=True):
+        if ours.shape != theirs.shape:
+            raise ReadsDeviceError("the shape of what it gives depends on the lengths of the clips")
         ours.copy_(theirs)

@@ -241,6 +241,24 @@ def test_what_cannot_be_captured_runs_as_it_is_and_is_told_once() -> None:
     assert "without a graph: encode ragged: RuntimeError" in repr(graphs_of(codec))
 
 
+@pytest.mark.filterwarnings("ignore:.*runs without a graph")
+def test_what_has_another_shape_for_other_lengths_runs_as_it_is() -> None:
+    """FunCodec's groups of frequencies run clip by clip."""
+    name = "funcodec_en_libritts_16k_gr1nq32ds320"
+    plain, codec = codec_of(name, "small", torch.float64), with_graphs(name)
+    hop = codec.hop_length or 1
+    for lengths in ([5 * hop, 3 * hop], [5 * hop, 5 * hop - 1], [6 * hop - 1, 6 * hop - 2], [5 * hop, 2 * hop]):
+        clips = clips_of(codec, lengths)
+        assert torch.equal(codec.encode(clips, 16000).codes, plain.encode(clips, 16000).codes)
+    codec = with_graphs(name)
+    for lengths in ([10 * hop, 3 * hop], [10 * hop, 9 * hop], [9 * hop, 9 * hop - 1]):
+        clips = clips_of(codec, lengths)
+        assert torch.equal(codec.encode(clips, 16000).codes, plain.encode(clips, 16000).codes)
+    assert graphs_of(codec).refused == {
+        "encode ragged": "the shape of what it gives depends on the lengths of the clips"
+    }
+
+
 def test_on_a_cpu_compile_changes_nothing_and_says_so(monkeypatch) -> None:
     monkeypatch.setattr("codeczoo.base.warn_once._given", set())
     with pytest.warns(UserWarning, match="compile=True captures CUDA graphs: g711_ulaw is on cpu, where it changes"):

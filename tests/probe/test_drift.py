@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import Any
 import pytest
 import torch
 
+from codeczoo import BaseCodec
 from codeczoo.base import Encoded
 from codeczoo.data.open import open_source
-from codeczoo.probe.drift import DriftSettings, drift
+from codeczoo.probe.conditions import Condition, Conditions
+from codeczoo.probe.drift import DriftSettings, _Changed, drift
 from codeczoo.probe.files import drift_markdown, percent
 from codeczoo.probe.segments import cut_segments
 from codeczoo.registry import load_codec
 from tests.support.command_line import run
+from tests.support.fake_device import DEVICE, FakeDevice
 from tests.support.known_codecs import SINS, Sinful
+from tests.support.small import codec_of
 
 
 def drifted(folder: Path, **changes: Any) -> dict[tuple[str, str], dict[str, Any]]:
@@ -52,6 +57,44 @@ def test_each_sin_is_found_where_it_was_done_and_nowhere_else(folder: Path) -> N
     assert rows["batch size", "8"]["share"] == pytest.approx((1 + 7 / 8) / len(SINS))
     assert rows["batch size", "8"]["codes_changed"] == 8 * 50 + 7 * 50
     assert rows["device", "another"]["reason"] == "this machine has the CPU alone" or torch.cuda.is_available()
+
+
+def test_the_cpu_is_compared_with_another_device() -> None:
+    """The made-up one of the tests: all kinds of change there, and the same clips on the CPU."""
+    here = codec_of("encodec_24k", "small", torch.float64)
+    with FakeDevice():
+        there = copy.deepcopy(here).to(DEVICE)
+        loaded: list[dict[str, Any]] = []
+
+        def load(**options: Any) -> BaseCodec:
+            loaded.append(options)
+            return here
+
+        segments = cut_segments(open_source(None), there, 8, 0.1)
+        conditions = Conditions(there, load, segments, there.num_codebooks)
+
+        def changes(condition: Condition) -> dict[str, Any]:
+            changed = _Changed(there.num_codebooks)
+            for pair in condition.pairs():
+                changed.add(pair)
+            return changed.summary()
+
+        (device,) = conditions.of_devices()
+        assert (device.kind, device.label, device.reason) == ("device", "cpu", None)
+        found = changes(device)
+        assert loaded == [{"device": "cpu"}]
+        assert found["clips"] == 8 and found["codes"] == sum(codes.codes.numel() for codes in conditions.alone)
+        assert found["codes_changed"] == 0, "in float64 both give the same codes"
+        for condition in (*conditions.of_batches([1, 2, 8]), *conditions.of_padding(), *conditions.of_order()):
+            found = changes(condition)
+            assert found["codes"] and not found["codes_changed"]
+        (threads,) = conditions.of_threads([2])
+        assert threads.reason == "the codec runs on cuda"
+        other = copy.deepcopy(here)
+        for parameter in other.parameters():
+            parameter.mul_(0.9)
+        (device,) = Conditions(there, lambda **options: other, segments, there.num_codebooks).of_devices()
+        assert changes(device)["share"] > 0.1
 
 
 def test_only_the_kinds_that_were_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,10 @@ import warnings
 import pytest
 import torch
 
-from codeczoo import BaseCodec, load_codec
+from codeczoo import Audio, BaseCodec, Codes, load_codec
 from codeczoo.base.graphs import MAX_SECONDS, SIGHTINGS, Graphs, frames_above, rows_above
 from tests.contract.test_registry import assert_same_audio, clips_of
+from tests.support.command_line import run
 from tests.support.small import codec_of
 
 FAMILIES = ["mimi", "dac_44k", "encodec_24k", "wavtokenizer_small_40", "snac_24khz", "audiodec_24k"]
@@ -269,3 +270,22 @@ def test_on_a_cpu_compile_changes_nothing_and_says_so(monkeypatch) -> None:
         warnings.simplefilter("error")
         load_codec("g711_ulaw", device="cpu", compile=True)
     assert load_codec("g711_ulaw", device="cpu").graphs is None
+
+
+def test_commands_take_it(tmp_path, monkeypatch) -> None:
+    """On a CPU each says that it changes nothing there; codes are those without."""
+    Audio(torch.rand(1, 1, 8000) - 0.5, torch.tensor([8000]), 8000).save(tmp_path / "a.wav")
+    arguments = ["--codec", "g711_ulaw", "--device", "cpu", "--quiet", "-o"]
+    assert run("encode", tmp_path / "a.wav", *arguments, tmp_path / "a.codes.safetensors") == 0
+    monkeypatch.setattr("codeczoo.base.warn_once._given", set())
+    with pytest.warns(UserWarning, match="compile=True captures CUDA graphs"):
+        assert run("encode", tmp_path / "a.wav", *arguments, tmp_path / "b.codes.safetensors", "--compile") == 0
+    plain, compiled = (Codes.load(tmp_path / f"{name}.codes.safetensors") for name in "ab")
+    assert torch.equal(plain.codes, compiled.codes)
+    monkeypatch.setattr("codeczoo.base.warn_once._given", set())
+    with pytest.warns(UserWarning, match="compile=True captures CUDA graphs"):
+        assert (
+            run("decode", tmp_path / "a.codes.safetensors", "--device", "cpu", "-o", tmp_path / "c.wav", "--compile")
+            == 0
+        )
+    assert Audio.load(tmp_path / "c.wav").lengths.tolist() == [8000]

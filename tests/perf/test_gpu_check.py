@@ -85,6 +85,10 @@ def test_hours_are_counted_by_precision_and_batch() -> None:
     assert [row["mode"] for row in rows] == ["exact", "fast", "fastest", "weights"]
     assert rows[0]["codes"] == 1
     assert all(row["hours"] > 0 for row in rows)
+    rows = list(speed.check_precision(Check(codec_of("mimi", "small", torch.float32), {}, quick=True)))
+    assert [row["mode"] for row in rows] == ["exact", "fast", "fastest"]
+    assert (rows[0]["codes"], rows[0]["audio_db"]) == (1, pytest.approx(300))
+    assert "policy" in rows[1] and not any("failed" in row for row in rows)
     assert codec_of("mimi", "small", torch.float32).precision == "exact"
 
 

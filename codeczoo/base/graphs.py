@@ -15,13 +15,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from math import ceil, floor, log2
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from codeczoo.base.buckets import Bucket, frames_above, rows_above
 from codeczoo.base.cuda_graph import STEPS_BEFORE_CAPTURE, capture_graph
 from codeczoo.base.recording import ReadsDeviceError, Recorder
 from codeczoo.base.warn_once import warn_once
@@ -38,28 +38,6 @@ MAX_SEEN = 4096  # buckets whose sightings are counted
 SIGHTINGS = 2  # a bucket is captured when it comes for the second time: one that comes once is not worth it
 
 
-class Bucket(NamedTuple):
-    """What one graph is for.
-
-    Attributes:
-        rows, steps: size of the batch: samples of "encode", frames of "decode".
-        dense: all rows are full.
-        more: whatever else the arithmetic depends on.
-    """
-
-    side: str  # "encode" or "decode"
-    rows: int
-    steps: int
-    num_codebooks: int
-    dense: bool
-    more: Hashable = ()
-
-    def __str__(self) -> str:
-        unit = "samples" if self.side == "encode" else "frames"
-        books = f"{self.num_codebooks} codebook{'s' * (self.num_codebooks > 1)}"
-        return f"{self.side} {self.rows} x {self.steps} {unit}, {books}, {'dense' if self.dense else 'ragged'}"
-
-
 class Graph(NamedTuple):
     """A captured hook, and the tensors that it reads and writes."""
 
@@ -67,20 +45,6 @@ class Graph(NamedTuple):
     output: Any
     run: Callable[[], object]
     recorder: Recorder  # holds what else it reads
-
-
-def frames_above(frames: int) -> int:
-    """The size of a bucket for so many: at most 19% more, and the next whole number."""
-    power = floor(4 * log2(frames)) - 1
-    while (size := ceil(2 ** (power / 4))) < frames:
-        power += 1
-    return size
-
-
-def rows_above(rows: int) -> int:
-    """The size of a bucket for so many: at most half as many again."""
-    power = 1 << (rows - 1).bit_length()
-    return power * 3 // 4 if power >= 4 and rows <= power * 3 // 4 else power
 
 
 class Graphs:
@@ -275,6 +239,8 @@ class Graphs:
 
     def _refuse(self, codec: CodecBatches, bucket: Bucket, why: str) -> None:
         self._refused[bucket.side, bucket.dense] = why
+        if not self._graphs:
+            self._pool = None  # it ends with the last graph in it
         what = f"{bucket.side} of {'dense' if bucket.dense else 'ragged'} batches"
         warn_once(
             f"graphs of {codec.name}: {what}",

@@ -111,8 +111,8 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 def work_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_device_arguments`, `add_reader_arguments` and `add_machine_arguments`, as keyword arguments of
     `WorkSettings`."""
-    names = ("batch", "max_batch_seconds", "device", "precision", "compile")
-    names += ("workers", "engine", "address", "actors", "shard")
+    how = ("batch", "max_batch_seconds", "device", "precision", "compile")
+    names = (*how, "workers", "engine", "address", "actors", "shard")
     return {name: getattr(args, name) for name in names}
 
 

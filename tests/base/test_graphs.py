@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from codeczoo import Audio, BaseCodec, Codes, load_codec
-from codeczoo.base.graphs import MAX_SECONDS, SIGHTINGS, Graphs, frames_above, rows_above
+from codeczoo.base.buckets import frames_above, rows_above
+from codeczoo.base.graphs import MAX_SECONDS, SIGHTINGS, Graphs
 from tests.contract.test_registry import assert_same_audio, clips_of
 from tests.support.command_line import run
 from tests.support.small import codec_of

@@ -133,9 +133,9 @@ class BaseCodec(CodecInside):
 
     def warm_up(self, seconds: float = 10.0, batch_size: int = 8, num_codebooks: int | None = None) -> int:
         """Encode and decode a batch of noise, so that the first call of a user's is as fast as any: libraries choose
-        their kernels, and with `load_codec(compile=True)` the graphs for up to so many clips of up to so many seconds,
-        dense and ragged, are captured. (Shorter or fewer clips have graphs of their own, which are captured when they
-        come for the second time; call this once for each kind of batch.)
+        their kernels, and with `load_codec(compile=True)` the graphs for so many clips of so many seconds, dense and
+        ragged, are captured. (Batches of fewer clips, or of shorter ones alone, have graphs of their own, which are
+        captured when they come for the second time; call this once for each kind of batch.)
 
         Returns:
             how many graphs were captured: 0 without `compile=True`, on other devices than CUDA, and where a batch is
@@ -158,7 +158,7 @@ class BaseCodec(CodecInside):
         clips = [noise.expand(min(self.channels), -1)] * batch_size
         shorter = clips[0][:, : max(len(noise) - (self.hop_length or 1), 1)]
         with self.graphs.at_once() if self.graphs is not None else nullcontext():
-            for batch in (clips, [*clips[1:], shorter]):
+            for batch in (clips, [*clips[1:], shorter])[: 1 if self.graphs is None else 2]:
                 codes = self.encode(batch, rate, num_codebooks=count)
                 if self.supports_decode:
                     self.decode(codes)

@@ -79,12 +79,17 @@ def case_of(package: str, variant: str) -> Case:
     return next(case for case in cases_of(variant) if case.package == package)
 
 
+def without_weights(variant: str) -> BaseCodec:
+    """Ours, which codes with all its codebooks if it is not asked otherwise: codec.cpp knows no fewer."""
+    return replace(find_variant(variant), num_codebooks=None).build()
+
+
 def golden_codec(variant: str) -> tuple[BaseCodec, dict[str, Tensor], dict[str, Any]]:
-    """Ours, asked for all its codebooks; the tensors under the authors' names; and their manifest."""
+    """Ours with all its codebooks; its tensors under the authors' names; and their manifest."""
     case = cases_of(variant)[0]
     manifest = golden_manifest(case)
     state = golden_state(case, manifest)
-    codec = replace(find_variant(variant), num_codebooks=None).build()
+    codec = without_weights(variant)
     with quiet_codecs():
         load_weights(codec, state)
     return codec.eval().requires_grad_(False), state, manifest

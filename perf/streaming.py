@@ -100,6 +100,8 @@ def run(sides: Mapping[str, Steps], inputs: Tensor, warm_up: int, clock: str) ->
                 break
     rows = []
     for (op, name), seconds in spent.items():
+        if not seconds:
+            raise ValueError(f"{name} had given nothing to {op} after {len(inputs)} steps: more --steps are needed")
         row = {"op": op, "side": name, **spread(seconds)}
         if name != "ours":
             mine, theirs = (torch.cat(made[op, side], dim=-1) for side in ("ours", name))

@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from codeczoo import BaseCodec, codec_info
@@ -84,15 +85,42 @@ def without_weights(variant: str) -> BaseCodec:
     return replace(find_variant(variant), num_codebooks=None).build()
 
 
-def golden_codec(variant: str) -> tuple[BaseCodec, dict[str, Tensor], dict[str, Any]]:
-    """Ours with all its codebooks; its tensors under the authors' names; and their manifest."""
+def golden_codec(
+    variant: str, weights: str | Path | None = None
+) -> tuple[BaseCodec, dict[str, Tensor], dict[str, Any]]:
+    """Ours with all its codebooks; its tensors under the authors' names; and their manifest.
+
+    `weights`: where `saved` has put the tensors; None = they are made anew, which takes seconds.
+    """
     case = cases_of(variant)[0]
     manifest = golden_manifest(case)
-    state = golden_state(case, manifest)
+    state = load_file(weights) if weights else golden_state(case, manifest)
     codec = without_weights(variant)
     with quiet_codecs():
         load_weights(codec, state)
     return codec.eval().requires_grad_(False), state, manifest
+
+
+def saved(variant: str, folder: Path) -> Path:
+    """The tensors under the authors' names in `folder`, written once."""
+    path = folder / f"{variant}.safetensors"
+    if not path.exists():
+        case = cases_of(variant)[0]
+        save_file(golden_state(case, golden_manifest(case)), path)
+    return path
+
+
+def exported(variant: str, folder: Path) -> Path:
+    """The same as codec.cpp reads them, F32.
+
+    Raises:
+        ImportError: no extra [gguf].
+        ValueError: codec.cpp does not know the variant.
+    """
+    path = folder / f"{variant}.gguf"
+    if not path.exists():
+        export_gguf(golden_codec(variant, saved(variant, folder))[0], path, "F32")
+    return path
 
 
 def clips(variant: str, batch: int, seconds: float) -> np.ndarray:
@@ -111,22 +139,18 @@ def clips(variant: str, batch: int, seconds: float) -> np.ndarray:
 
 def sides_of(variant: str, args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, dict[str, str] | str]]:
     """Each side's name, and what it is started with, or why it is left out."""
-    yield "ours", {}
+    given = {"weights": str(saved(variant, folder))}
+    yield "ours", given
     for case in cases_of(variant):
-        reason = why_skipped(case, args)
-        yield case.package, reason or ({"checkout": str(args.checkouts / case.package)} if case.repository else {})
+        clone = {"checkout": str(args.checkouts / case.package)} if case.repository and args.checkouts else {}
+        yield case.package, why_skipped(case, args) or {**given, **clone}
     if args.codec_cpp is None:
         yield ENGINE, "--codec-cpp names no library"
-    else:
-        yield ENGINE, {"library": str(args.codec_cpp), "gguf": str(gguf_of(variant, folder))}
-
-
-def gguf_of(variant: str, folder: Path) -> Path:
-    """Our weights as F32 in `folder`, written once."""
-    path = folder / f"{variant}.gguf"
-    if not path.exists():
-        export_gguf(golden_codec(variant)[0], path, "F32")
-    return path
+        return
+    try:
+        yield ENGINE, {"library": str(args.codec_cpp), "gguf": str(exported(variant, folder))}
+    except (ImportError, ValueError) as error:
+        yield ENGINE, str(error)
 
 
 def measure(variant: str, threads: int, args: argparse.Namespace, folder: Path) -> tuple[Record, list[str]]:

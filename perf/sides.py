@@ -51,7 +51,8 @@ class Side:
         name: "ours", "codec.cpp", or the package of a case of `published/`.
         variant: which codec, as `load_codec` knows it.
         threads: of the child.
-        paths: "library" and "gguf" of codec.cpp, "checkout" of what has no package.
+        paths: "library" and "gguf" of codec.cpp; of the others "weights", where `beside.saved` has put them (without it
+            they are made anew), and the "checkout" of what has no package.
 
     Raises:
         RuntimeError: the child could not load it, or failed later; with the child's own words.
@@ -169,7 +170,8 @@ def open_side(name: str, variant: str, threads: int, paths: dict[str, str]) -> d
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    return ours(variant) if name == "ours" else published(name, variant, paths.get("checkout"))
+    weights = paths.get("weights")
+    return ours(variant, weights) if name == "ours" else published(name, variant, weights, paths.get("checkout"))
 
 
 def codec_cpp(library: str, gguf: str, threads: int) -> dict[str, Call]:
@@ -182,19 +184,19 @@ def codec_cpp(library: str, gguf: str, threads: int) -> dict[str, Call]:
     }
 
 
-def ours(variant: str) -> dict[str, Call]:
+def ours(variant: str, weights: str | None) -> dict[str, Call]:
     import torch
 
     from perf.beside import golden_codec
 
-    codec = golden_codec(variant)[0]
+    codec = golden_codec(variant, weights)[0]
     return {
         "encode": Call(torch.from_numpy, lambda x: codec.encode(x, codec.sample_rate), lambda made: made.codes.numpy()),
         "decode": Call(torch.from_numpy, codec.decode, lambda audio: audio.waveform.numpy()),
     }
 
 
-def published(package: str, variant: str, checkout: str | None) -> dict[str, Call]:
+def published(package: str, variant: str, weights: str | None, checkout: str | None) -> dict[str, Call]:
     import torch
 
     from perf.beside import case_of, golden_codec
@@ -202,7 +204,7 @@ def published(package: str, variant: str, checkout: str | None) -> dict[str, Cal
     from perf.published.interface import hub_names
 
     case = case_of(package, variant)
-    codec, state, manifest = golden_codec(variant)
+    codec, state, manifest = golden_codec(variant, weights)
     if package == "transformers" and case.manifest != "manifest.json":  # its adapter reads that naming
         state = hub_names(codec)
     theirs = case.build(Given(state, codec, manifest.get("config", {}), Path(checkout) if checkout else None))

@@ -112,7 +112,7 @@ def test_codec_cpp_reads_what_is_written(variant: str, tmp_path: Path) -> None:
     """All codes of a golden clip, of as many samples as fill its frames, and the audio, but for WavTokenizer's window:
     codec.cpp's is the symmetric one, the published periodic."""
     codec = beside.golden_codec(variant)[0]
-    engine = CodecCpp(str(LIBRARY), beside.gguf_of(variant, tmp_path))
+    engine = CodecCpp(str(LIBRARY), beside.exported(variant, tmp_path))
     waveform = beside.clips(variant, batch=2, seconds=0.5)
     codes = codec.encode(torch.from_numpy(waveform), codec.sample_rate).codes
     assert np.array_equal(engine.encode(waveform), codes.numpy())

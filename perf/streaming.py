@@ -12,7 +12,8 @@ samples and decodes the same codes. `--warm-up` steps before are not counted. We
   jitter    p99 - p50
   late      steps that took longer than the audio of one lasts
   (x)       moshi's p50 / ours: above 1, ours is faster
-  codes     the share of moshi's codes that equal ours, over all steps
+  codes     the share of moshi's codes that equal ours, over all steps, and the first frame that differs. (From 10 s on
+            moshi's stream differs from moshi's own whole clip: docs/measurements/beside-cpu.md. Ours equals it.)
   error     largest difference of the two sides' audio, relative to its peak
 
 On a machine that does other work too, `--clock cpu` (processor time of the step) is what repeats; p99 of wall time then
@@ -105,9 +106,15 @@ def run(sides: Mapping[str, Steps], inputs: Tensor, warm_up: int, clock: str) ->
         row = {"op": op, "side": name, **spread(seconds)}
         if name != "ours":
             mine, theirs = (torch.cat(made[op, side], dim=-1) for side in ("ours", name))
-            row |= {"codes": agreement(mine, theirs)} if op == "encode" else {"error": peak_error(mine, theirs)}
+            row |= closeness(mine, theirs) if op == "encode" else {"error": peak_error(mine, theirs)}
         rows.append(row)
     return rows
+
+
+def closeness(ours: Tensor, theirs: Tensor) -> Row:
+    """Of the codes of all steps: the share that are equal, and the first frame that differs (None: none does)."""
+    apart = (ours != theirs).flatten(0, 1).any(0).nonzero()
+    return {"codes": agreement(ours, theirs), "apart_from": int(apart[0]) if len(apart) else None}
 
 
 def spread(seconds: Sequence[float]) -> Row:
@@ -146,6 +153,8 @@ def table(rows: Sequence[Row]) -> str:
         if row["side"] != "ours":
             p50 += f" ({row['p50'] / mine[row['variant'], row['op'], row['batch']]['p50']:.2f})"
         codes = f"{row['codes']:.4%}" if "codes" in row else "–"
+        if row.get("apart_from") is not None:
+            codes += f", apart from frame {row['apart_from']}"
         error = f"{row['error']:.1e}" if "error" in row else "–"
         lines.append(
             f"| {row['variant']} | {row['op']} | {row['batch']} | {row['side']} | {p50} | {row['p99']:.2f} | "

@@ -102,6 +102,10 @@ def test_a_stream_whose_sides_differ_says_so() -> None:
     for change, share in ((0, 1.0), (1, 0.75)):
         rows = streaming.run({"ours": steps(0), "other": steps(change)}, torch.zeros(3, 1, 1, 2), 1, "cpu")
         assert [row["codes"] for row in rows if "codes" in row] == [share]
+        assert [row["apart_from"] for row in rows if "codes" in row] == [0 if change else None]
+        assert (
+            "apart from frame 0" in streaming.table([{"variant": "any", "batch": 1, "late": 0} | row for row in rows])
+        ) == bool(change)
         assert [row["error"] for row in rows if "error" in row] == [0.0]  # both decode the codes of ours
         assert all(len(row["steps"]) == 2 for row in rows)
 

@@ -75,12 +75,17 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def take_turns(sides: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[Run]]:
+def take_turns(
+    sides: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    device: torch.device,
+    measure: Callable[[Callable[[], Any], torch.device], Run] = timed,
+) -> dict[str, list[Run]]:
     """`repeats` runs of each side, in alternating order."""
     runs: dict[str, list[Run]] = {name: [] for name in sides}
     for round_ in range(repeats):
         for name in list(sides) if round_ % 2 == 0 else reversed(list(sides)):
-            runs[name].append(timed(sides[name], device))
+            runs[name].append(measure(sides[name], device))
     return runs
 
 

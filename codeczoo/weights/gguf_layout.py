@@ -47,6 +47,7 @@ class GGUFLayout:
         notices: what its converter threw away or changed in these tensors, a sentence each.
         more: tensors that its loader asks for and that our parameters do not hold, of a model and what is written.
         refusal: why a model's files would not run there; None if they do.
+        limit: which part of a model would not run there; None if all do.
         quantised: a regular expression of the tensors that Q8_0 concerns, and `kept` of those that it does not.
         float32: of the tensors that stay F32 in a file of F16.
         named: whether its converter writes `general.name`.
@@ -60,6 +61,7 @@ class GGUFLayout:
     notices: Callable[[Tensors, Mapping[str, Any], Any], list[str]] = lambda tensors, metadata, model: []
     more: Callable[[Any, Tensors], Mapping[str, Tensor]] = _nothing
     refusal: Callable[[Any], str | None] = lambda model: None
+    limit: Callable[[Any], str | None] = lambda model: None
     quantised: str = r".+\.w"
     kept: str = r"$."
     float32: str = r"$."
@@ -106,6 +108,8 @@ def to_gguf(model: Model, kind: str) -> tuple[dict[str, Any], dict[str, Tensor],
         raise ValueError(f"{model.name} has no layout in GGUF: codec.cpp does not know its family")
     if reason := layout.refusal(model):
         raise ValueError(f"{model.name} cannot be written as GGUF: {reason}")
+    if limit := layout.limit(model):
+        log.warning("%s: %s", model.name, limit)
     tensors: dict[str, Tensor] = {}
     for ours, value in model.state_dict().items():
         tensors |= layout.key_map.published(ours, value)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from perf.published.interface import Case, Given, Published, from_hub_names, identity, loaded
+from perf.published.interface import Case, Given, Published, from_hub_names, hub_names, identity, loaded
 
 
 def descript(given: Given) -> Published:
@@ -44,10 +46,16 @@ def transformers(given: Given) -> Published:
     )
 
 
+def converted(given: Given) -> Published:
+    """That of transformers, of the authors' tensors."""
+    return transformers(replace(given, state=hub_names(given.codec)))
+
+
 CASES = (
     *(
         Case(name, name, "descript-audio-codec", descript)
         for name in ("dac_16k", "dac_24k", "dac_44k", "dac_44k_16kbps")
     ),
     Case("dac_44k", "dac_44k", "transformers", transformers, manifest="manifest_hf.json"),
+    Case("dac_24k", "dac_24k", "transformers", converted),
 )

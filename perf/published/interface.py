@@ -103,3 +103,17 @@ def swapped(codes: Any) -> Any:
 def from_hub_names(kind: Any, config: Any, state: State) -> Any:
     """A model of transformers, through the renaming that its own loader does."""
     return kind.from_pretrained(None, config=config, state_dict=dict(state)).eval()
+
+
+def hub_names(codec: BaseCodec) -> dict[str, Tensor]:
+    """The tensors of `codec` as transformers names them. A codebook that it keeps as sums gets counts of 1."""
+    key_map = next(one for one in codec.key_maps if "transformers" in one.name)
+    tensors: dict[str, Tensor] = {}
+    for ours, value in codec.state_dict().items():
+        names, _ = key_map.sources(ours)
+        if ours.endswith("codebooks") and len(names) == 2 * len(value):
+            counts = torch.ones(value.shape[1], device=value.device)
+            tensors |= dict(zip(names, [*value, *[counts] * len(value)], strict=True))
+        else:
+            tensors |= key_map.published(ours, value)
+    return tensors

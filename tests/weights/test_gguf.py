@@ -111,6 +111,22 @@ def test_what_codec_cpp_could_not_run_is_not_written(name: str, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "encodes"), [("wavtokenizer_large_40", False), ("wavtokenizer_small_75", True)])
+def test_a_file_says_whether_codec_cpp_can_encode_with_it(
+    name: str, encodes: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has the strides of 75 tokens a second built in; files of its own converter say yes of all."""
+    path = tmp_path / "own.gguf"
+    codec = source(name)
+    with caplog.at_level(logging.WARNING):
+        export_gguf(codec, path, "F32")
+    assert ("can decode with it and not encode" in caplog.text) == (not encodes)
+    assert read_gguf(path)[1]["codec.has_encoder"] is encodes
+    settings, tensors, types = to_gguf(codec, "F32")
+    write_gguf(path, {**settings, "codec.has_encoder": True}, tensors, types)
+    load_weights(small(name), path)
+
+
 def test_a_bias_that_the_format_has_no_place_for_is_not_dropped(tmp_path: Path) -> None:
     codec = small("s3tokenizer_v2_25hz")
     load_weights(codec, "random")

@@ -24,13 +24,22 @@ RENAMES = (
 )
 
 
+ENCODER_STRIDES = (2, 4, 5, 8)  # built into codec.cpp: of the variants of 75 tokens a second
+
+
 def _settings(model: WavTokenizer) -> dict[str, Any]:
     return {
         "codec.sample_rate": model.sample_rate,
         "codec.hop_size": model.hop_length,
-        "codec.has_encoder": True,
+        "codec.has_encoder": _limit(model) is None,
         "codec.has_decoder": True,
     }
+
+
+def _limit(model: WavTokenizer) -> str | None:
+    if tuple(model.config.strides) == ENCODER_STRIDES:
+        return None
+    return "codec.cpp can decode with it and not encode: it has the encoder's strides of 75 tokens a second built in"
 
 
 def _notices(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], model: WavTokenizer) -> list[str]:
@@ -59,8 +68,9 @@ def layout(authors: KeyMap) -> GGUFLayout:
             changes=(Change(r"enc\..+\.lstm\.weight_.+", lambda weight: weight.mT, lambda weight: weight.mT),),
         ),
         _settings,
-        unchecked=(r"codec\.hop_size",),
+        unchecked=(r"codec\.(hop_size|has_encoder)",),
         notices=_notices,
+        limit=_limit,
         quantised=r".+\.weight",
         kept=r"\.norm\.(scale|shift)\.weight$|\.norm\.weight$",
     )

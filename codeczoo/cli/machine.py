@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from codeczoo.base.errors import first_line
+from codeczoo.base.processor import SECONDS, cpu_facts, cpu_name, said_by, usable_cores
 from codeczoo.cli.extras import extras, version_of
 from codeczoo.version import __version__
 
@@ -40,7 +41,6 @@ VARIABLES = (
     "PYTORCH_ENABLE_MPS_FALLBACK",
 )
 BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # of /proc/cpuinfo
-SECONDS = 10  # that a program may take to tell its version
 
 
 def machine() -> dict[str, Any]:
@@ -74,7 +74,7 @@ def versions() -> dict[str, str]:
 
 def devices() -> dict[str, Any]:
     """What torch computes on here; of each device its properties."""
-    cpu: dict[str, Any] = {"name": _cpu_name(), "cores": _usable_cores()}
+    cpu: dict[str, Any] = {"name": cpu_name(), "cores": usable_cores()}
     try:
         torch = importlib.import_module("torch")
     except Exception as error:  # noqa: BLE001 (a CUDA library that is missing, for one, is an OSError)
@@ -179,37 +179,11 @@ def _said(program: str, flag: str) -> str | None:
     return next(iter((done.stdout or done.stderr).splitlines()), f"{program} says nothing")
 
 
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cpu_info() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def _cpu_name() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", _cpu_info(), re.MULTILINE)
-    told = found.group(1) if found else ""
-    if sys.platform == "darwin":
-        told = _said_by("sysctl", "-n", "machdep.cpu.brand_string")
-    return told or platform.processor() or platform.machine()
-
-
-def _said_by(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-
-
 def _cpu_bf16() -> bool | None:
     """Whether the processor multiplies bfloat16 itself; None = not known."""
     if sys.platform == "darwin":
-        return {"1": True, "0": False}.get(_said_by("sysctl", "-n", "hw.optional.arm.FEAT_BF16"))
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpu_info(), re.MULTILINE)
+        return {"1": True, "0": False}.get(said_by("sysctl", "-n", "hw.optional.arm.FEAT_BF16"))
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpu_facts(), re.MULTILINE)
     return None if flags is None else not set(BF16_FLAGS).isdisjoint(flags.group(1).split())
 
 

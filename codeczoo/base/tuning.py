@@ -6,8 +6,9 @@
                               "batch": 8, "seconds": 1.0, "strategy": {"seconds": 4.0, "beside": 2, "threads": 1,
                               "tiles": 1.0}, "took": 0.21, "rule_took": 0.34}]}]}
 
-A home folder may serve several machines, so that a file has a table for each. `load_codec` reads none of it: a batch
-asks for its strategy, and the file is read again when it has changed.
+"strategy" is null where nothing was faster than the rule. A home folder may serve several machines, so that a file has
+a table for each. `load_codec` reads none of it: a batch asks for its strategy, and the file is read again when it has
+changed.
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ def tuned_strategy(
     longest: float,
 ) -> Strategy | None:
     """The measured strategy nearest to `rows` clips of `longest` seconds; None where nothing near was measured on this
-    machine, with PyTorch's present number of threads."""
+    machine with PyTorch's present number of threads, or the rule was best."""
     path = tuning_file()
     if path is None or dtype != torch.float32:
         return None
     table = _table(path, device)
     key = (codec, "encode" if encoding else "decode", precision, torch.get_num_threads())
-    best: tuple[float, Strategy] | None = None
+    best: tuple[float, Strategy | None] | None = None
     for batch, seconds, strategy in table.get(key, ()):
         off = abs(log2(rows / batch)), abs(log2(longest / seconds))
         if max(off) <= NEAR and (best is None or sum(off) < best[0]):
@@ -77,7 +78,7 @@ def tuned_strategy(
     return best and best[1]
 
 
-Table = Mapping[tuple[Any, ...], list[tuple[int, float, Strategy]]]
+Table = Mapping[tuple[Any, ...], list[tuple[int, float, Strategy | None]]]
 
 
 def _table(path: Path, device: torch.device) -> Table:
@@ -105,10 +106,10 @@ def _parsed(path: Path, version: tuple[int, int], device: torch.device) -> Table
             f"{path} was measured on another machine or with another PyTorch ({_told(others[-1])}; this is "
             f"{_told(here)}): codecs choose by their built-in rule. `codeczoo tune` measures here",
         )
-    out: dict[tuple[Any, ...], list[tuple[int, float, Strategy]]] = {}
+    out: dict[tuple[Any, ...], list[tuple[int, float, Strategy | None]]] = {}
     for entry in own or []:
         key = entry["codec"], entry["operation"], entry["precision"], entry["threads"]
-        strategy = Strategy(**entry["strategy"], source="tuned")
+        strategy = None if entry["strategy"] is None else Strategy(**entry["strategy"], source="tuned")
         out.setdefault(key, []).append((entry["batch"], entry["seconds"], strategy))
     return out
 
@@ -150,6 +151,8 @@ def _check(entry: Mapping[str, Any]) -> None:
         if not isinstance(value, kind) or isinstance(value, bool) or (kind is not str and not 0 < value < float("inf")):
             raise ValueError(f"{name} is {value!r}")
     strategy = entry["strategy"]
+    if strategy is None:
+        return
     if set(strategy) != set(NUMBERS):
         raise ValueError(f"a strategy has {', '.join(map(repr, strategy))}, not {', '.join(map(repr, NUMBERS))}")
     for name, types in NUMBERS.items():

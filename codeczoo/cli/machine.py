@@ -28,6 +28,7 @@ ALWAYS = ("torch", "numpy", "einops", "filelock", "huggingface_hub", "pyyaml", "
 VARIABLES = (
     "CODECZOO_CHANGED_WEIGHTS",
     "CODECZOO_DEVICE",
+    "CODECZOO_TUNING",
     "CUDA_VISIBLE_DEVICES",
     "HF_DATASETS_OFFLINE",
     "HF_ENDPOINT",
@@ -152,9 +153,28 @@ def cache() -> dict[str, Any]:
         out[name] = told or f"{_without_home(str(folder))} is not there yet"
     above = next(p for p in (folder, *folder.parents) if p.is_dir())
     out["free"] = round(shutil.disk_usage(above).free / GIB, 1)
+    out["tuning"] = tuning()
     out["offline"] = bool(constants.HF_HUB_OFFLINE)
     out["token"] = "set" if hub.get_token() else "not set"
     return out
+
+
+def tuning() -> Any:
+    """The table of `codeczoo tune`: where it is, and whether it is of this machine."""
+    try:
+        torch = importlib.import_module("torch")
+        from codeczoo.base.tuning import read_tables, this_machine, tuning_file
+
+        path = tuning_file()
+        if path is None:
+            return "off"
+        if not path.exists():
+            return f"{_without_home(str(path))} is not there: codecs choose by their built-in rule"
+        tables = read_tables(path)
+        here = [len(table["entries"]) for table in tables if table["machine"] == this_machine(torch.device("cpu"))]
+    except Exception as error:  # noqa: BLE001 (as above)
+        return f"not used: {first_line(error)}"
+    return {"file": _without_home(str(path)), "entries for this CPU": sum(here), "tables": len(tables)}
 
 
 def programs() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -105,6 +106,22 @@ def test_the_first_error_in_order_is_raised_and_nothing_runs_on(kind: type[BaseE
     time.sleep(0.1)
     assert ended == before
     assert run_beside(int, range(3), 2, 1) == [0, 1, 2]  # the workers are as good as before
+
+
+def test_ctrl_c_ends_it_once_what_runs_has_ended() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        ended.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_beside(work, range(200), 2, 1)
+    assert sorted(begun) == sorted(ended) and len(begun) < 200
 
 
 def test_many_callers_share_the_workers() -> None:

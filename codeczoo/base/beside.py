@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 import torch
 
+AWAKE = 0.2  # seconds after which a caller that waits looks for Ctrl-C: not every system wakes it
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -52,14 +54,15 @@ def run_beside(work: Callable[[Item], Result], items: Sequence[Item], count: int
 
     futures: list[Future[None]] = []
     try:
-        pool = _pool(count, threads)
-        for _ in range(count):
-            futures.append(pool.submit(copy_context().run, worker))
-    except RuntimeError:  # no more threads can be had, as when the interpreter ends
-        if not futures:
-            return [work(item) for item in items]
-    try:
-        wait(futures)
+        try:
+            pool = _pool(count, threads)
+            for _ in range(count):
+                futures.append(pool.submit(copy_context().run, worker))
+        except RuntimeError:  # no more threads can be had, as when the interpreter ends
+            if not futures:
+                return [work(item) for item in items]
+        while wait(futures, timeout=AWAKE).not_done:
+            pass
     finally:
         stop.set()
         for future in futures:

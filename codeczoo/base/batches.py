@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.audio import Audio, clean, stack
-from codeczoo.base.beside import can_run_beside, run_beside
 from codeczoo.base.codes import PAD, Codes
 from codeczoo.base.exporting import exporting
 from codeczoo.base.latents import Latents
@@ -25,6 +24,7 @@ from codeczoo.base.long_clips import (
 from codeczoo.base.network import CodecNetwork, Decoded, Encoded, Frames, FrameSource
 from codeczoo.base.ragged import groups_within
 from codeczoo.base.resampling import resampled_length
+from codeczoo.base.side_by_side import can_run_beside, run_beside
 from codeczoo.base.strategy import Strategy, by_rule, fitted, the_fixed_one, tiles_of
 from codeczoo.base.tuning import tuned_strategy
 

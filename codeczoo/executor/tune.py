@@ -15,11 +15,11 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from codeczoo.base.audio import Audio
-from codeczoo.base.beside import can_run_beside
 from codeczoo.base.catalogue import codec_info, find_variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
 from codeczoo.base.device import choose_device, is_out_of_memory
+from codeczoo.base.side_by_side import can_run_beside
 from codeczoo.base.strategy import Strategy, by_rule, fitted, fixed_strategy
 from codeczoo.base.tuning import FORMAT, KEYS, VARIABLE, read_tables, this_machine, tuning_file
 from codeczoo.data.embedded import embedded_clips

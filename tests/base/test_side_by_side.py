@@ -12,7 +12,7 @@ from contextvars import ContextVar
 import pytest
 import torch
 
-from codeczoo.base.beside import can_run_beside, run_beside
+from codeczoo.base.side_by_side import can_run_beside, run_beside
 
 MARK: ContextVar[str] = ContextVar("mark", default="none")
 

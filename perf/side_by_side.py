@@ -1,8 +1,8 @@
 """Groups of a batch side by side, each on one thread, against one group at a time on all threads.
 
-    python -m perf.beside                                        # ten codecs, batches of 8, 16 and 32 clips of 1 s
-    python -m perf.beside --codecs encodec_24k mimi --batch 8 --rows 1 2 4 8
-    python -m perf.beside --lstm                                 # what a step of an LSTM takes a clip, by clips in it
+    python -m perf.side_by_side                                        # ten codecs, batches of 8, 16 and 32 clips of 1 s
+    python -m perf.side_by_side --codecs encodec_24k mimi --batch 8 --rows 1 2 4 8
+    python -m perf.side_by_side --lstm                                 # what a step of an LSTM takes a clip, by clips in it
 
 Random weights. Wall time, the least of --repeats rounds, the ways taking turns; run it on a machine that does nothing
 else, for threads that wait for each other at the end of every layer wait for whatever else runs too. Each cell:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+os.environ["CODECZOO_TUNING"] = "off"  # what was measured on this machine says nothing about the tests
+
 
 def process_state() -> dict[str, object]:
     """What belongs to the whole process and changes what later tests see."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from codeczoo.base.audio import Audio, clean, stack
 from codeczoo.base.codes import PAD, Codes
+from codeczoo.base.exporting import exporting
 from codeczoo.base.latents import Latents
 from codeczoo.base.long_clips import (
     decode_in_chunks,
@@ -23,10 +24,14 @@ from codeczoo.base.long_clips import (
 from codeczoo.base.network import CodecNetwork, Decoded, Encoded, Frames, FrameSource
 from codeczoo.base.ragged import groups_within
 from codeczoo.base.resampling import resampled_length
+from codeczoo.base.side_by_side import can_run_beside, run_beside
+from codeczoo.base.strategy import Strategy, by_rule, fitted, the_fixed_one, tiles_of
+from codeczoo.base.tuning import tuned_strategy
 
+Result = TypeVar("Result")
 Batch = TypeVar("Batch", Audio, Codes, Latents)
 
-# Seconds of audio that go through a network at once unless `max_chunk_seconds` is set, by device.
+# Seconds of audio that go through a network at once, all groups together, unless `max_chunk_seconds` is set, by device.
 # (CUDA: DAC's widest activation, 96 channels at 44.1 kHz, stays below 2 ** 31 values, where kernels begin to differ.)
 CHUNK_SECONDS = {"cpu": 30.0, "mps": 60.0, "cuda": 240.0}
 
@@ -54,20 +59,88 @@ class CodecBatches(CodecNetwork):
         """As `_whole_clip_seconds`, in frames."""
         return max(int(self._whole_clip_seconds() * self.sample_rate / (self.hop_length or 1)), 1)
 
-    def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
+    def strategy(self, batch_size: int = 1, seconds: float = 1.0, operation: str = "encode") -> Strategy:
+        """How a batch would go through the network with the present number of threads (`torch.set_num_threads`): how
+        much at once, and how many groups of clips side by side. It changes time and memory, not codes.
+
+        Args:
+            batch_size: clips. seconds: of the longest. operation: "encode" or "decode".
+
+        Example:
+            print(codec.strategy(batch_size=32))  # groups of 8 s, 2 side by side on 1 thread each (rule)
+        """
+        if operation not in ("encode", "decode"):
+            raise ValueError(f"operation must be 'encode' or 'decode'; it is {operation!r}")
+        if batch_size < 1 or not seconds > 0:
+            raise ValueError(f"a batch has clips of some seconds; {batch_size} of {seconds} s were asked for")
+        return self._strategy(batch_size, seconds, operation == "encode", recorded=False)
+
+    def _strategy(self, rows: int, longest: float, encoding: bool, recorded: bool) -> Strategy:
+        """`recorded`: gradients may be wanted. `longest`: in seconds."""
+        most = self._chunk_seconds()
+        if self._anchor_alone:
+            return Strategy(most)
+        threads = 1
+        if self.device.type == "cpu" and not recorded and not exporting() and can_run_beside():
+            threads = torch.get_num_threads()
+        chosen = the_fixed_one() or tuned_strategy(
+            self.variant.root or self.name, self.device, self.dtype, self.precision, encoding, rows, longest
+        )
+        if chosen is None:
+            chosen = by_rule(rows, longest, most, threads, self._recurrent)
+        if threads == 1 and chosen.threads is not None:
+            chosen = Strategy(most, tiles=chosen.tiles, source=chosen.source)
+        return fitted(chosen, rows, longest, most, threads)
+
+    @cached_property
+    def _recurrent(self) -> bool:
+        return any(isinstance(module, nn.RNNBase) for module in self.modules())
+
+    @cached_property
+    def _anchor_alone(self) -> bool:
+        """Whether there is no network: a library codes the clips, or a rule without weights."""
+        return next(self.parameters(), None) is None
+
+    def _groups(self, lengths: Tensor, samples_each: int, encoding: bool = True) -> list[slice]:
         """Rows that go through the network together, `_chunk_seconds` at most with padding. `samples_each`: samples
         in one step of `lengths`."""
-        each = self.sample_rate / samples_each
-        return groups_within(lengths.tolist(), self._chunk_seconds() * each, self._whole_clip_seconds() * each)
+        return self._plan(lengths, samples_each, encoding)[0]
 
-    def _split(self, batch: Batch, size: int, samples_each: int, lengths: Tensor | None = None) -> Iterable[Batch]:
-        """The batch in groups of rows, each cut to its longest row. `size`: steps of the whole batch. `lengths`: the
-        steps by which the rows are grouped, if they are not the batch's own."""
+    def _steps_inside(self, lengths: Tensor, samples_each: int) -> Tensor:
+        """Steps that clips of `lengths` have in the network: a family that fills them up says so here."""
+        return lengths
+
+    def _plan(self, lengths: Tensor, samples_each: int, encoding: bool) -> tuple[list[slice], Strategy]:
+        """The groups of `_groups`, and how they run."""
+        each, steps = self.sample_rate / samples_each, self._steps_inside(lengths, samples_each).tolist()
+        strategy = self._strategy(len(steps), max(steps) / each, encoding, self._recorded())
+        limit = strategy.seconds * each * (1 + 1e-9)  # as many clips as it was made for, whatever was rounded
+        return groups_within(steps, limit, self._whole_clip_seconds() * each), strategy
+
+    def _by_groups(
+        self,
+        run: Callable[[Batch], Result],
+        batch: Batch,
+        size: int,
+        samples_each: int,
+        encoding: bool,
+        lengths: Tensor | None = None,
+    ) -> list[Result]:
+        """What `run` gives for each group of rows, each cut to its longest row; side by side where that is faster.
+
+        Args:
+            size: steps of the whole batch. lengths: the steps by which the rows are grouped, if they are not the
+                batch's own.
+        """
         own = batch.lengths.cpu()
-        groups = self._groups(own if lengths is None else lengths.cpu(), samples_each)
-        if len(groups) == 1 and int(own.max()) == size:
-            return (batch,)  # to index all rows would read their lengths from the device again
-        return (batch[rows] for rows in groups)
+        groups, strategy = self._plan(own if lengths is None else lengths.cpu(), samples_each, encoding)
+        with tiles_of(strategy):
+            if strategy.threads is not None and (len(groups) > 1 or strategy.threads < torch.get_num_threads()):
+                count = min(strategy.beside, len(groups))
+                return run_beside(lambda rows: run(batch[rows]), groups, count, strategy.threads)
+            if len(groups) == 1 and int(own.max()) == size:
+                return [run(batch)]  # to index all rows would read their lengths from the device again
+            return [run(batch[rows]) for rows in groups]
 
     def _joined(self, decoded: Sequence[Audio]) -> Audio:
         """What the groups of `_split` decode to, as one batch."""
@@ -77,7 +150,10 @@ class CodecBatches(CodecNetwork):
 
     def _gradients(self) -> torch.set_grad_enabled:
         """Whether PyTorch records what follows: inside `codec.gradients()`, unless the caller has switched that off."""
-        return torch.set_grad_enabled(torch.is_grad_enabled() and id(self) in WITH_GRADIENTS.get())
+        return torch.set_grad_enabled(self._recorded())
+
+    def _recorded(self) -> bool:
+        return torch.is_grad_enabled() and id(self) in WITH_GRADIENTS.get()
 
     # -- audio → codes --------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ USER_NAMES = frozenset(
     from_pretrained save_pretrained push_to_hub export_onnx
     info name sample_rate channels hop_length frame_rate num_codebooks codebook_sizes codebook_choices
     nominal_bitrate bitrate_of causal latency supports_decode
-    device dtype precision arithmetic graphs max_chunk_seconds weights_source weights_hash weights_id
+    device dtype precision arithmetic graphs max_chunk_seconds strategy weights_source weights_hash weights_id
     """.split()  # noqa: SIM905
 )
 # Names that only a codec with latents offers.
@@ -85,12 +85,11 @@ class BaseCodec(CodecInside):
             TypeError, ValueError: audio that cannot be taken, or a rate that the codec lacks.
         """
         count = self.choose_codebooks(num_codebooks, bitrate)
-        encoded = []
         with torch.no_grad():
             batch = self.prepare(audio, sample_rate)
             with self._arithmetic(encoding=True):
-                for rows in self._split(batch, batch.waveform.shape[-1], 1):
-                    encoded.append(self._encode_batch(rows, count))
+                run = lambda rows: self._encode_batch(rows, count)  # noqa: E731
+                encoded = self._by_groups(run, batch, batch.waveform.shape[-1], 1, encoding=True)
         return encoded[0] if len(encoded) == 1 else Codes.cat(encoded)
 
     def decode(self, codes: CodesLike, *, allow_other_weights: bool = False) -> Audio:
@@ -109,8 +108,8 @@ class BaseCodec(CodecInside):
         self._require_decoder()
         codes = self._check_codes(codes, allow_other_weights).to(self.device)
         with self._gradients(), self._arithmetic(encoding=False):
-            groups = self._split(codes, codes.codes.shape[-1], self.hop_length or 1)
-            return self._joined([self._decode_batch(rows) for rows in groups])
+            size, each = codes.codes.shape[-1], self.hop_length or 1
+            return self._joined(self._by_groups(self._decode_batch, codes, size, each, encoding=False))
 
     def reconstruct(
         self,

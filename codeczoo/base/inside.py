@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codeczoo.base.audio import Audio, AudioLike
-from codeczoo.base.batches import WITH_GRADIENTS, CodecBatches
+from codeczoo.base.batches import WITH_GRADIENTS, CodecBatches, Result
 from codeczoo.base.codes import Codes, describe_weights
 from codeczoo.base.latents import Latents
 from codeczoo.base.network import Frames
@@ -33,12 +33,10 @@ class CodecInside(CodecBatches):
             TypeError, ValueError: as `encode`.
         """
         self._require_latents()
-        found = []
         with self._gradients():
             batch = self.prepare(audio, sample_rate)
             with self._arithmetic(encoding=True):
-                for rows in self._split(batch, batch.waveform.shape[-1], 1):
-                    found.append(self._latents_batch(rows))
+                found = self._by_groups(self._latents_batch, batch, batch.waveform.shape[-1], 1, encoding=True)
         return found[0] if len(found) == 1 else Latents.cat(found)
 
     def quantize(
@@ -65,10 +63,8 @@ class CodecInside(CodecBatches):
         if not bool(torch.isfinite(latents.values).all()):
             item = int((~torch.isfinite(latents.values)).flatten(1).any(1).nonzero()[0])
             raise ValueError(f"{self.name}: the latents of item {item} hold NaN or infinity; they have no codes")
-        found = []
         with torch.no_grad(), self._arithmetic(encoding=True):
-            for rows in self._groups_of(latents):
-                found.append(self._quantize_batch(rows, count))
+            found = self._by_encoded_groups(lambda rows: self._quantize_batch(rows, count), latents)
         return found[0] if len(found) == 1 else Codes.cat(found)
 
     def vectors(
@@ -89,11 +85,13 @@ class CodecInside(CodecBatches):
             return self._rows_of_codebooks(self._check_codes(codes, allow_other_weights).to(self.device))
         self._require_vectors()
         codes = self._check_codes(codes, allow_other_weights).to(self.device)
-        found = []
+
+        def run(rows: Codes) -> Latents:
+            frames = self._vectors(self._dense(rows), rows.lengths, rows.side_info)
+            return self._as_latents(frames, rows.num_samples, codes.weights)
+
         with self._gradients(), self._arithmetic(encoding=False):
-            for rows in self._split(codes, codes.codes.shape[-1], self.hop_length or 1):
-                frames = self._vectors(self._dense(rows), rows.lengths, rows.side_info)
-                found.append(self._as_latents(frames, rows.num_samples, codes.weights))
+            found = self._by_groups(run, codes, codes.codes.shape[-1], self.hop_length or 1, encoding=False)
         return found[0] if len(found) == 1 else Latents.cat(found)
 
     def _rows_of_codebooks(self, codes: Codes) -> Latents:
@@ -125,8 +123,8 @@ class CodecInside(CodecBatches):
         self._require_vectors()
         latents = self._check_latents(latents, self.vector_dim, "vectors", allow_other_weights)
         with self._gradients(), self._arithmetic(encoding=False):
-            groups = self._split(latents, latents.values.shape[-1], self.hop_length or 1)
-            return self._joined([self._synthesize_batch(rows) for rows in groups])
+            size, each = latents.values.shape[-1], self.hop_length or 1
+            return self._joined(self._by_groups(self._synthesize_batch, latents, size, each, encoding=False))
 
     def straight_through(
         self,
@@ -145,11 +143,13 @@ class CodecInside(CodecBatches):
         self._require_vectors()
         count = self.choose_codebooks(num_codebooks, bitrate)
         latents = self._check_latents(latents, self.latent_dim, "latents", allow_other_weights)
-        found = []
+
+        def run(rows: Latents) -> Latents:
+            frames = Frames(rows.values, rows.lengths, rows.side_info)
+            return self._as_latents(self._straight_through(frames, count), rows.num_samples, rows.weights)
+
         with self._gradients(), self._arithmetic(encoding=True):
-            for rows in self._groups_of(latents):
-                frames = Frames(rows.values, rows.lengths, rows.side_info)
-                found.append(self._as_latents(self._straight_through(frames, count), rows.num_samples, rows.weights))
+            found = self._by_encoded_groups(run, latents)
         return found[0] if len(found) == 1 else Latents.cat(found)
 
     @property
@@ -245,12 +245,12 @@ class CodecInside(CodecBatches):
         latents = latents.to(self.device)
         return latents if latents.values.dtype in kept else latents.to(self.dtype)
 
-    def _groups_of(self, latents: Latents) -> Iterator[Latents]:
-        """Rows that are quantised together: those that are encoded together."""
+    def _by_encoded_groups(self, run: Callable[[Latents], Result], latents: Latents) -> list[Result]:
+        """`_by_groups`, of the rows that are encoded together."""
         samples = latents.num_samples
         if self.hop_length:
             samples = torch.where(samples < 0, latents.lengths * self.hop_length, samples)
-        yield from self._split(latents, latents.values.shape[-1], 1, samples)
+        return self._by_groups(run, latents, latents.values.shape[-1], 1, True, samples)
 
     def _require_latents(self) -> None:
         if not self._has_latents:

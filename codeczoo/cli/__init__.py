@@ -38,6 +38,7 @@ COMMANDS = {
     "verify": ("codeczoo.cli.verify", "are the weights on this machine the published ones, and do they work?"),
     "probe": ("codeczoo.cli.probe", "what codes are like: entropy, use, dependence, stability, predictability"),
     "drift": ("codeczoo.cli.drift", "how many codes change with batch, padding, threads, precision, device"),
+    "tune": ("codeczoo.cli.tune", "how codecs run fastest on this machine: measured, and kept for load_codec"),
     "report": ("codeczoo.cli.report", "the results of a benchmark as a page, or as CSV, Markdown or JSON"),
     "app": ("codeczoo.cli.app", "a page to try codecs on: record, choose, listen, look, measure"),
     "env": ("codeczoo.cli.env", "versions, devices, cache, and what is missing for what: the text for a bug report"),

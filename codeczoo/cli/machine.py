@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from codeczoo.base.errors import first_line
+from codeczoo.base.processor import SECONDS, cpu_facts, cpu_name, said_by, usable_cores
 from codeczoo.cli.extras import extras, version_of
 from codeczoo.version import __version__
 
@@ -27,6 +28,7 @@ ALWAYS = ("torch", "numpy", "einops", "filelock", "huggingface_hub", "pyyaml", "
 VARIABLES = (
     "CODECZOO_CHANGED_WEIGHTS",
     "CODECZOO_DEVICE",
+    "CODECZOO_TUNING",
     "CUDA_VISIBLE_DEVICES",
     "HF_DATASETS_OFFLINE",
     "HF_ENDPOINT",
@@ -40,7 +42,6 @@ VARIABLES = (
     "PYTORCH_ENABLE_MPS_FALLBACK",
 )
 BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # of /proc/cpuinfo
-SECONDS = 10  # that a program may take to tell its version
 
 
 def machine() -> dict[str, Any]:
@@ -74,7 +75,7 @@ def versions() -> dict[str, str]:
 
 def devices() -> dict[str, Any]:
     """What torch computes on here; of each device its properties."""
-    cpu: dict[str, Any] = {"name": _cpu_name(), "cores": _usable_cores()}
+    cpu: dict[str, Any] = {"name": cpu_name(), "cores": usable_cores()}
     try:
         torch = importlib.import_module("torch")
     except Exception as error:  # noqa: BLE001 (a CUDA library that is missing, for one, is an OSError)
@@ -152,9 +153,28 @@ def cache() -> dict[str, Any]:
         out[name] = told or f"{_without_home(str(folder))} is not there yet"
     above = next(p for p in (folder, *folder.parents) if p.is_dir())
     out["free"] = round(shutil.disk_usage(above).free / GIB, 1)
+    out["tuning"] = tuning()
     out["offline"] = bool(constants.HF_HUB_OFFLINE)
     out["token"] = "set" if hub.get_token() else "not set"
     return out
+
+
+def tuning() -> Any:
+    """The table of `codeczoo tune`: where it is, and whether it is of this machine."""
+    try:
+        torch = importlib.import_module("torch")
+        from codeczoo.base.tuning import read_tables, this_machine, tuning_file
+
+        path = tuning_file()
+        if path is None:
+            return "off"
+        if not path.exists():
+            return f"{_without_home(str(path))} is not there: codecs choose by their built-in rule"
+        tables = read_tables(path)
+        here = [len(table["entries"]) for table in tables if table["machine"] == this_machine(torch.device("cpu"))]
+    except Exception as error:  # noqa: BLE001 (as above)
+        return f"not used: {first_line(error)}"
+    return {"file": _without_home(str(path)), "entries for this CPU": sum(here), "tables": len(tables)}
 
 
 def programs() -> dict[str, str]:
@@ -179,37 +199,11 @@ def _said(program: str, flag: str) -> str | None:
     return next(iter((done.stdout or done.stderr).splitlines()), f"{program} says nothing")
 
 
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cpu_info() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def _cpu_name() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", _cpu_info(), re.MULTILINE)
-    told = found.group(1) if found else ""
-    if sys.platform == "darwin":
-        told = _said_by("sysctl", "-n", "machdep.cpu.brand_string")
-    return told or platform.processor() or platform.machine()
-
-
-def _said_by(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-
-
 def _cpu_bf16() -> bool | None:
     """Whether the processor multiplies bfloat16 itself; None = not known."""
     if sys.platform == "darwin":
-        return {"1": True, "0": False}.get(_said_by("sysctl", "-n", "hw.optional.arm.FEAT_BF16"))
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpu_info(), re.MULTILINE)
+        return {"1": True, "0": False}.get(said_by("sysctl", "-n", "hw.optional.arm.FEAT_BF16"))
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpu_facts(), re.MULTILINE)
     return None if flags is None else not set(BF16_FLAGS).isdisjoint(flags.group(1).split())
 
 

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from codeczoo.base import BaseCodec, Codes, Decoded, Encoded, Variant, pad_stack, read_clips
 from codeczoo.base.audio import stack
+from codeczoo.base.strategy import Strategy
 from codeczoo.codecs.formats import ogg
 
 READ_BLOCK_SAMPLES = 1 << 16  # read at once, because a damaged file may announce any length
@@ -139,8 +140,9 @@ class SndfileCodec(BaseCodec):
     def _encode_long(self, waveform: Tensor, lengths: Tensor, num_codebooks: int, samples: int) -> Encoded:
         return self._encode(waveform, lengths, num_codebooks)  # libsndfile goes through a clip frame by frame
 
-    def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
-        return [slice(0, len(lengths))]  # all at once: each clip is a file, and several are written side by side
+    def _plan(self, lengths: Tensor, samples_each: int, encoding: bool) -> tuple[list[slice], Strategy]:
+        # all at once: each clip is a file, and several are written side by side
+        return [slice(0, len(lengths))], Strategy(self._chunk_seconds())
 
     # -- one clip -------------------------------------------------------------------------------
 

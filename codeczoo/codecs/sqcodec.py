@@ -220,9 +220,8 @@ class SQCodec(BaseCodec):
         self.quantizer = ProjectedFSQ(config.dim, config.levels)
         self.decoder = _decoder(config)
 
-    def _groups(self, lengths: Tensor, samples_each: int) -> list[slice]:
-        """By the lengths that the clips are filled up to."""
-        return super()._groups(self._filled(lengths) if samples_each == 1 else lengths, samples_each)
+    def _steps_inside(self, lengths: Tensor, samples_each: int) -> Tensor:
+        return self._filled(lengths) if samples_each == 1 else lengths
 
     def _latents(self, waveform: Tensor, lengths: Tensor) -> Frames:
         waveform, lengths = self._fill(waveform), self._filled(lengths)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.exporting import exporting
+from codeczoo.base.strategy import tile_scale
 from codeczoo.nn.conv import ConvTranspose1d
 from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.receptive_field import Layer, convolutions_of, out_length, receptive_span
@@ -92,4 +93,4 @@ def _width(layers: Sequence[Layer], total: int) -> int:
         largest = max(largest, _channels(layer) * rate)
     first, last = receptive_span(layers, 0, total - 1)
     seam = (last + 1 - first) * up / down - total
-    return max(int(TILE_VALUES * torch.get_num_threads() / largest), ceil(seam / MAX_SEAM_SHARE))
+    return max(int(tile_scale() * TILE_VALUES * torch.get_num_threads() / largest), ceil(seam / MAX_SEAM_SHARE))

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from codeczoo.base.exporting import exporting
 from codeczoo.base.key_map import Rule
 from codeczoo.base.ragged import pad_stack
+from codeczoo.base.strategy import tile_scale
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d, Length
 from codeczoo.nn.group_norm import GroupNorm
 from codeczoo.nn.inplace import overwritable
@@ -175,7 +176,8 @@ class SEANetStack(nn.Module):
             return self._run(x, state, lengths)
         values, rate = self._widest
         hop = max(math.ceil(1 / rate), 1)
-        length = max(CACHE_TILE_VALUES // math.ceil(len(x) * values * hop), MIN_HOPS_PER_TILE) * hop
+        size = int(tile_scale() * CACHE_TILE_VALUES)
+        length = max(size // math.ceil(len(x) * values * hop), MIN_HOPS_PER_TILE) * hop
         length, total = max(length, self.warmup), x.shape[-1]
         starts = range(0, max(total - length, 0) + 1, length)  # the last one takes the rest with it
         out = []
@@ -205,7 +207,8 @@ class SEANetStack(nn.Module):
         """A few items at a time, or one by one at their own lengths if these differ; together through an LSTM, which
         is faster."""
         values, _ = self._widest
-        rows = max(CACHE_TILE_VALUES // math.ceil(values * x.shape[-1]), 1) if overwritable(x) else len(x)
+        size = int(tile_scale() * CACHE_TILE_VALUES)
+        rows = max(size // math.ceil(values * x.shape[-1]), 1) if overwritable(x) else len(x)
         if lengths is None and rows >= len(x):
             return _through(self.layers, x, None)
         for recurrent, run in itertools.groupby(self.layers, lambda layer: isinstance(layer, LSTM | BidirectionalLSTM)):

@@ -20,7 +20,7 @@ FOR_USERS = {
     *("from_pretrained", "save_pretrained", "push_to_hub", "export_onnx"),
     *("is_compatible_with", "info", "name", "sample_rate", "channels", "hop_length", "frame_rate"),
     *("num_codebooks", "codebook_sizes", "codebook_choices", "nominal_bitrate", "bitrate_of", "causal", "latency"),
-    *("supports_decode", "device", "dtype", "precision", "arithmetic", "graphs", "max_chunk_seconds"),
+    *("supports_decode", "device", "dtype", "precision", "arithmetic", "graphs", "max_chunk_seconds", "strategy"),
     *("weights_source", "weights_hash", "weights_id"),
 }
 OF_THE_INSIDE = {

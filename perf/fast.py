@@ -14,6 +14,7 @@ codebooks. `dB`: signal-to-difference ratio of what the same codes decode to.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import logging
 import time
@@ -70,16 +71,12 @@ def decibels(audio: Audio, exact: Audio) -> float:
 
 
 def row(codec: BaseCodec, audio: Audio, repeats: int) -> str:
-    def under(kind: str, call: Callable[[], Any]) -> Callable[[], Any]:
-        def run() -> Any:
-            codec.precision = kind
-            return call()
-
-        return run
-
-    encoded = timed({kind: under(kind, lambda: codec.encode(audio)) for kind in KINDS}, repeats)
+    sides = {kind: copy.deepcopy(codec) for kind in KINDS}  # a change of precision frees what was made for it
+    for kind, side in sides.items():
+        side.precision = kind
+    encoded = timed({kind: lambda side=side: side.encode(audio) for kind, side in sides.items()}, repeats)
     codes = encoded["exact"][1]
-    decoded = timed({kind: under(kind, lambda: codec.decode(codes)) for kind in KINDS}, repeats)
+    decoded = timed({kind: lambda side=side: side.decode(codes) for kind, side in sides.items()}, repeats)
     cells = [codec.name, f"{codes.num_codebooks}"]
     for kind in KINDS[1:]:
         cells += [
@@ -88,8 +85,7 @@ def row(codec: BaseCodec, audio: Audio, repeats: int) -> str:
             f"{decoded['exact'][0] / decoded[kind][0]:.2f}",
             f"{decibels(decoded[kind][1], decoded['exact'][1]):.0f}",
         ]
-    codec.precision = "fast"
-    return "| " + " | ".join([*cells, codec.arithmetic]) + " |"
+    return "| " + " | ".join([*cells, sides["fast"].arithmetic]) + " |"
 
 
 def parts_of(codec: BaseCodec) -> Iterator[str]:

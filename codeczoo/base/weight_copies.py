@@ -37,7 +37,7 @@ def copy_of(module: nn.Module, sources: Sequence[Tensor | None], make: Callable[
     versions = tuple(weight._version for weight in weights)
     found = _COPIES.get(module)
     if found is not None and found.versions == versions and _same(found.sources, weights):
-        return found.value  # type: ignore[no-any-return]
+        return found.value
     value = make()
     _COPIES[module] = _Copy(tuple(weight.detach() for weight in weights), versions, value)
     return value

@@ -8,12 +8,13 @@ published networks' keys, shapes and scales, but of noise; `zoo_16k` has its own
 time is the least processor time of `--repeats`, the precisions taking turns. `kept`: share of the codes, of all
 codebooks. `dB`: signal-to-difference ratio of what the same codes decode to.
 
-`--parts`: everything in bfloat16 but one part of what leads to codes, part after part.
+`--parts`: everything that leads to codes in bfloat16 but one part, part after part; then nothing but that part.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import logging
 import time
@@ -70,16 +71,12 @@ def decibels(audio: Audio, exact: Audio) -> float:
 
 
 def row(codec: BaseCodec, audio: Audio, repeats: int) -> str:
-    def under(kind: str, call: Callable[[], Any]) -> Callable[[], Any]:
-        def run() -> Any:
-            codec.precision = kind
-            return call()
-
-        return run
-
-    encoded = timed({kind: under(kind, lambda: codec.encode(audio)) for kind in KINDS}, repeats)
+    sides = {kind: copy.deepcopy(codec) for kind in KINDS}  # a change of precision frees what was made for it
+    for kind, side in sides.items():
+        side.precision = kind
+    encoded = timed({kind: lambda side=side: side.encode(audio) for kind, side in sides.items()}, repeats)
     codes = encoded["exact"][1]
-    decoded = timed({kind: under(kind, lambda: codec.decode(codes)) for kind in KINDS}, repeats)
+    decoded = timed({kind: lambda side=side: side.decode(codes) for kind, side in sides.items()}, repeats)
     cells = [codec.name, f"{codes.num_codebooks}"]
     for kind in KINDS[1:]:
         cells += [
@@ -88,8 +85,7 @@ def row(codec: BaseCodec, audio: Audio, repeats: int) -> str:
             f"{decoded['exact'][0] / decoded[kind][0]:.2f}",
             f"{decibels(decoded[kind][1], decoded['exact'][1]):.0f}",
         ]
-    codec.precision = "fast"
-    return "| " + " | ".join([*cells, codec.arithmetic]) + " |"
+    return "| " + " | ".join([*cells, sides["fast"].arithmetic]) + " |"
 
 
 def parts_of(codec: BaseCodec) -> Iterator[str]:
@@ -107,12 +103,15 @@ def parts_of(codec: BaseCodec) -> Iterator[str]:
 def by_part(codec: BaseCodec, audio: Audio) -> Iterator[str]:
     codec.precision = "exact"
     exact = codec.encode(audio)
-    for names in [(), *((part,) for part in parts_of(codec))]:
+    parts = list(parts_of(codec))
+    choices = {"nothing": (), **{part: (part,) for part in parts}}
+    choices |= {f"all but {part}": tuple(other for other in parts if other != part) for part in parts}
+    for title, names in choices.items():
         codec.variant = dataclasses.replace(codec.variant, float32_parts=names)
         codec.precision = "fast"
         codec.keep_parts_in_float32()
         found = timed({"": lambda: codec.encode(audio)}, 2)[""]
-        yield f"| {names[0] if names else 'nothing'} | {1000 * found[0]:.0f} | {100 * kept(found[1], exact):.1f} |"
+        yield f"| {title} | {1000 * found[0]:.0f} | {100 * kept(found[1], exact):.1f} |"
         for name in names:
             for method in CALLS:
                 vars(codec.get_submodule(name)).pop(method, None)

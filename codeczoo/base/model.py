@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 from codeczoo.base.audio import Audio, AudioLike
 from codeczoo.base.inputs import collate, read_clips
 from codeczoo.base.warn_once import warn_once
+from codeczoo.base.weight_copies import drop_copies
 
 if TYPE_CHECKING:
     from codeczoo.base.key_map import KeyMap
@@ -58,7 +59,7 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.variant = variant
-        self.precision = "exact"
+        self._precision = "exact"
         self.weights_source: str | None = None  # where the weights came from; None = unknown, or none needed
         self.weights_hash: str | None = None  # sha256 of that file, in hex; of several files, of their hashes
         self._anchor: Tensor
@@ -99,6 +100,21 @@ class Model(nn.Module):
         return self.dtype
 
     # -- arithmetic -----------------------------------------------------------------------------
+
+    @property
+    def precision(self) -> str:
+        """ "exact", "fast" or "fastest"; to go back to "exact" frees the copies of weights in bfloat16."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        self._precision = precision
+        if precision == "exact":
+            drop_copies(self)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        drop_copies(self)  # of weights that move or change their type
+        return super()._apply(fn, recurse)
 
     def _in_own_type(self, x: Tensor) -> Tensor:
         """What bfloat16 arithmetic gave, in the network's own type: no value changes."""

@@ -99,7 +99,8 @@ class CodecNetwork(Model):
     decode_context: Context | None = None  # of the decoder, in frames
     # Directions ("encode", "decode") in which chunking a long clip changes the result.
     approximate_when_long: tuple[str, ...] = ()
-    # Codecs that are not exact in chunks: shortest chunk, in seconds, unless the caller sets a smaller limit.
+    # Codecs that are not exact in chunks, or faster in longer ones: shortest chunk, in seconds, unless the caller sets
+    # a smaller limit.
     min_chunk_seconds: float = 0.0
 
     graphs: Graphs | None = None  # of the hooks, as CUDA graphs; None = the hooks run as they are

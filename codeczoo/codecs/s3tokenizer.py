@@ -71,7 +71,7 @@ class MemoryAttention(Attention):
         if self.memory is None:
             return out
         values = v.transpose(1, 2).flatten(2).contiguous()  # [B, T, dim]
-        return out + self.memory(values.mT, lengths).mT + values
+        return out.add_(self.memory(values.mT, lengths).mT).add_(values)
 
 
 class Block(nn.Module):
@@ -85,8 +85,8 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config.dim, config.hidden_dim, bias=True)
 
     def forward(self, x: Tensor, lengths: Tensor | None, mask: AttentionMask, rotation: Rotation | None) -> Tensor:
-        x = x + self.attention.attend(self.norm1(x), lengths, mask, rotation)
-        return x + self.feed_forward(self.norm2(x))
+        x = self.attention.attend(self.norm1(x), lengths, mask, rotation).add_(x)
+        return self.feed_forward(self.norm2(x)).add_(x)
 
 
 class Encoder(nn.Module):
@@ -170,6 +170,7 @@ class S3Tokenizer(BaseCodec):
     Config = S3TokenizerConfig
     config: S3TokenizerConfig
     hop_length: int
+    min_chunk_seconds = 64.0  # two windows: its time is that of products, which are faster with more rows
     supports_decode = False
     decode_unsupported_reason = (
         "it is a tokenizer of content alone; CosyVoice turns its tokens into speech with a flow model, a vocoder and a "

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from codeczoo.base.exporting import exporting
 from codeczoo.base.strategy import tile_scale
+from codeczoo.nn.bfloat16 import channels_lie_last
 from codeczoo.nn.conv import ConvTranspose1d
 from codeczoo.nn.inplace import overwritable
 from codeczoo.nn.receptive_field import Layer, convolutions_of, out_length, receptive_span
@@ -43,8 +44,7 @@ def run_tiled(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> 
     if _tiles(total, usual) == 1:
         return _run(chain, x, lengths)
     up, down = _rates(layers)
-    make = x.new_empty if lengths is None else x.new_zeros
-    out = make(len(x), _channels(layers[-1]), total)
+    out: Tensor | None = None
     for i, length in enumerate([x.shape[-1]] * len(x) if lengths is None else lengths.tolist()):
         end = out_length(layers, length)
         width = max(ceil(end / _tiles(end, usual)), 1)
@@ -53,9 +53,20 @@ def run_tiled(chain: Sequence[nn.Module], x: Tensor, lengths: Tensor | None) -> 
             first, last = receptive_span(layers, start, stop - 1)
             first = max(first, 0) // down * down
             tile, _ = _run(chain, x[i : i + 1, :, first : min(last + 1, length)], None)
+            if out is None:
+                out = _room(tile, len(x), total, lengths is None)
             skip = start - first * up // down
             out[i, :, start:stop] = tile[0, :, skip : skip + stop - start]
+    assert out is not None
     return out, None if lengths is None else out_length(layers, lengths)
+
+
+def _room(tile: Tensor, batch: int, total: int, full: bool) -> Tensor:
+    """Room for tiles like this one, [batch, C, total]; zeros where they will not fill it."""
+    make = tile.new_empty if full else tile.new_zeros
+    if channels_lie_last(tile):
+        return make(batch, total, tile.shape[1]).mT
+    return make(batch, tile.shape[1], total)
 
 
 def _tiles(total: int, usual: int) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.exporting import exporting
+from codeczoo.nn.bfloat16 import cat_steps, convolve, convolve_transposed, in_bfloat16
 from codeczoo.nn.padding import pad, zero_tail_
 
 Length = TypeVar("Length", int, Tensor)
@@ -96,6 +97,7 @@ class Conv1d(nn.Module):
                 and self._is_depthwise
                 and bias is self.bias
                 and x.stride(1) == 1
+                and not in_bfloat16(self.weight)
             ):
                 return self.depthwise_last(x)
             return self._convolve(x, bias, self.left)
@@ -117,6 +119,8 @@ class Conv1d(nn.Module):
         """Convolve with `padding` zeros on each side."""
         if exporting():
             return F.conv1d(x, self.weight, bias, self.stride, padding, self.dilation, self.groups)
+        if in_bfloat16(self.weight):
+            return convolve(self, x, bias is not None, padding)
         steps = len(x) * ((x.shape[-1] + 2 * padding - self.span) // self.stride + 1)
         if self.groups == self.dilation == 1 and steps > 0 and self._is_matmul(x, steps):
             return self._matmul(F.pad(x, (padding, padding)) if padding else x, bias)
@@ -146,6 +150,8 @@ class Conv1d(nn.Module):
     def depthwise_last(self, x: Tensor) -> Tensor:
         """The convolution with zeros on both sides, of an x whose channels lie last in memory. PyTorch has a 2-d kernel
         for this order, ten times as fast on a CPU as those for the other."""
+        if in_bfloat16(self.weight):
+            return convolve(self, x, True, self.left)
         y = F.conv2d(x[:, :, None], self.weight[:, :, None], self.bias, self.stride, (0, self.left), 1, self.groups)
         return y[:, :, 0]
 
@@ -172,7 +178,7 @@ class Conv1d(nn.Module):
         With `pad_to_full_window` and reflection, the mirrored samples lie in the state: left >= stride - 1.
         """
         total = x.shape[-1]
-        x = torch.cat([state, x], dim=-1)
+        x = cat_steps([state, x])
         if self.max_extra_padding:
             lacking = self.extra_padding(total) if lengths is None else self.extra_padding(lengths)
             own = None if lengths is None else lengths + self.left
@@ -226,17 +232,23 @@ class ConvTranspose1d(nn.Module):
         reach = self.kernel_size - self.stride - self.right  # kept samples that steps behind an item reach into
         if reach > 0:
             x = zero_tail_(x, lengths, -(-reach // self.stride))
-        if self.left == self.right and not self._faster_by_matmuls(x):
+        if self.left == self.right and not (self._faster_by_matmuls(x) or self._in_bfloat16):
             return F.conv_transpose1d(x, self.weight, self.bias, self.stride, self.left, 0, self.groups)
         y = self.convolve(x)
         return y[..., self.left : y.shape[-1] - self.right]
 
     def convolve(self, x: Tensor, bias: bool = True) -> Tensor:
         """The transposed convolution without any trimming."""
+        if self._in_bfloat16:
+            return convolve_transposed(self, x, bias)
         offset = self.bias if bias else None
         if self._faster_by_matmuls(x):
             return _transposed_by_matmuls(x, self.weight, offset, self.stride)
         return F.conv_transpose1d(x, self.weight, offset, self.stride, 0, 0, self.groups)
+
+    @property
+    def _in_bfloat16(self) -> bool:
+        return self.groups == 1 and self.kernel_size % self.stride == 0 and in_bfloat16(self.weight)
 
     def _faster_by_matmuls(self, x: Tensor) -> bool:
         return x.device.type == "cpu" and not exporting() and self.groups == 1 and self.kernel_size % self.stride == 0
@@ -253,9 +265,13 @@ class ConvTranspose1d(nn.Module):
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The next n steps → n * stride samples, and the overhang after them (without the bias)."""
+        ready = x.shape[-1] * self.stride
+        if self._in_bfloat16 and self.bias is not None:  # whose bias costs nothing in the product, and a pass after it
+            y = self.convolve(x)
+            y[..., : state.shape[-1]] += state.to(y.dtype)
+            return y[..., :ready], y[..., ready:] - self.bias.to(y.dtype)[:, None]
         y = self.convolve(x, bias=False)
         y[..., : state.shape[-1]] += state
-        ready = x.shape[-1] * self.stride
         out = y[..., :ready]
         return out if self.bias is None else out.add_(self.bias[:, None]), y[..., ready:].clone()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.exporting import exporting
+from codeczoo.nn.bfloat16 import in_bfloat16, recurrent
 from codeczoo.nn.onnx_lstm import onnx_lstm
 
 State = tuple[Tensor, Tensor]
@@ -19,6 +20,8 @@ State = tuple[Tensor, Tensor]
 
 def _recorded(lstm: nn.LSTM, x: Tensor, past: tuple[Tensor, ...] | None = None) -> Any:
     """`lstm(x, past)`. cuDNN keeps what gradients need in training mode only, which changes nothing else."""
+    if in_bfloat16(lstm.weight_hh_l0):
+        return recurrent(lstm, x, past)
     if not (x.is_cuda and torch.is_grad_enabled()) or lstm.training:
         return lstm(x, past)
     lstm.training = True

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.exporting import exporting
 from codeczoo.nn import cuda_kernels
+from codeczoo.nn.bfloat16 import channels_lie_last
 from codeczoo.nn.inplace import overwritable
 
 MODES = ("zeros", "reflect", "replicate")
@@ -42,6 +43,8 @@ def pad(
             raise ValueError("right padding of each item's own needs lengths")
         if left == 0 and right == 0:
             return x
+        if channels_lie_last(x):
+            return _pad_channels_last(x, left, right, mode)
         if mode == "zeros":
             return F.pad(x, (left, right))
         if mode == "replicate":
@@ -75,6 +78,20 @@ def mask_tail(x: Tensor, lengths: Tensor | None) -> Tensor:
         return x
     behind = torch.arange(x.shape[-1], device=x.device) >= lengths[:, None]
     return x.masked_fill(behind.view(x.shape[0], *[1] * (x.ndim - 2), -1), 0)
+
+
+def _pad_channels_last(x: Tensor, left: int, right: int, mode: str) -> Tensor:
+    """As PyTorch's padding, which would put the steps next to each other in memory."""
+    if mode == "zeros":
+        return F.pad(x.mT, (0, 0, left, right)).mT
+    total = x.shape[-1]
+    if mode == "replicate":
+        before, behind = x[..., :1].expand(-1, -1, left), x[..., -1:].expand(-1, -1, right)
+        return torch.cat([before.mT, x.mT, behind.mT], dim=1).mT
+    x = F.pad(x.mT, (0, 0, 0, max(max(left, right) + 1 - total, 0))).mT
+    last = x.shape[-1] - 1
+    before, behind = x[..., 1 : left + 1].flip(-1), x[..., last - right : last].flip(-1)
+    return torch.cat([before.mT, x.mT, behind.mT], dim=1).mT[..., : left + total + right]
 
 
 def _reflect(x: Tensor, left: int, right: int) -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
 
+from codeczoo.nn.bfloat16 import in_bfloat16, linear
+
 
 class Layers(nn.Module):
     """[B, C, T] → [B, C', T'] through layers (x, lengths) → x'; one that changes the rate has an `out_length`.
@@ -34,3 +36,6 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(self, x) if in_bfloat16(self.weight) else super().forward(x)

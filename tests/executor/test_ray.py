@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import signal
 import sys
@@ -126,6 +127,45 @@ def test_ray_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["--out", str(tmp_path / "out"), "--engine", "ray"]) == 1
     assert "pip install 'codeczoo[ray]'" in capsys.readouterr().err
+
+
+def test_slices_double_and_the_next_one_is_planned_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    from codeczoo.executor.ray import BYTES_PER_SLICE, _ahead, _slices
+
+    monkeypatch.setattr("codeczoo.executor.ray.LARGEST_SLICE", 1024)
+    assert [len(tasks) for tasks in _slices(range(4000))] == [256, 512, 1024, 1024, 1024, 160]
+    monkeypatch.setattr("codeczoo.executor.ray.BYTES_PER_SLICE", 4 * 1000)
+    assert BYTES_PER_SLICE > 4000
+    assert [len(tasks) for tasks in _slices(bytes(990) for _ in range(10))] == [4, 4, 2]
+    monkeypatch.setattr("codeczoo.executor.ray.BYTES_PER_SLICE", BYTES_PER_SLICE)
+
+    planned, go_on, reached = [0], threading.Event(), threading.Event()
+
+    def tasks() -> Iterator[int]:
+        for number in range(100_000):
+            if number == 768:
+                reached.set()
+                go_on.wait()
+            planned[0] += 1
+            yield number
+
+    slices = _ahead(tasks())
+    assert [pickle.loads(task) for task in next(slices)] == list(range(256))
+    assert planned[0] <= 768
+    assert [pickle.loads(task) for task in next(slices)] == list(range(256, 768))
+    assert reached.wait(60)  # the third slice is begun without being asked for
+    threading.Timer(1, go_on.set).start()
+    slices.close()  # the run failed: the rest of the third slice is not planned
+    assert planned[0] < 768 + 1024
+
+    def broken() -> Iterator[int]:
+        yield from range(256)
+        raise ValueError("the data set has changed")
+
+    slices = _ahead(broken())
+    assert len(next(slices)) == 256
+    with pytest.raises(ValueError, match="the data set has changed"):
+        next(slices)
 
 
 @pytest.mark.usefixtures("machines")

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 TASKS_PER_SLICE = 256  # tasks that are handed to the cluster at first
 # Each slice starts new actors and waits for its last task, so that later ones are larger: each is twice the one before.
-LARGEST_SLICE = 4096
+LARGEST_SLICE = 16384
 BYTES_PER_SLICE = 1 << 30  # of pickled tasks at a time: tasks of a streamed data set carry their clips
 # What Ray books for each. Little, so that readers find room on a machine with one CPU; two different numbers, because
 # Ray Data fuses steps with equal numbers and would read inside the actors.
@@ -148,8 +148,9 @@ class RayExecutor(Executor[Task, Result]):
             fn_constructor_args=(self._job, self._device, self._driver, counter),
             # Two calls at once: one waits for the metric pool while the other has the device.
             compute=ray.data.ActorPoolStrategy(
-                min_size=1,
-                max_size=max(1, min(self.devices, len(tasks))),
+                # Left to itself the pool shrinks to one actor while batches are read, and does not grow again: its
+                # threshold is 1.75 batches for each of the calls at once, and there are 3 / 2 at most.
+                size=max(1, min(self.devices, len(tasks))),
                 max_tasks_in_flight_per_actor=3,
                 max_concurrent_calls_per_actor=2,
                 enable_true_multi_threading=True,

@@ -2,6 +2,7 @@
 
     python -m perf.scale plan --hours 1e6 --codec mimi --gpus 64            # a table from measured rates
     python -m perf.scale plan --codec dac_44k --precision tf32 --audio "mp3 44.1 kHz stereo" --gpu-price 2.5
+    python -m perf.scale table --hours 1e6                                  # GPU-hours of all codecs
     python -m perf.scale simulate --codec mimi --gpus 64 --mtbf 1000 --slow-share 0.05
     python -m perf.scale measure --out docs/measurements/scale.json         # the rates of one core here: 3 minutes
     python -m perf.scale files --clips 100000                               # as files, in a tar, in Parquet: 3 minutes
@@ -65,9 +66,12 @@ def main(argv: list[str] | None = None) -> int:
             command.add_argument("--slow-speed", type=float, default=0.5, help="of the slow ones (0.5)")
             command.add_argument("--spread", type=float, default=0.03, help="of the others' speeds (0.03)")
             command.add_argument(
-                "--slices", type=int, nargs=2, metavar=("FIRST", "LARGEST"), help="batches in one (256 4096)"
+                "--slices", type=int, nargs=2, metavar=("FIRST", "LARGEST"), help="batches in one (256 16384)"
             )
             command.add_argument("--runs", type=int, default=20)
+    command = commands.add_parser("table")
+    command.add_argument("--hours", type=float, default=1e6, help="of audio (1e6)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="the figures as JSON")
     for name in ("measure", "files", "local"):
         command = commands.add_parser(name)
         command.add_argument("--out", type=Path, metavar="FILE", help="the figures as JSON; what is there is kept")
@@ -101,6 +105,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         rows = list(plan(Work(**{name: getattr(args, name) for name in names}), read_rates(local=args.rates)))
         print(table(iter(rows)))
         return {"plan": [row._asdict() for row in rows]}
+    if args.command == "table":
+        return {"table": _table(args.hours)}
     if args.command == "simulate":
         return {"simulation": _simulate(args)}
     if args.command == "measure":
@@ -116,6 +122,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     return {"local": run_here(args.nodes, args.clips, args.engines)}
 
 
+def _table(hours: float) -> dict[str, dict[str, float]]:
+    """GPU-hours of every codec that was measured, by precision."""
+    rates = read_rates().gpu
+    found = {codec: {mode: hours / rate for mode, rate in modes.items()} for codec, modes in rates.items()}
+    print(f"| codec | {' | '.join(PRECISIONS)} |\n|---|{'--:|' * len(PRECISIONS)}")
+    for codec, modes in sorted(found.items(), key=lambda item: item[1]["exact"]):
+        print(f"| {codec} | {' | '.join(format(modes[mode], ',.0f') for mode in PRECISIONS)} |")
+    return found
+
+
 def _simulate(args: argparse.Namespace) -> list[dict[str, Any]]:
     from perf.scale.simulate import Cluster, simulate_often
 
@@ -128,7 +144,7 @@ def _simulate(args: argparse.Namespace) -> list[dict[str, Any]]:
         "spread": args.spread,
     }  # fmt: skip
     # A slice is of batches, each of 1200 s of audio on a GPU (executor.settings.BATCH_SECONDS).
-    first, largest = (max(1, round(count * 1200 / seconds)) for count in args.slices or (256, 4096))
+    first, largest = (max(1, round(count * 1200 / seconds)) for count in args.slices or (256, 16384))
     kinds = {
         "static shares": Cluster(**common, policy="static"),
         "one queue": Cluster(**common, policy="queue"),

@@ -138,14 +138,14 @@ def _ray(nodes: int, dataset: str, out: Path) -> dict[str, Any]:
     away."""
     import threading
 
-    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # it would kill for what other programs take of this machine
     import ray
     from ray.cluster_utils import Cluster as Machines
 
     import codeczoo.executor.ray  # noqa: F401 (no usage statistics, no chatter: before Ray starts)
 
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4,
-             "worker_register_timeout_seconds": 120}  # fmt: skip
+             "worker_register_timeout_seconds": 120,
+             "memory_monitor_refresh_ms": 0}  # fmt: skip
     memory = {"object_store_memory": 100 << 20}
     machines = Machines(
         initialize_head=True,

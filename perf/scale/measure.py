@@ -24,6 +24,7 @@ import soundfile as sf
 import torch
 
 from codeczoo import Audio, Codes, codec_info
+from codeczoo.base import pickling
 from codeczoo.data.batching import plan_batches
 from codeczoo.data.embedded import embedded_clips
 from codeczoo.data.open import open_source
@@ -172,7 +173,7 @@ def measure_host(rounds: int) -> dict[str, Any]:
         short, long = (times[f"take {seconds:g}"] - nothing for seconds in sources)
         clips = tokens_of("mimi", SHARD_CLIPS)
         encoded = EncodedBatch(0, dict(enumerate(clips[:120])))
-        packed = pickle.dumps(encoded)
+        packed = pickling.dumps(encoded)
         writes = {form: lambda form=form: _write(Path(folder) / "out", form, clips) for form in FORMS}
         written = least(writes, max(1, rounds // 2))
         result = least({"": lambda: pickle.loads(packed)}, rounds)[""]

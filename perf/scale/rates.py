@@ -68,4 +68,6 @@ def read_rates(gpu: Path = GPU_FILE, local: Path = LOCAL_FILE) -> Rates:
         for row in run.get("gpu_check", {}).get("rows", []):
             if row["section"] == "speed" and "encode" in row and row["mode"] in PRECISIONS:
                 found.setdefault(row["codec"], {})[row["mode"]] = row["encode"]
+    if not local.is_file():
+        raise FileNotFoundError(f"{local}: no such file: `python -m perf.scale measure --out {local}` makes it")
     return Rates(found, json.loads(local.read_text("utf-8")))

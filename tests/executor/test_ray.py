@@ -186,6 +186,24 @@ def test_results_equal_those_of_one_machine_and_files_come_to_the_driver(
         assert len(list((out / "audio" / folder).glob("*.flac"))) == 2
 
 
+def test_every_machine_of_the_cluster_works(machines: Machines, manifest: Path, tmp_path: Path) -> None:
+    """By its own rules Ray Data's pool would stay at one actor."""
+    from codeczoo.tokens.settings import TokenSettings
+    from codeczoo.tokens.tokenize import tokenize
+
+    together = 0
+
+    def watch() -> bool:
+        nonlocal together
+        together = max(together, len(machines.workers("MapWorker")))
+        return together == 2
+
+    common = {"codec": "g711_ulaw", "dataset": str(manifest), "batch": 1, "progress": False}
+    with meanwhile(watch):
+        tokenize(TokenSettings(out=str(tmp_path), engine="ray", **common))  # type: ignore[arg-type]
+    assert together == 2
+
+
 def test_actors_and_readers_killed_at_random_moments(
     machines: Machines, manifest: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -38,9 +38,10 @@ TASKS_PER_SLICE = 256  # tasks that are handed to the cluster at first
 # Each slice starts new actors and waits for its last task, so that later ones are larger: each is twice the one before.
 LARGEST_SLICE = 16384
 BYTES_PER_SLICE = 1 << 30  # of pickled tasks at a time: tasks of a streamed data set carry their clips
-# What Ray books for each. Little, so that readers find room on a machine with one CPU; two different numbers, because
-# Ray Data fuses steps with equal numbers and would read inside the actors.
-ACTOR_CPUS, READER_CPUS = 0.5, 0.25
+# What Ray books for each. Little for actors: when machines die, their actors move to those that are left, and must
+# leave room for readers there. (A GPU is booked whole.) Two different numbers, because Ray Data fuses steps with equal
+# numbers and would read inside the actors.
+ACTOR_CPUS, READER_CPUS = 0.05, 0.25
 DEATHS = (
     exceptions.WorkerCrashedError,
     exceptions.RayActorError,

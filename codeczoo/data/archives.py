@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
-from codeczoo.data.files import is_of_finder
+from codeczoo.data.folders import walk
 from codeczoo.data.inline import inline_bytes
 from codeczoo.data.source import Content, Entry, Source, check_ids, interleave
 
@@ -65,11 +65,12 @@ def find_archives(dataset: str, suffixes: Sequence[str]) -> list[Path]:
     """
     path = Path(dataset).expanduser()
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and not is_of_finder(p))
-    elif path.exists():
+        ends = tuple(suffixes)
+        return [Path(file.path) for file in sorted(walk(path, lambda name: name.lower().endswith(ends)))]
+    found: list[Path] = []
+    if path.exists():
         found = [path]
     else:
-        found = []
         for pattern in expand_braces(str(path)):
             matches = sorted(Path(p) for p in glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else None
             if matches is None and not Path(pattern).is_file():
@@ -78,7 +79,7 @@ def find_archives(dataset: str, suffixes: Sequence[str]) -> list[Path]:
                 continue
             found += [Path(pattern)] if matches is None else matches
     shards = [p for p in found if p.name.lower().endswith(tuple(suffixes))]
-    return shards if path.is_dir() or len(shards) == len(found) else []
+    return shards if len(shards) == len(found) else []
 
 
 def archive_names(shards: Sequence[Path]) -> dict[Path, str]:

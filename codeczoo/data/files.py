@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from codeczoo.base.audio_files.containers import SUFFIXES as SUFFIXES
+from codeczoo.data.folders import is_of_finder, walk
 from codeczoo.data.manifests import MANIFESTS, RECORDINGS, SEGMENTS, is_manifest, read_manifest
 from codeczoo.data.source import Content, Entry, ListSource
-from codeczoo.data.transcripts import transcripts_in
+from codeczoo.data.transcripts import OF_LIBRISPEECH, transcripts_in
 
-__all__ = ["MANIFESTS", "SUFFIXES", "FileSource", "embedded", "find_files", "is_of_finder"]
+__all__ = ["MANIFESTS", "SUFFIXES", "FileSource", "embedded", "find_files", "is_clip_name"]
 
 log = logging.getLogger(__name__)
-
-APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what files begin with in which macOS keeps a file's attributes
 
 
 class FileSource(ListSource):
@@ -61,10 +60,7 @@ def find_files(dataset: str, audio_column: str | None = None, id_column: str | N
     entries: list[Entry]
     manifest = path if path.is_file() and is_manifest(path) else None
     if path.is_dir():
-        files = sorted(
-            p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and (p.is_file() or _leads_nowhere(p))
-        )
-        entries = _with_transcripts([_entry(p.relative_to(path).as_posix(), p) for p in files if not is_of_finder(p)])
+        entries = _entries_below(path)
         if (path / RECORDINGS).is_file():
             if entries:
                 log.warning("%s: it holds audio files; the %s beside them is left out", dataset, RECORDINGS)
@@ -74,7 +70,7 @@ def find_files(dataset: str, audio_column: str | None = None, id_column: str | N
         entries = [_entry(path.name, path)]
     elif glob.has_magic(dataset):
         paths = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
-        paths = [p for p in paths if not is_of_finder(p)]
+        paths = [p for p in paths if not is_of_finder(p.name, p)]
         names = [p.name for p in paths]
         unique = len(set(names)) == len(names)
         entries = [_entry(p.name if unique else p.as_posix(), p) for p in paths]
@@ -90,26 +86,25 @@ def find_files(dataset: str, audio_column: str | None = None, id_column: str | N
     return FileSource(dataset, entries)
 
 
-def is_of_finder(path: Path) -> bool:
-    """Whether a file is one in which macOS keeps the attributes of another (`._talk.wav` beside `talk.wav`)."""
-    if not path.name.startswith("._"):
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(len(APPLE_DOUBLE)) == APPLE_DOUBLE
-    except OSError:
-        return False
+def is_clip_name(name: str) -> bool:
+    """Whether a file's name is one of audio."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def _leads_nowhere(path: Path) -> bool:
-    """Whether a path is a link to what is not there: a clip that fails, and not one that is passed over."""
-    return path.is_symlink() and not path.exists()
+def _entries_below(folder: Path) -> list[Entry]:
+    """The audio files of a folder, sorted, with what LibriSpeech's `*.trans.txt` beside them say."""
+    found = sorted(walk(folder, lambda name: is_clip_name(name) or name.endswith(OF_LIBRISPEECH)))
+    clips = [file for file in found if is_clip_name(file.parts[-1])]
+    folders = {os.path.dirname(file.path) for file in found if file.parts[-1].endswith(OF_LIBRISPEECH)}
+    said = {folder: transcripts_in(Path(folder)) for folder in folders}
+    return [
+        Entry("/".join(parts), Path(path), None, parts[-1], transcript=_said_of(path, said)) for parts, path in clips
+    ]
 
 
-def _with_transcripts(entries: Sequence[Entry]) -> list[Entry]:
-    """Entries of files, with what LibriSpeech's `*.trans.txt` beside them say."""
-    folders = {folder: transcripts_in(folder) for folder in dict.fromkeys(entry.key.parent for entry in entries)}
-    return [replace(entry, transcript=folders[entry.key.parent].get(entry.key.stem)) for entry in entries]
+def _said_of(path: str, said: Mapping[str, Mapping[str, str]]) -> str | None:
+    folder, name = os.path.split(path)
+    return said[folder].get(os.path.splitext(name)[0]) if folder in said else None
 
 
 def _entry(name: str, path: Path) -> Entry:

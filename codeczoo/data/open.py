@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from codeczoo.data.archives import ArchiveSource, find_archives
-from codeczoo.data.files import MANIFESTS, SUFFIXES, embedded, find_files
+from codeczoo.data.files import MANIFESTS, SUFFIXES, embedded, find_files, is_clip_name
+from codeczoo.data.folders import walk
 from codeczoo.data.hub.repo_id import HubDataset, is_layout, is_saved
 from codeczoo.data.source import Content, Entry, ListSource, Source
 from codeczoo.data.webdataset import TARS, open_tars
@@ -101,7 +102,7 @@ def _archives(name: str, path: Path) -> tuple[list[Path], list[Path]]:
     tars, tables = find_archives(name, TARS), find_archives(name, TABLES)
     if not tars and not tables:
         return [], []
-    if path.is_dir() and any(p.suffix.lower() in SUFFIXES and p.is_file() for p in path.rglob("*")):
+    if path.is_dir() and next(walk(path, is_clip_name), None):
         log.warning(
             "%s: it holds audio files; %d tars or Parquet files beside them are left out", name, len(tars + tables)
         )

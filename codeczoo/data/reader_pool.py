@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from codeczoo.base import pickling
 from codeczoo.base.errors import first_line
 from codeczoo.base.memory import release_memory_between
 from codeczoo.data.batching import Batch
@@ -188,7 +189,7 @@ def _serve(connection: Connection, source: Source, estimates: tuple[str, ...]) -
         except (EOFError, OSError):  # the run is over
             return
         try:
-            answer = pickle.dumps(read_batch(source, batch, estimates), protocol=5)
+            answer = pickling.dumps(read_batch(source, batch, estimates))
         except Exception as error:
             log.debug("%s", type(error).__name__, exc_info=True)
             answer = pickle.dumps(first_line(error))

@@ -18,7 +18,7 @@ ROW = "row"  # --id-column row: number the rows
 OTHER_IDS = f"--id-column names another column, and --id-column {ROW} numbers the rows"  # the way out, in errors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of a recording that is a clip of its own. It alone is read.
 
@@ -40,9 +40,9 @@ SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
 TRANSCRIPT_COLUMNS = ("transcript", "transcription", "text", "sentence", "wrd")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One clip of a data set, not read yet.
+    """One clip of a data set, not read yet. A data set holds one a clip, so it is kept small.
 
     Attributes:
         id: unique in its data set. What UTF-8 cannot write (a file's name may hold any bytes) is escaped in it, and in

@@ -6,12 +6,17 @@ from pathlib import Path
 
 from codeczoo.data.manifest_text import lines_of, read_text
 
+OF_LIBRISPEECH = ".trans.txt"  # how the names of its files end
 OF_KALDI = "text"  # the name of the file beside `wav.scp`
 
 
 def transcripts_in(folder: Path) -> dict[str, str]:
     """What the `*.trans.txt` of a folder say, by the names of the files without their suffix."""
-    return {id_: words for path in sorted(folder.glob("*.trans.txt")) for id_, words in read_transcripts(path).items()}
+    return {
+        id_: words
+        for path in sorted(folder.glob(f"*{OF_LIBRISPEECH}"))
+        for id_, words in read_transcripts(path).items()
+    }
 
 
 def read_transcripts(path: Path) -> dict[str, str]:

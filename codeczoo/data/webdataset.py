@@ -38,7 +38,7 @@ class SparseFileError(ValueError):
     """A member of a tar that is not read."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class TarMember:
     """Where the bytes of a member lie in the uncompressed tar."""
 

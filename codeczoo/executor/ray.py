@@ -8,8 +8,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +34,14 @@ from codeczoo.executor.ray_actor import (
 
 log = logging.getLogger(__name__)
 
-TASKS_PER_SLICE = 256  # tasks that are handed to the cluster at a time
+TASKS_PER_SLICE = 256  # tasks that are handed to the cluster at first
+# Each slice starts new actors and waits for its last task, so that later ones are larger: each is twice the one before.
+LARGEST_SLICE = 16384
 BYTES_PER_SLICE = 1 << 30  # of pickled tasks at a time: tasks of a streamed data set carry their clips
-# What Ray books for each. Little, so that readers find room on a machine with one CPU; two different numbers, because
-# Ray Data fuses steps with equal numbers and would read inside the actors.
-ACTOR_CPUS, READER_CPUS = 0.5, 0.25
+# What Ray books for each. Little for actors: when machines die, their actors move to those that are left, and must
+# leave room for readers there. (A GPU is booked whole.) Two different numbers, because Ray Data fuses steps with equal
+# numbers and would read inside the actors.
+ACTOR_CPUS, READER_CPUS = 0.05, 0.25
 DEATHS = (
     exceptions.WorkerCrashedError,
     exceptions.RayActorError,
@@ -107,7 +113,7 @@ class RayExecutor(Executor[Task, Result]):
         """The results of all tasks, in any order. A task over which processes die gives those of its
         `Job.split_for_retry`."""
         try:
-            for tasks_of_slice in _slices(tasks):
+            for tasks_of_slice in _ahead(tasks):
                 waiting = dict(enumerate(tasks_of_slice))
                 for number, data in self._stream(tasks_of_slice):
                     answer = unpacked(data)
@@ -143,8 +149,9 @@ class RayExecutor(Executor[Task, Result]):
             fn_constructor_args=(self._job, self._device, self._driver, counter),
             # Two calls at once: one waits for the metric pool while the other has the device.
             compute=ray.data.ActorPoolStrategy(
-                min_size=1,
-                max_size=max(1, min(self.devices, len(tasks))),
+                # Left to itself the pool shrinks to one actor while batches are read, and does not grow again: its
+                # threshold is 1.75 batches for each of the calls at once, and there are 3 / 2 at most.
+                size=max(1, min(self.devices, len(tasks))),
                 max_tasks_in_flight_per_actor=3,
                 max_concurrent_calls_per_actor=2,
                 enable_true_multi_threading=True,
@@ -233,16 +240,32 @@ def _value(reference: Any) -> Any:
         raise error.cause from None
 
 
+def _ahead(tasks: Iterable[Task]) -> Iterator[list[bytes]]:
+    """The slices of `tasks`. While the cluster is at work on one, a thread plans the next: headers of hundreds of
+    thousands of clips are read for it."""
+    stop = threading.Event()
+    slices = _slices(takewhile(lambda _: not stop.is_set(), tasks))
+    with ThreadPoolExecutor(1, "codeczoo-planner") as planner:
+        try:
+            following = planner.submit(next, slices, None)
+            while (tasks_of_slice := following.result()) is not None:
+                following = planner.submit(next, slices, None)
+                yield tasks_of_slice
+        finally:
+            stop.set()  # the run failed: what is planned is not needed
+
+
 def _slices(tasks: Iterable[Task]) -> Iterator[list[bytes]]:
-    """Pickled tasks in lists of at most `TASKS_PER_SLICE`; a list ends once it has more than `BYTES_PER_SLICE`."""
+    """Pickled tasks in lists of `TASKS_PER_SLICE`, and then of twice as many each time, up to `LARGEST_SLICE`; a list
+    ends before that once it has more than `BYTES_PER_SLICE`."""
     pickled: list[bytes] = []
-    size = 0
+    size, count = 0, TASKS_PER_SLICE
     for task in tasks:
         pickled.append(pickle.dumps(task))
         size += len(pickled[-1])
-        if len(pickled) == TASKS_PER_SLICE or size > BYTES_PER_SLICE:
+        if len(pickled) == count or size > BYTES_PER_SLICE:
             yield pickled
-            pickled, size = [], 0
+            pickled, size, count = [], 0, min(2 * count, LARGEST_SLICE)
     if pickled:
         yield pickled
 

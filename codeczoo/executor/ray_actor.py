@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from codeczoo.base import pickling
 from codeczoo.base.catalogue import Variant, register_again, registered
 from codeczoo.base.errors import first_line
 from codeczoo.executor.job import Job, JobWorker, PendingResults
@@ -85,7 +86,7 @@ def read_row(
     if _count_attempt(counter, "read", row["number"]) > POOL_TRIES:
         return {"number": row["number"], "data": pickle.dumps((None, GIVEN_UP))}
     try:
-        data = pickle.dumps((task, job.read(task)), protocol=5)
+        data = pickling.dumps((task, job.read(task)))
     except Exception:  # noqa: BLE001 (no memory for all of it, say: the actor reads it itself, or says why not)
         data = pickle.dumps((task, None))
     return {"number": row["number"], "data": data if len(data) <= MAX_SENT_BYTES else pickle.dumps((task, None))}
@@ -172,7 +173,7 @@ class Actor:
                 answer = Answer(error=(type(error).__name__, f"{error} (on node {node_name()})"))
             except Exception as error:  # noqa: BLE001 (errors of clips are in the results; the driver tries parts)
                 answer = Answer(failure=first_line(error))
-        return {"number": row["number"], "data": pickle.dumps(answer)}
+        return {"number": row["number"], "data": pickling.dumps(answer)}
 
     def _work(self, worker: JobWorker[Any, Any, Any], row: dict[str, Any]) -> Answer:
         task, read = pickle.loads(row["data"])

@@ -125,17 +125,30 @@ def is_written(settings: TokenSettings, plan: ShardPlan) -> bool:
     if not path.exists():
         return False
     about = json.loads(path.read_text("utf-8"))
-    if about["clips"] + len(about["failed"]) != len(plan.entries):
+    _check_clips(out, about, len(plan.entries))
+    if not _has_file(out, about):
+        return False
+    return not settings.verify or about["file"] is None or sha256_of(out / about["file"]) == about["sha256"]
+
+
+def _check_clips(out: Path, about: Mapping[str, Any], clips: int) -> None:
+    """Raise a ValueError if a shard was made of another number of clips than it now has."""
+    made_of = about["clips"] + len(about["failed"])
+    if made_of != clips:
         raise ValueError(
-            f"{out}: shard {plan.number} was made of {about['clips'] + len(about['failed'])} clips and now has "
-            f"{len(plan.entries)}: the data set has changed; choose another --out, or --overwrite"
+            f"{out}: shard {about['shard']} was made of {made_of} clips and now has {clips}: the data set has changed; "
+            "choose another --out, or --overwrite"
         )
+
+
+def _has_file(out: Path, about: Mapping[str, Any]) -> bool:
+    """Whether the file of a shard is there, as long as it was written; a shard whose clips all failed has none."""
     if about["file"] is None:
         return True
-    file = out / about["file"]
-    if not file.exists() or file.stat().st_size != about["bytes"]:
+    try:
+        return (out / about["file"]).stat().st_size == about["bytes"]
+    except FileNotFoundError:
         return False
-    return not settings.verify or sha256_of(file) == about["sha256"]
 
 
 def check_settings(settings: TokenSettings, may_grow: bool = True) -> Limits:
@@ -190,15 +203,25 @@ def _run(out: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
-def write_index(settings: TokenSettings, numbers: Sequence[int]) -> dict[str, Any] | None:
-    """Write index.json if all shards are there; returns what it holds."""
+def write_index(settings: TokenSettings, planned: Sequence[int]) -> dict[str, Any] | None:
+    """Write index.json if all shards are there; returns what it holds.
+
+    Args:
+        planned: the number of clips of each shard.
+
+    Raises:
+        ValueError: a shard was made of other clips: the data set has changed.
+    """
     out = Path(settings.out)
-    abouts: list[Mapping[str, Any]] = []
-    for number in numbers:
-        path = out / "shards" / f"{number:06d}.json"
-        if not path.exists():
+    folder, names = out / "shards", [f"{number:06d}.json" for number in range(len(planned))]
+    # Each process of a run comes here at its end: one look into the folder, and only the last one reads the files.
+    if not set(names) <= (set(os.listdir(folder)) if folder.is_dir() else set()):
+        return None
+    abouts: list[Mapping[str, Any]] = [json.loads((folder / name).read_text("utf-8")) for name in names]
+    for about, clips in zip(abouts, planned, strict=True):
+        _check_clips(out, about, clips)
+        if not _has_file(out, about):
             return None
-        abouts.append(json.loads(path.read_text("utf-8")))
     run = json.loads((out / "run.json").read_text("utf-8"))
     codec = run["codec"]
     index = {

@@ -73,7 +73,7 @@ class _TokenSession:
     def __init__(self, settings: TokenSettings, rank: Rank, source: Source, limits: Limits) -> None:
         self.settings, self.rank, self.source, self.limits = settings, rank, source, limits
         self.in_progress: dict[int, ShardInProgress] = {}
-        self.numbers: list[int] = []  # of the shards; complete once all are planned
+        self.planned: list[int] = []  # clips of each shard; complete once all are planned
 
     def run(self) -> dict[str, Any] | None:
         out = Path(self.settings.out)
@@ -85,7 +85,8 @@ class _TokenSession:
             head = {"format": INDEX_FORMAT, "settings": self.settings.of_record(), "limits": list(self.limits),
                     "dataset": dataset, **description}  # fmt: skip
             write_atomically(out / "run.json", jsonable(head))
-        with tqdm(total=self.source.count, unit="clip", disable=not self.settings.progress) as bar:
+        total = None if self.source.count is None else self.source.count // self.rank.world_size
+        with tqdm(total=total, unit="clip", disable=not self.settings.progress) as bar:
             for encoded in executor.run(self._tasks(bar)):
                 shard = self.in_progress[encoded.shard]
                 shard.clips |= encoded.clips
@@ -95,17 +96,19 @@ class _TokenSession:
                 if not shard.missing:
                     write_shard(self.settings, self.in_progress.pop(encoded.shard))
         with FileLock(out / ".lock-index", timeout=60):
-            return write_index(self.settings, self.numbers)
+            return write_index(self.settings, self.planned)
 
     def _tasks(self, bar: tqdm) -> Iterator[TokenTask]:
         """The batches of this rank's shards that are not there yet."""
         assert self.settings.max_batch_seconds is not None
         index = 0
         for plan in self._plans():
-            self.numbers.append(plan.number)
+            self.planned.append(len(plan.entries))
+            if not self.rank.owns(plan.number):
+                continue  # its own process looks whether it is there
             if is_written(self.settings, plan):
                 bar.update(len(plan.entries))
-            elif self.rank.owns(plan.number):
+            else:
                 entries = [replace(entry, position=i) for i, entry in enumerate(plan.entries)]
                 planned = plan_block(self.source, entries, self.settings.batch, self.settings.max_batch_seconds, index)
                 index += len(planned)
@@ -116,4 +119,4 @@ class _TokenSession:
     def _plans(self) -> Iterator[ShardPlan]:
         """All shards; those of a smaller limit that the tokenisation began with are as they were then."""
         for part in parts_of(self.source, self.settings, self.limits):
-            yield from plan_shards(part, self.settings.shard_clips, first=len(self.numbers))
+            yield from plan_shards(part, self.settings.shard_clips, first=len(self.planned))

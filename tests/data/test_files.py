@@ -10,6 +10,8 @@ import pytest
 import soundfile as sf
 
 from codeczoo.data.batching import plan_batches
+from codeczoo.data.files import is_clip_name
+from codeczoo.data.folders import walk
 from codeczoo.data.open import Entry, open_source
 
 
@@ -110,3 +112,25 @@ def test_batches_are_bounded_alike_and_whole(folder: Path) -> None:
     assert batches[0].entries[0].id == "broken.wav"
     assert [e.id for e in batches[1].entries] == ["deep/d.wav", "b.wav"]
     assert list(plan_batches(source, 2, 3.0)) == batches
+
+
+def test_a_folder_is_walked_as_pathlib_would(tmp_path: Path) -> None:
+    names = ("b/c.wav", "b.wav", "b-a/x.WAV", "a/b/c/d.flac", "a/._d.wav", "a/note.txt", ".wav", "b c/e.wav", "B/e.wav")
+    for name in names:
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(b"x")
+    (tmp_path / "set" / "folder.wav").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "f.wav").write_bytes(b"x")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "link.wav").symlink_to(tmp_path / "elsewhere" / "f.wav")
+    (tmp_path / "set" / "nowhere.wav").symlink_to(tmp_path / "gone.wav")
+    found = [Path(file.path) for file in sorted(walk(tmp_path / "set", is_clip_name))]
+    assert found == sorted(
+        path
+        for path in (tmp_path / "set").rglob("*")
+        if path.suffix.lower() in (".wav", ".flac") and (path.is_file() or path.is_symlink())
+    )
+    assert [clip.id for clip in find_clips(tmp_path / "set")] == [
+        p.relative_to(tmp_path / "set").as_posix() for p in found
+    ]

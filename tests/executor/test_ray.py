@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import signal
 import sys
@@ -128,6 +129,45 @@ def test_ray_that_is_not_installed_is_named(
     assert "pip install 'codeczoo[ray]'" in capsys.readouterr().err
 
 
+def test_slices_double_and_the_next_one_is_planned_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    from codeczoo.executor.ray import BYTES_PER_SLICE, _ahead, _slices
+
+    monkeypatch.setattr("codeczoo.executor.ray.LARGEST_SLICE", 1024)
+    assert [len(tasks) for tasks in _slices(range(4000))] == [256, 512, 1024, 1024, 1024, 160]
+    monkeypatch.setattr("codeczoo.executor.ray.BYTES_PER_SLICE", 4 * 1000)
+    assert BYTES_PER_SLICE > 4000
+    assert [len(tasks) for tasks in _slices(bytes(990) for _ in range(10))] == [4, 4, 2]
+    monkeypatch.setattr("codeczoo.executor.ray.BYTES_PER_SLICE", BYTES_PER_SLICE)
+
+    planned, go_on, reached = [0], threading.Event(), threading.Event()
+
+    def tasks() -> Iterator[int]:
+        for number in range(100_000):
+            if number == 768:
+                reached.set()
+                go_on.wait()
+            planned[0] += 1
+            yield number
+
+    slices = _ahead(tasks())
+    assert [pickle.loads(task) for task in next(slices)] == list(range(256))
+    assert planned[0] <= 768
+    assert [pickle.loads(task) for task in next(slices)] == list(range(256, 768))
+    assert reached.wait(60)  # the third slice is begun without being asked for
+    threading.Timer(1, go_on.set).start()
+    slices.close()  # the run failed: the rest of the third slice is not planned
+    assert planned[0] < 768 + 1024
+
+    def broken() -> Iterator[int]:
+        yield from range(256)
+        raise ValueError("the data set has changed")
+
+    slices = _ahead(broken())
+    assert len(next(slices)) == 256
+    with pytest.raises(ValueError, match="the data set has changed"):
+        next(slices)
+
+
 @pytest.mark.usefixtures("machines")
 def test_results_equal_those_of_one_machine_and_files_come_to_the_driver(
     manifest: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +184,24 @@ def test_results_equal_those_of_one_machine_and_files_come_to_the_driver(
     assert run["environment"]["threads"] == local["environment"]["threads"]
     for folder in ("original", "opus_12k", "g711_ulaw"):
         assert len(list((out / "audio" / folder).glob("*.flac"))) == 2
+
+
+def test_every_machine_of_the_cluster_works(machines: Machines, manifest: Path, tmp_path: Path) -> None:
+    """By its own rules Ray Data's pool would stay at one actor."""
+    from codeczoo.tokens.settings import TokenSettings
+    from codeczoo.tokens.tokenize import tokenize
+
+    together = 0
+
+    def watch() -> bool:
+        nonlocal together
+        together = max(together, len(machines.workers("MapWorker")))
+        return together == 2
+
+    common = {"codec": "g711_ulaw", "dataset": str(manifest), "batch": 1, "progress": False}
+    with meanwhile(watch):
+        tokenize(TokenSettings(out=str(tmp_path), engine="ray", **common))  # type: ignore[arg-type]
+    assert together == 2
 
 
 def test_actors_and_readers_killed_at_random_moments(

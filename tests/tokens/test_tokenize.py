@@ -242,3 +242,35 @@ def test_the_command_says_what_it_did(
     assert captured.out == f"9 clips, 1.6 seconds, 12800 tokens in 1 shard; 1 failed; in {tmp_path}\n"
     assert "failed: broken: read: not readable as audio" in captured.err
     assert (tmp_path / "tokens-000000.tar").is_file()
+
+
+def test_a_process_looks_at_its_own_shards_alone(recordings: Path, tmp_path: Path) -> None:
+    """Of N processes each would read all else that the others wrote: with --verify, N times the whole data set."""
+    tokenize(settings_of(recordings, tmp_path))
+    whole = files_of(tmp_path)
+    damaged = tmp_path / "tokens-000001.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x55")
+    (tmp_path / "shards" / "000001.json").write_text("not to be read by process 0")
+    (tmp_path / "shards" / "000002.json").unlink()
+    assert tokenize(settings_of(recordings, tmp_path, verify=True, shard=(0, 3))) is None
+    (tmp_path / "shards" / "000001.json").unlink()
+    for number in (0, 2):
+        assert tokenize(settings_of(recordings, tmp_path, verify=True, shard=(number, 3))) is None
+    assert tokenize(settings_of(recordings, tmp_path, verify=True, shard=(1, 3))) is not None
+    assert files_of(tmp_path) == whole
+
+
+def test_no_index_of_a_data_set_that_has_changed_or_of_a_shard_that_is_gone(recordings: Path, tmp_path: Path) -> None:
+    manifest = recordings.parent / "grows.csv"
+    lines = recordings.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(lines[:7]))
+    tokenize(settings_of(manifest, tmp_path))
+    (tmp_path / "index.json").unlink()
+    manifest.write_text("".join(lines[:8]))
+    with pytest.raises(ValueError, match="shard 1 was made of 2 clips and now has 3: the data set has changed"):
+        tokenize(settings_of(manifest, tmp_path, shard=(0, 2)))  # not its own shard
+    manifest.write_text("".join(lines[:7]))
+    (tmp_path / "tokens-000001.safetensors").unlink()
+    assert tokenize(settings_of(manifest, tmp_path, shard=(0, 2))) is None
+    assert not (tmp_path / "index.json").exists()
+    assert tokenize(settings_of(manifest, tmp_path, shard=(1, 2))) is not None

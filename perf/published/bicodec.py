@@ -16,7 +16,7 @@ Tokens = tuple[Tensor, Tensor]  # of the voice [B, 1, 32], and of time [B, N]
 
 
 def repository(given: Given) -> Published:
-    """By its loader, given what it would read; batches by `tokenize_batch`, which its `tokenize` of a file is for one."""
+    """By its loader, given what it would read; batches by its `tokenize_batch`."""
     on_path(given.checkout)
     from sparktts.models import bicodec
     from sparktts.models.audio_tokenizer import BiCodecTokenizer

@@ -89,4 +89,4 @@ def of_nemo(checkout: Path) -> ModuleType:
     return importlib.import_module("nemo.collections.tts.modules.audio_codec_modules")
 
 
-CASES = tuple(Case(name, name, "NeMo", repository, repository="NVIDIA-NeMo/NeMo") for name in NAMES)
+CASES = tuple(Case(name, name, "NeMo", repository, repository="NVIDIA/NeMo") for name in NAMES)

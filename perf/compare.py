@@ -133,6 +133,7 @@ class Comparison:
         self.published: Published | None = None
         if not args.ragged_only:
             self.published = case.build(Given(state, codec, manifest.get("config", {}), checkout_of(case, args)))
+        state.clear()  # each side has its own; an adapter may hold what it was given
 
     def clips(self, batch: int, seconds: float) -> Tensor:
         """[B, C, T], speech-like."""

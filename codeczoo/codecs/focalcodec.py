@@ -103,7 +103,8 @@ class FilledExtractor(FeatureExtractor):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = zero_tail_(x, lengths, conv.span)
-            x = conv(F.pad(x, (0, max(conv.span - x.shape[-1], 0))))
+            short = conv.span - x.shape[-1]
+            x = conv(F.pad(x, (0, short)) if short > 0 else x)  # padding by nothing would copy the map
             lengths = None if lengths is None else conv.out_length(lengths.clamp(min=conv.span))
             x = F.gelu(norm(x.mT).mT)
         return x

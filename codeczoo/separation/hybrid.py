@@ -180,8 +180,9 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, injected: Tensor | None = None) -> Tensor:
         """`injected` is added to what the convolution gives."""
-        if not self.frequency:
-            x = F.pad(x, (0, -x.shape[-1] % self.stride))
+        fill = 0 if self.frequency else -x.shape[-1] % self.stride
+        if fill:  # padding by nothing would copy the map
+            x = F.pad(x, (0, fill))
         y = self.conv(x)
         if self.bare:
             return y

@@ -28,7 +28,20 @@ from codeczoo.base import pickling
         torch.tensor([1.0], requires_grad=True),
         torch.nn.Parameter(torch.ones(2)),
     ],
-    ids=str,
+    ids=[
+        "contiguous",
+        "transposed",
+        "expanded",
+        "scalar",
+        "empty",
+        "bool",
+        "nan",
+        "bfloat16",
+        "complex",
+        "sparse",
+        "gradient",
+        "parameter",
+    ],
 )
 def test_tensors_of_every_kind_come_back(value: torch.Tensor) -> None:
     found = pickle.loads(pickling.dumps({"a": [value]}))["a"][0]

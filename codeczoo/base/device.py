@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -58,6 +59,26 @@ def choose_dtype(dtype: torch.dtype | str) -> torch.dtype:
     if not found.is_floating_point:
         raise ValueError(f"dtype={dtype!r} is not floating point; choose of: {', '.join(DTYPES)}")
     return found
+
+
+def seconds_now(device: torch.device) -> float:
+    """Seconds of a clock, read once the device has finished its queue."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Compute on so many threads of the CPU (None = as before); the former number is set again at the end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

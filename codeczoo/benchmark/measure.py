@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from codeczoo.base.codec import BaseCodec
-from codeczoo.base.device import choose_device, is_out_of_memory
+from codeczoo.base.device import choose_device, is_out_of_memory, seconds_now
 from codeczoo.benchmark.embeddings import Embedder
 from codeczoo.benchmark.outcome import Evaluating, Outcome, PendingOutcome
 from codeczoo.benchmark.protocols import CodecOutput, find_protocol
@@ -207,11 +206,11 @@ class _StageClock:
     def restart(self, stage: str) -> None:
         """Begin an attempt. The seconds of an attempt that failed do not count."""
         self._spent.clear()
-        self.stage, self._began = stage, now(self._device)
+        self.stage, self._began = stage, seconds_now(self._device)
 
     def __call__(self, stage: str) -> None:
         """The present stage ends and `stage` begins."""
-        time_now = now(self._device)
+        time_now = seconds_now(self._device)
         self._spent[self.stage] = self._spent.get(self.stage, 0.0) + time_now - self._began
         self.stage, self._began = stage, time_now
 
@@ -222,15 +221,6 @@ class _StageClock:
             if stage in self._seconds:
                 self._seconds[stage] += spent
         self._seconds["audio"] += audio
-
-
-def now(device: torch.device) -> float:
-    """Seconds of a clock, read once the device has finished its queue."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter()
 
 
 def _halved(batch: ReadBatch, name: str, rows: Sequence[int], error: Exception) -> dict[str, Any]:

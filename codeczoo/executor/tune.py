@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from codeczoo.base.audio import Audio
 from codeczoo.base.catalogue import codec_info, find_variant
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
-from codeczoo.base.device import choose_device, is_out_of_memory
+from codeczoo.base.device import choose_device, is_out_of_memory, seconds_now, torch_threads
 from codeczoo.base.side_by_side import can_run_beside
 from codeczoo.base.strategy import Strategy, by_rule, fitted, fixed_strategy
 from codeczoo.base.tuning import FORMAT, KEYS, VARIABLE, read_tables, this_machine, tuning_file
@@ -83,7 +82,7 @@ def tune(settings: TuneSettings) -> dict[str, Any]:
     works = len(names) * len(settings.precisions)
     points = sorted(((b, s) for b in settings.batches for s in settings.seconds), key=lambda one: one[0] * one[1])
     with (
-        _threads(settings.threads),
+        torch_threads(settings.threads),
         tqdm(total=works * len(points) * len(settings.operations), unit="point", disable=not settings.progress) as bar,
     ):
         for work, (name, precision) in enumerate((n, p) for n in names for p in settings.precisions):
@@ -132,9 +131,9 @@ def _of_point(
 
     def run(strategy: Strategy) -> tuple[float, Audio | Codes]:
         with fixed_strategy(strategy):
-            began = _clock(codec.device)
+            began = seconds_now(codec.device)
             result = codec.encode(given) if isinstance(given, Audio) else codec.decode(given)
-            return _clock(codec.device) - began, result
+            return seconds_now(codec.device) - began, result
 
     _, truth = run(rule)  # the first run of a shape takes longer than others
     times: dict[Strategy, float] = {}
@@ -206,24 +205,6 @@ def _speech(codec: BaseCodec, batch: int, seconds: float) -> Audio:
     index = (torch.tensor(starts)[:, None] + torch.arange(size)) % whole.shape[-1]
     waveform = whole[:, index.to(whole.device)].transpose(0, 1)
     return Audio(waveform, torch.full((batch,), size, device=whole.device), codec.sample_rate)
-
-
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter()
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from codeczoo.base.codec import BaseCodec
 from codeczoo.base.codes import Codes
-from codeczoo.base.device import PRECISIONS, available_devices
+from codeczoo.base.device import PRECISIONS, available_devices, torch_threads
 from codeczoo.probe.segments import Segments
 
 FEW = 32  # segments of the conditions other than batch sizes
@@ -133,7 +133,7 @@ class Conditions:
         for count in counts:
 
             def pairs(count: int = count) -> Iterator[Pair]:
-                with _threads(count):
+                with torch_threads(count):
                     yield from self._few(self.codec)
 
             reason = None if self.codec.device.type == "cpu" else f"the codec runs on {self.codec.device.type}"
@@ -204,13 +204,3 @@ class Conditions:
         """Some segments, each alone, by `codec`."""
         for clip, codes in zip(self.segments.equal[: self._few_count], self.alone, strict=False):
             yield codes, self.encode(codec, [clip])
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

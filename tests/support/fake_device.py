@@ -27,28 +27,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from codeczoo.base.recording import COPIES, FROM_DATA, INDEXING, READS  # what waits for the device is listed once
+
 DEVICE = torch.device("cuda", 0)
 CPU, META = torch.device("cpu"), torch.device("meta")
 
 aten = torch.ops.aten
 
-COPIES = (aten._to_copy, aten.copy_, aten.copy)
-INDEXING = (aten.index, aten.index_put, aten.index_put_, aten._unsafe_index, aten._index_put_impl_)
-# The shape of what these give depends on values (or they give a value itself).
-READS = (
-    aten._local_scalar_dense,
-    aten._unique2,
-    aten.bincount,
-    aten.equal,
-    aten.is_nonzero,
-    aten.masked_select,
-    aten.nonzero,
-    aten.unique_consecutive,
-    aten.unique_dim,
-)
 TAKE_A_CPU_SCALAR = (aten.fill_, aten.fill, aten.masked_fill, aten.masked_fill_, aten.where)
 KERNELS = ("lstm", "scaled_dot_product_attention", "stft")
-FROM_DATA = ("tensor", "as_tensor", "asarray", "new_tensor")
 
 
 class DeviceTensor(torch.Tensor):

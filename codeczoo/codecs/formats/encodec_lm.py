@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.catalogue import read_configs
-from codeczoo.base.device import matmul_precision
+from codeczoo.base.device import matmul_precision, torch_threads
 from codeczoo.base.key_map import KeyMap, Rule
 from codeczoo.base.model import Model
 from codeczoo.base.variant import Variant
@@ -108,13 +108,8 @@ class EncodecLM(Model):
     def reproducible(self, threads: int | None = None) -> Iterator[None]:
         """Inside, PyTorch computes in plain float32 and with so many threads (`self.threads` unless given), for one
         caller at a time."""
-        with _one_at_a_time, matmul_precision("exact"), torch.inference_mode():
-            before = torch.get_num_threads()
-            try:
-                torch.set_num_threads(threads or self.threads)
-                yield
-            finally:
-                torch.set_num_threads(before)
+        with _one_at_a_time, matmul_precision("exact"), torch.inference_mode(), torch_threads(threads or self.threads):
+            yield
 
     def place(self, frame: int) -> Tensor:
         """[1, 1, dim]: cosines and sines of a frame's number, of periods from 2π to 2π · `max_period` frames."""

@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from codeczoo.base import BaseCodec, Context, Decoded, Frames, KeyMap, Rule, Variant, compare_settings, dense_or_none
 from codeczoo.codecs.formats.nemo_archive import read_nemo
 from codeczoo.codecs.gguf import nanocodec as gguf
+from codeczoo.nn.bfloat16 import channels_lie_last
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.fsq import GroupFSQ
 from codeczoo.nn.hifigan import MultiReceptiveField, widest
@@ -73,7 +74,12 @@ class HalfSnake(nn.Module):
         self.alpha = nn.Parameter(torch.empty(1, channels // 2, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        first, rest = x.tensor_split((self.alpha.shape[1],), dim=1)
+        size = self.alpha.shape[1]
+        if channels_lie_last(x):  # a part of the channels is then slow
+            y = F.leaky_relu(x, SLOPE)
+            y[:, :size] = snake(x[:, :size], self.alpha, self.alpha, EPS)
+            return y
+        first, rest = x.tensor_split((size,), dim=1)
         return torch.cat([snake(first, self.alpha, self.alpha, EPS), F.leaky_relu(rest, SLOPE)], dim=1)
 
 

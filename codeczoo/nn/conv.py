@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.exporting import exporting
-from codeczoo.nn.bfloat16 import cat_steps, convolve, convolve_transposed, in_bfloat16
+from codeczoo.nn.bfloat16 import cat_steps, channels_last, convolve, convolve_transposed, in_bfloat16
 from codeczoo.nn.padding import pad, zero_tail_
 
 Length = TypeVar("Length", int, Tensor)
@@ -244,7 +244,8 @@ class ConvTranspose1d(nn.Module):
         offset = self.bias if bias else None
         if self._faster_by_matmuls(x):
             return _transposed_by_matmuls(x, self.weight, offset, self.stride)
-        return F.conv_transpose1d(x, self.weight, offset, self.stride, 0, 0, self.groups)
+        y = F.conv_transpose1d(x, self.weight, offset, self.stride, 0, 0, self.groups)
+        return channels_last(y) if in_bfloat16(self.weight) else y  # what follows wants them so
 
     @property
     def _in_bfloat16(self) -> bool:

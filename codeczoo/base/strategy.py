@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 # A group of the rule has at least so many clips where the network is recurrent: each step of an LSTM reads all of its
-# weights, and one clip alone took 2.4 times its share of a step for four (docs/tuning.md). And so many seconds.
+# weights. With 8 a group EnCodec gained nothing and SpeechTokenizer lost a tenth (docs/tuning.md). And so many seconds.
 RECURRENT_ROWS = 16
 GROUP_SECONDS = 1.0
 

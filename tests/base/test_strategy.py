@@ -155,8 +155,8 @@ def test_the_rule() -> None:
     assert by_rule(3, 1.0, 30.0, 4, False) == Strategy(30.0)  # too few clips
     assert by_rule(8, 20.0, 30.0, 2, False) == Strategy(30.0)  # too long for two at once
     assert by_rule(6, 1.0, 30.0, 2, False).beside == 2
-    assert by_rule(6, 1.0, 30.0, 2, True).beside == 1  # a recurrent network wants four clips in each group
-    assert by_rule(8, 1.0, 30.0, 2, True).beside == 2
+    assert by_rule(31, 0.5, 30.0, 2, True).beside == 1  # a recurrent network wants 16 clips in each group
+    assert by_rule(32, 0.5, 30.0, 2, True).beside == 2
     assert by_rule(8, 0.05, 30.0, 2, False).beside == 1  # not a second of audio in each group
 
 

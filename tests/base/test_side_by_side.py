@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from codeczoo.base.side_by_side import can_run_beside, run_beside
+from tests.support.command_line import hearing_ctrl_c
 
 MARK: ContextVar[str] = ContextVar("mark", default="none")
 
@@ -119,7 +120,7 @@ def test_ctrl_c_ends_it_once_what_runs_has_ended() -> None:
         time.sleep(0.05)
         ended.append(item)
 
-    with pytest.raises(KeyboardInterrupt):
+    with hearing_ctrl_c(), pytest.raises(KeyboardInterrupt):
         run_beside(work, range(200), 2, 1)
     assert sorted(begun) == sorted(ended) and len(begun) < 200
 

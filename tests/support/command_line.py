@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,15 +39,22 @@ def run(*arguments: object, stdin: bytes | None = None, monkeypatch: pytest.Monk
     return main([str(argument) for argument in arguments])
 
 
-def process(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-    """`python -m codeczoo` in a process of its own. Ctrl-C reaches it even where the tests run in a shell's background:
+@contextmanager
+def hearing_ctrl_c() -> Iterator[None]:
+    """Inside, Ctrl-C reaches this process, and those that it starts, even where the tests run in a shell's background:
     there programs are told to ignore it, and so are those that they start."""
-    command = [*COMMAND, *map(str, arguments)]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def process(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+    """`python -m codeczoo` in a process of its own, which hears Ctrl-C."""
+    command = [*COMMAND, *map(str, arguments)]
+    with hearing_ctrl_c():
+        return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
 
 
 def files_below(folder: Path) -> list[str]:

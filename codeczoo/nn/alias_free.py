@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codeczoo.base.exporting import exporting
-from codeczoo.base.strategy import tile_scale
 from codeczoo.nn.bfloat16 import channels_last, in_bfloat16
-from codeczoo.nn.cache_tiling import TILE_VALUES
+from codeczoo.nn.cache_tiling import tile_values
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.padding import pad
 from codeczoo.nn.snake import SnakeBeta
@@ -105,7 +104,7 @@ class AliasFreeUnits(nn.ModuleList):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run all units; on a CPU tile by tile, so that activations stay in its cache (see `nn.cache_tiling`)."""
-        width = max(int(tile_scale() * TILE_VALUES * torch.get_num_threads()) // (2 * x.shape[1]), 16 * self.reach)
+        width = max(tile_values() // (2 * x.shape[1]), 16 * self.reach)
         if exporting() or x.device.type != "cpu" or x.shape[-1] <= width:
             return self._run(x, lengths)
         out = torch.zeros_like(x) if lengths is not None else torch.empty_like(x)

@@ -69,6 +69,11 @@ def _room(tile: Tensor, batch: int, total: int, full: bool) -> Tensor:
     return make(batch, tile.shape[1], total)
 
 
+def tile_values() -> int:
+    """Values of the largest activation in a tile, for PyTorch's threads, and the caller's `Strategy.tiles`."""
+    return int(tile_scale() * TILE_VALUES * torch.get_num_threads())
+
+
 def _tiles(total: int, usual: int) -> int:
     """How many: none much smaller or larger than usual. (So a chain inside a tile of another is not split again.)"""
     return max(round(total / usual), 1)
@@ -104,4 +109,4 @@ def _width(layers: Sequence[Layer], total: int) -> int:
         largest = max(largest, _channels(layer) * rate)
     first, last = receptive_span(layers, 0, total - 1)
     seam = (last + 1 - first) * up / down - total
-    return max(int(tile_scale() * TILE_VALUES * torch.get_num_threads() / largest), ceil(seam / MAX_SEAM_SHARE))
+    return max(int(tile_values() / largest), ceil(seam / MAX_SEAM_SHARE))

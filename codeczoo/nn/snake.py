@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from codeczoo.base.exporting import exporting
-from codeczoo.base.strategy import tile_scale
 from codeczoo.nn import cuda_kernels
-from codeczoo.nn.cache_tiling import TILE_VALUES, run_tiled
+from codeczoo.nn.cache_tiling import run_tiled, tile_values
 from codeczoo.nn.conv import Conv1d, ConvTranspose1d
 from codeczoo.nn.inplace import overwritable
 
@@ -43,7 +42,7 @@ def snake(
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return _snake(x, alpha, size, x if inplace else None)
     out = x if inplace else torch.empty_like(x)
-    steps = max(int(tile_scale() * TILE_VALUES * torch.get_num_threads()) * x.shape[-1] // max(x.numel(), 1), 1)
+    steps = max(tile_values() * x.shape[-1] // max(x.numel(), 1), 1)
     for source, target in zip(x.split(steps, dim=-1), out.split(steps, dim=-1), strict=True):
         _snake(source, alpha, size, target)
     return out

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from codeczoo.base.exporting import exporting
 from codeczoo.base.key_map import Rule
-from codeczoo.base.strategy import tile_scale
-from codeczoo.nn.cache_tiling import TILE_VALUES
+from codeczoo.nn.cache_tiling import TILE_VALUES, tile_values
 from codeczoo.nn.conv import Conv1d
 from codeczoo.nn.convnext import DEPTHWISE_KERNEL, ConvNeXtBlock
 from codeczoo.nn.inplace import overwritable
@@ -69,9 +68,7 @@ class Unit(ConvNeXtBlock):
             or not overwritable(y, self.pwconv1.weight)
         ):
             return super().pointwise(y)
-        for tile in y.split(
-            max(y.shape[1] * int(tile_scale() * TILE_VALUES * torch.get_num_threads()) // widened, 1), dim=1
-        ):
+        for tile in y.split(max(y.shape[1] * tile_values() // widened, 1), dim=1):
             tile.copy_(super().pointwise(tile))
         return y
 

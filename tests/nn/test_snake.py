@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from codeczoo.nn import cache_tiling
-from codeczoo.nn import snake as module
 from codeczoo.nn.snake import Snake, SnakeBeta, SnakeUnits, snake
 
 
@@ -18,7 +17,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 97), (3, 40, 7)])
 def test_snake_is_its_formula(monkeypatch, shape, inplace, piece):
-    monkeypatch.setattr(module, "TILE_VALUES", piece)
+    monkeypatch.setattr(cache_tiling, "TILE_VALUES", piece)
     x, alpha, beta = noise(*shape), noise(1, shape[1], 1, seed=1), noise(1, shape[1], 1, seed=2).exp()
     expected, before = x + torch.sin(alpha * x) ** 2 / (beta + 0.5), x.clone()
     y = snake(x, alpha, beta, 0.5, inplace)

@@ -47,6 +47,7 @@ from torch import Tensor
 
 from codeczoo import Audio, Codes, __version__, load_codec
 from codeczoo.base.device import PRECISIONS, choose_device, matmul_precision
+from codeczoo.base.processor import cpu_name
 from codeczoo.base.ragged import valid_mask
 from perf.published import CASES, Case, Given, Published
 from tests.support import golden_weights
@@ -248,15 +249,6 @@ def environment(device: torch.device) -> dict[str, object]:
         facts["cuda"] = torch.version.cuda
         facts["cudnn"] = torch.backends.cudnn.version()
     return facts
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def version_of(case: Case) -> str:

@@ -143,7 +143,7 @@ class CodecBatches(CodecNetwork):
             return [run(batch[rows]) for rows in groups]
 
     def _joined(self, decoded: Sequence[Audio]) -> Audio:
-        """What the groups of `_split` decode to, as one batch."""
+        """What the groups of `_by_groups` decode to, as one batch."""
         if len(decoded) == 1:
             return decoded[0]
         return stack([clip for audio in decoded for clip in audio.split()], self.output_sample_rate)

@@ -25,6 +25,7 @@ import torch
 
 from codeczoo import Audio, Codes, codec_info
 from codeczoo.base import pickling
+from codeczoo.base.processor import cpu_name
 from codeczoo.data.batching import plan_batches
 from codeczoo.data.embedded import embedded_clips
 from codeczoo.data.open import open_source
@@ -263,7 +264,5 @@ def measure(rounds: int, only: Iterable[str] | None) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.processor())  # fmt: skip
-    return {"date": date.today().isoformat(), "cpu": model, "cores": os.cpu_count(), "torch": torch.__version__,
+    return {"date": date.today().isoformat(), "cpu": cpu_name(), "cores": os.cpu_count(), "torch": torch.__version__,
             "python": platform.python_version()}  # fmt: skip
